@@ -1,0 +1,3 @@
+.PHONY: run test lab setup
+run: setup
+	.build/release/martlet run

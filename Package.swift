@@ -1,0 +1,123 @@
+// swift-tools-version: 6.2
+import Foundation
+import PackageDescription
+
+// lwIP is not copied into this repository: `make setup` fetches the distribution's source package into
+// Sources/CLwIP/lwip. Without it the package builds too, and `--stack lwip` says what is missing.
+let lwipSources = Context.packageDirectory + "/Sources/CLwIP/lwip/src/core/tcp.c"
+let hasLwIP = FileManager.default.fileExists(atPath: lwipSources)
+
+let swift: [SwiftSetting] = [
+  .enableExperimentalFeature("Lifetimes"),
+  .enableExperimentalFeature("SuppressedAssociatedTypes"),
+]
+
+/// A library target whose sources lie under `root/name`.
+func part(_ name: String, in root: String = "Sources", _ dependencies: [Target.Dependency] = [])
+  -> Target
+{
+  .target(
+    name: name, dependencies: dependencies, path: "\(root)/\(name)", swiftSettings: swift)
+}
+
+func program(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+  .executableTarget(
+    name: name, dependencies: dependencies, path: "Sources/\(name)", swiftSettings: swift)
+}
+
+func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+  .testTarget(
+    name: name, dependencies: dependencies, path: "Tests/\(name)", swiftSettings: swift)
+}
+
+let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
+let arguments: Target.Dependency = .product(
+  name: "ArgumentParser", package: "swift-argument-parser")
+
+var targets: [Target] = [
+  .target(name: "CLinux", path: "Sources/CLinux"),
+  .systemLibrary(
+    name: "CPCI", path: "Sources/CPCI", pkgConfig: "libpci", providers: [.apt(["libpci-dev"])]),
+  .systemLibrary(
+    name: "CSeccomp", path: "Sources/CSeccomp", pkgConfig: "libseccomp",
+    providers: [.apt(["libseccomp-dev"])]),
+
+  // From the bottom up: a part imports only parts above it in this list.
+  part("Memory", ["CLinux"]),
+  part("PCI", ["Memory", "CLinux"]),
+  part("Virtio"),
+  part("Rings", ["Memory", "Virtio", "CLinux"]),
+  part("Driver", ["PCI", "Rings", "Memory"]),
+  part("VirtioNet", in: "Drivers", ["Driver", "Rings", "Memory", "PCI", "Virtio"]),
+  part("Channel", ["Memory", "CLinux"]),
+  part("VFIOUserMessages", ["CLinux"]),
+  part("VFIO", ["VFIOUserMessages", "PCI", "Memory", "CLinux"]),
+  part("PCIDiscovery", ["PCI", "CPCI", "CLinux"]),
+  part("Confinement", ["CSeccomp", "CLinux"]),
+  part("Host", ["Driver", "Channel", "VFIO", "PCI", "Memory", "Confinement", "CLinux"]),
+  part("Stacks", ["Channel", "Memory", "Virtio", "CLinux"]),
+
+  part("EmulatedPCI", in: "Hardware", ["PCI", "Memory", "CLinux"]),
+  part("Wire", in: "Hardware", ["CLinux"]),
+  part("VirtioNetDevice", in: "Hardware", ["EmulatedPCI", "Virtio", "Wire", "PCI", "CLinux"]),
+  part("VFIOUserServer", in: "Hardware", ["EmulatedPCI", "VFIOUserMessages", "PCI", "CLinux"]),
+
+  part(
+    "Supervisor",
+    ["PCIDiscovery", "VFIO", "Channel", "Confinement", "Memory", "PCI", "CLinux", logging]),
+
+  program("martlet-host", ["Host", "VirtioNet"]),
+  program(
+    "martlet-stack", ["Stacks"] + (hasLwIP ? ["LwIPStack"] : [])),
+  program(
+    "martlet",
+    [
+      "Supervisor", "PCIDiscovery", "VFIOUserServer", "VirtioNetDevice", "Wire", "EmulatedPCI",
+      "VirtioNet", arguments, logging,
+    ]),
+
+  tests("MemoryTests", ["Memory"]),
+  tests("PCITests", ["PCI", "EmulatedPCI"]),
+  tests("PCIDiscoveryTests", ["PCIDiscovery"]),
+  tests("RingsTests", ["Rings"]),
+  tests("VirtioNetTests", ["VirtioNet", "VirtioNetDevice", "EmulatedPCI"]),
+  tests("ChannelTests", ["Channel"]),
+  tests("VFIOTests", ["VFIO"]),
+  tests("VFIOUserServerTests", ["VFIOUserServer", "VFIO", "VirtioNetDevice", "VirtioNet"]),
+  tests("HardwareTests", ["VirtioNetDevice", "EmulatedPCI", "Wire"]),
+  tests("HostTests", ["Host", "VirtioNet", "VirtioNetDevice", "EmulatedPCI", "Confinement"]),
+  tests("StacksTests", ["Stacks"] + (hasLwIP ? ["LwIPStack"] : [])),
+  tests("CommandTests", ["Supervisor"]),
+]
+
+if hasLwIP {
+  targets += [
+    .target(
+      name: "CLwIP", path: "Sources/CLwIP",
+      exclude: ["lwip/doc", "lwip/test", "lwip/src/apps"],
+      sources: [
+        "port", "lwip/src/core", "lwip/src/netif/ethernet.c",
+      ],
+      publicHeadersPath: "include",
+      cSettings: [.headerSearchPath("lwip/src/include"), .headerSearchPath("include")]),
+    part("LwIPStack", ["CLwIP", "Stacks", "Channel", "Memory", "CLinux"]),
+  ]
+}
+
+let package = Package(
+  name: "martlet",
+  products: [
+    .library(name: "MartletDriver", targets: ["Driver", "Rings", "PCI", "Memory"]),
+    .library(name: "MartletHardware", targets: ["EmulatedPCI", "VFIOUserServer", "Wire"]),
+    .library(name: "MartletChannel", targets: ["Channel", "Stacks"]),
+    .executable(name: "martlet", targets: ["martlet"]),
+    .executable(name: "martlet-host", targets: ["martlet-host"]),
+    .executable(name: "martlet-stack", targets: ["martlet-stack"]),
+  ],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+    .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+  ],
+  targets: targets,
+  swiftLanguageModes: [.v6]
+)

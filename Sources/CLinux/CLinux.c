@@ -1,0 +1,1 @@
+// The target is its headers; the package manager wants one source file.

@@ -1,0 +1,116 @@
+// System calls and constants that Swift cannot name: variadic functions, macros with casts, GNU extensions.
+// Each function returns what the call returns, or -errno.
+#pragma once
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sched.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define LINUX_CALL static inline
+#define LINUX_MFD_CLOEXEC 0x0001U
+#define LINUX_MFD_ALLOW_SEALING 0x0002U
+#define LINUX_MFD_HUGETLB 0x0004U
+#define LINUX_MFD_HUGE_2MB (21U << 26)
+#define LINUX_MFD_HUGE_1GB (30U << 26)
+#define LINUX_F_ADD_SEALS 1033
+#define LINUX_F_GET_SEALS 1034
+#define LINUX_F_SEAL_SEAL 0x0001
+#define LINUX_F_SEAL_SHRINK 0x0002
+#define LINUX_F_SEAL_GROW 0x0004
+#define LINUX_F_SEAL_WRITE 0x0008
+
+LINUX_CALL int linux_result(long r) { return r < 0 ? -errno : (int)r; }
+
+/// memfd_create(2); the descriptor is close-on-exec when flags say so.
+LINUX_CALL int linux_memfd_create(const char *_Nonnull name, unsigned flags) { return linux_result(syscall(SYS_memfd_create, name, flags)); }
+/// fcntl(2) with an integer argument.
+LINUX_CALL int linux_fcntl(int fd, int command, long argument) { return linux_result(fcntl(fd, command, argument)); }
+/// ioctl(2) with a pointer argument.
+LINUX_CALL int linux_ioctl(int fd, unsigned long request, void *_Nullable argument) { return linux_result(ioctl(fd, request, argument)); }
+/// ioctl(2) with an integer argument.
+LINUX_CALL int linux_ioctl_value(int fd, unsigned long request, unsigned long argument) { return linux_result(ioctl(fd, request, argument)); }
+LINUX_CALL int linux_pivot_root(const char *_Nonnull new_root, const char *_Nonnull old_root) { return linux_result(syscall(SYS_pivot_root, new_root, old_root)); }
+LINUX_CALL int linux_close_range(unsigned first, unsigned last) { return linux_result(syscall(SYS_close_range, first, last, 0)); }
+LINUX_CALL int linux_pidfd_open(pid_t pid) { return linux_result(syscall(SYS_pidfd_open, pid, 0)); }
+LINUX_CALL int linux_pidfd_send_signal(int pidfd, int signal) { return linux_result(syscall(SYS_pidfd_send_signal, pidfd, signal, NULL, 0)); }
+LINUX_CALL int linux_prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d) { return linux_result(prctl(option, a, b, c, d)); }
+/// mmap(2) of a whole shared mapping; MAP_FAILED becomes NULL and errno stays set.
+LINUX_CALL void *_Nullable linux_mmap(void *_Nullable hint, size_t length, int protection, int flags, int fd, off_t offset) {
+  void *p = mmap(hint, length, protection, flags, fd, offset);
+  return p == MAP_FAILED ? NULL : p;
+}
+
+/// sendmsg(2) of one buffer with descriptors (SCM_RIGHTS), MSG_NOSIGNAL; count at most 16.
+LINUX_CALL long linux_send_descriptors(int socket, const void *_Nullable bytes, size_t length, const int *_Nullable descriptors, int count, int flags) {
+  struct iovec v = {.iov_base = (void *)bytes, .iov_len = length};
+  char control[CMSG_SPACE(16 * sizeof(int))];
+  struct msghdr m = {.msg_iov = &v, .msg_iovlen = 1};
+  if (count < 0 || count > 16) return -EINVAL;
+  if (count > 0) {
+    memset(control, 0, sizeof control);
+    m.msg_control = control;
+    m.msg_controllen = CMSG_SPACE((size_t)count * sizeof(int));
+    struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+    c->cmsg_level = SOL_SOCKET;
+    c->cmsg_type = SCM_RIGHTS;
+    c->cmsg_len = CMSG_LEN((size_t)count * sizeof(int));
+    memcpy(CMSG_DATA(c), descriptors, (size_t)count * sizeof(int));
+  }
+  long r = sendmsg(socket, &m, flags | MSG_NOSIGNAL);
+  return r < 0 ? -errno : r;
+}
+
+/// recvmsg(2) of one buffer with descriptors, close-on-exec. Descriptors beyond `capacity` are closed,
+/// and `*_count` says how many came in all (more than `capacity` means that some were refused).
+LINUX_CALL long linux_receive_descriptors(int socket, void *_Nonnull bytes, size_t length, int *_Nullable descriptors, int capacity, int *_Nonnull count, int flags) {
+  struct iovec v = {.iov_base = bytes, .iov_len = length};
+  char control[CMSG_SPACE(253 * sizeof(int))];
+  struct msghdr m = {.msg_iov = &v, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+  *count = 0;
+  long r = recvmsg(socket, &m, flags | MSG_CMSG_CLOEXEC);
+  if (r < 0) return -errno;
+  for (struct cmsghdr *c = CMSG_FIRSTHDR(&m); c; c = CMSG_NXTHDR(&m, c)) {
+    if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS) continue;
+    int n = (int)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+    for (int i = 0; i < n; i++) {
+      int fd;
+      memcpy(&fd, CMSG_DATA(c) + (size_t)i * sizeof(int), sizeof fd);
+      if (*count < capacity) descriptors[*count] = fd; else close(fd);
+      (*count)++;
+    }
+  }
+  return r;
+}
+
+/// Fills a sockaddr_un; returns its length or -ENAMETOOLONG.
+LINUX_CALL int linux_unix_address(struct sockaddr_un *_Nonnull address, const char *_Nonnull path) {
+  size_t n = strlen(path);
+  if (n == 0 || n >= sizeof address->sun_path) return -ENAMETOOLONG;
+  memset(address, 0, sizeof *address);
+  address->sun_family = AF_UNIX;
+  memcpy(address->sun_path, path, n + 1);
+  return (int)(offsetof(struct sockaddr_un, sun_path) + n + 1);
+}
+LINUX_CALL int linux_bind_unix(int socket, const char *_Nonnull path) {
+  struct sockaddr_un a; int n = linux_unix_address(&a, path);
+  return n < 0 ? n : linux_result(bind(socket, (struct sockaddr *)&a, (socklen_t)n));
+}
+LINUX_CALL int linux_connect_unix(int socket, const char *_Nonnull path) {
+  struct sockaddr_un a; int n = linux_unix_address(&a, path);
+  return n < 0 ? n : linux_result(connect(socket, (struct sockaddr *)&a, (socklen_t)n));
+}

@@ -1,0 +1,64 @@
+/// A fixed buffer of descriptors that one burst fills and the next stage reads. Owns its memory; made once, outside
+/// the data path. One thread at a time.
+public struct Burst: ~Copyable, @unchecked Sendable {
+  // Invariant: `slots` has room for `capacity` descriptors; the first `used` are initialised.
+  @usableFromInline let slots: UnsafeMutablePointer<Descriptor>
+  public let capacity: Int
+  @usableFromInline var used: Int
+
+  /// - Parameter capacity: slots, at least 1.
+  public init(capacity: Int) {
+    precondition(capacity > 0)
+    slots = .allocate(capacity: capacity)
+    slots.initialize(repeating: Descriptor(segment: 0), count: capacity)
+    self.capacity = capacity
+    used = 0
+  }
+
+  deinit { slots.deallocate() }
+
+  /// Slots in use.
+  @inlinable public var count: Int { used }
+  @inlinable public var isEmpty: Bool { used == 0 }
+  /// Slots that are still free.
+  @inlinable public var room: Int { capacity - used }
+
+  @inlinable
+  public subscript(index: Int) -> Descriptor {
+    get {
+      precondition(UInt(bitPattern: index) < UInt(bitPattern: used))
+      return slots[index]
+    }
+    set {
+      precondition(UInt(bitPattern: index) < UInt(bitPattern: used))
+      slots[index] = newValue
+    }
+  }
+
+  /// Adds a slot; the burst must have room.
+  @inlinable
+  public mutating func append(_ descriptor: Descriptor) {
+    precondition(used < capacity)
+    slots[used] = descriptor
+    used &+= 1
+  }
+
+  @inlinable
+  public mutating func removeAll() { used = 0 }
+
+  /// Drops slots from the end.
+  @inlinable
+  public mutating func truncate(to count: Int) {
+    precondition(count >= 0 && count <= used)
+    used = count
+  }
+
+  /// Drops the first `count` slots and moves the rest to the front.
+  @inlinable
+  public mutating func removeFirst(_ count: Int) {
+    precondition(count >= 0 && count <= used)
+    let left = used &- count
+    if count > 0 && left > 0 { slots.update(from: slots + count, count: left) }
+    used = left
+  }
+}

@@ -1,0 +1,109 @@
+/// What crosses every boundary in Martlet, from the driver to a stack instance: 16 plain bytes that name one piece
+/// of a packet, or carry its offload metadata. Never a pointer.
+///
+/// A packet is one or more consecutive slots. With offloads, its first slot is metadata (``Flags/offload``, see
+/// ``Offload``); then come its pieces, all but the last marked ``Flags/more``.
+@frozen
+public struct Descriptor: BitwiseCopyable, Sendable, Equatable {
+  /// The segment's first address, in units of ``unit`` bytes from the start of its arena.
+  public var segment: UInt32
+  /// Bytes from the segment's first address to the first byte of data.
+  public var offset: UInt32
+  /// Bytes of data.
+  public var length: UInt32
+  public var flags: Flags
+  /// Chosen by whoever sends a packet; comes back when the device has done with it. Of the packet's first slot.
+  public var tag: UInt16
+
+  /// 1024 bytes, the smallest segment.
+  public static var unit: Int { 1024 }
+
+  @inlinable
+  public init(
+    segment: UInt32, offset: UInt32 = 0, length: UInt32 = 0, flags: Flags = [], tag: UInt16 = 0
+  ) {
+    self.segment = segment
+    self.offset = offset
+    self.length = length
+    self.flags = flags
+    self.tag = tag
+  }
+
+  /// Bytes from the arena's start to the first byte of data. Cannot overflow: 2^32 units and 2^32 bytes fit in 43 bits.
+  @inlinable
+  public var position: UInt64 { UInt64(segment) &* 1024 &+ UInt64(offset) }
+
+  @frozen
+  public struct Flags: OptionSet, BitwiseCopyable, Sendable {
+    public var rawValue: UInt16
+    @inlinable public init(rawValue: UInt16) { self.rawValue = rawValue }
+    /// Another piece of the same packet follows.
+    @inlinable public static var more: Flags { Flags(rawValue: 1 << 0) }
+    /// This slot is an ``Offload``, not a piece.
+    @inlinable public static var offload: Flags { Flags(rawValue: 1 << 1) }
+    /// Receive: the device has checked the transport checksum.
+    @inlinable public static var checksumValid: Flags { Flags(rawValue: 1 << 2) }
+  }
+}
+
+/// Offload metadata of one packet, in the sense of virtio_net_hdr (virtio 1.2, 5.1.6), laid out over a ``Descriptor``.
+@frozen
+public struct Offload: BitwiseCopyable, Sendable, Equatable {
+  /// None, or how the packet is cut into transport segments.
+  @frozen
+  public enum Segmentation: UInt8, BitwiseCopyable, Sendable {
+    case none = 0, tcp4 = 1, udp = 3, tcp6 = 4
+  }
+
+  public var segmentation: Segmentation
+  /// The transport checksum has to be completed from `checksumStart`, stored at `checksumStart + checksumOffset`.
+  public var needsChecksum: Bool
+  /// Bytes of headers before the payload (a hint).
+  public var headerLength: UInt16
+  /// Payload bytes of each segment that is cut.
+  public var segmentSize: UInt16
+  public var checksumStart: UInt16
+  public var checksumOffset: UInt16
+  public var tag: UInt16
+
+  @inlinable
+  public init(
+    segmentation: Segmentation = .none, needsChecksum: Bool = false, headerLength: UInt16 = 0,
+    segmentSize: UInt16 = 0, checksumStart: UInt16 = 0, checksumOffset: UInt16 = 0, tag: UInt16 = 0
+  ) {
+    self.segmentation = segmentation
+    self.needsChecksum = needsChecksum
+    self.headerLength = headerLength
+    self.segmentSize = segmentSize
+    self.checksumStart = checksumStart
+    self.checksumOffset = checksumOffset
+    self.tag = tag
+  }
+
+  /// The metadata in a slot, or nil where the slot is none or names a segmentation that does not exist.
+  @inlinable
+  public init?(_ slot: Descriptor) {
+    guard slot.flags.contains(.offload),
+      let segmentation = Segmentation(rawValue: UInt8(truncatingIfNeeded: slot.length >> 16))
+    else { return nil }
+    self.init(
+      segmentation: segmentation,
+      needsChecksum: slot.length >> 24 & 1 != 0,
+      headerLength: UInt16(truncatingIfNeeded: slot.length),
+      segmentSize: UInt16(truncatingIfNeeded: slot.segment >> 16),
+      checksumStart: UInt16(truncatingIfNeeded: slot.offset),
+      checksumOffset: UInt16(truncatingIfNeeded: slot.offset >> 16),
+      tag: slot.tag)
+  }
+
+  /// The slot that stands before the packet's pieces.
+  @inlinable
+  public var slot: Descriptor {
+    Descriptor(
+      segment: UInt32(segmentSize) << 16,
+      offset: UInt32(checksumStart) | UInt32(checksumOffset) << 16,
+      length: UInt32(headerLength) | UInt32(segmentation.rawValue) << 16
+        | (needsChecksum ? 1 << 24 : 0),
+      flags: [.offload, .more], tag: tag)
+  }
+}

@@ -1,0 +1,30 @@
+/// How a device broke the contract of a ring. The clause is of virtio 1.2.
+public enum RingError: Error, Sendable, Equatable {
+  /// 2.7.8: a used element names a descriptor that does not exist.
+  case idOutOfRange(id: UInt32, size: Int)
+  /// 2.7.8: a used element names a descriptor that is not the head of anything outstanding.
+  case idNotOutstanding(id: UInt32)
+  /// 2.7.8: the used index moved further than buffers are outstanding, or backwards.
+  case indexJump(from: UInt16, to: UInt16, outstanding: Int)
+  /// 2.7.8.2: more bytes were written than the buffer has.
+  case lengthBeyondBuffer(id: UInt32, length: UInt32, posted: UInt32)
+  /// 2.7.9: with VIRTIO_F_IN_ORDER, used in another order than made available.
+  case outOfOrder(id: UInt32, expected: UInt32)
+}
+
+extension RingError: CustomStringConvertible {
+  public var description: String {
+    switch self {
+    case .idOutOfRange(let id, let size):
+      "device used descriptor \(id) of a ring of \(size) (virtio 1.2, 2.7.8)"
+    case .idNotOutstanding(let id):
+      "device used descriptor \(id), which it does not hold (virtio 1.2, 2.7.8)"
+    case .indexJump(let from, let to, let outstanding):
+      "used index went from \(from) to \(to) with \(outstanding) buffers outstanding (virtio 1.2, 2.7.8)"
+    case .lengthBeyondBuffer(let id, let length, let posted):
+      "device reports \(length) bytes in buffer \(id) of \(posted) (virtio 1.2, 2.7.8.2)"
+    case .outOfOrder(let id, let expected):
+      "device used \(id) before \(expected) though in-order was agreed (virtio 1.2, 2.7.9)"
+    }
+  }
+}
