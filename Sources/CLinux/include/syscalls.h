@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #define LINUX_CALL static inline
+#define LINUX_O_PATH 010000000
 #define LINUX_MFD_CLOEXEC 0x0001U
 #define LINUX_MFD_ALLOW_SEALING 0x0002U
 #define LINUX_MFD_HUGETLB 0x0004U

@@ -1,0 +1,62 @@
+import VFIO
+
+/// What the supervisor tells a driver host on its command line; everything else comes as descriptors.
+struct HostArguments {
+  var access = DeviceAccessKind.vfio
+  var deviceName = "device"
+  var ringsIOVA: UInt64 = 0
+  var ringsBytes = 0
+  var arenaIOVA: UInt64 = 0
+  var arenaBytes = 0
+  /// The arena's first bytes are the host's and device-writable; the rest is the instance's.
+  var receiveBytes = 0
+  var queues = 1
+  var ringSize = 256
+  var mode = PollMode.adaptive
+  var isConfined = true
+  var requiresPlatformAccess = false
+
+  /// - Parameter arguments: without the program's name: `--name value` pairs.
+  init(_ arguments: [String]) throws(HostError) {
+    var index = 0
+    while index < arguments.count {
+      let name = arguments[index]
+      guard index + 1 < arguments.count else { throw .arguments("\(name) lacks its value") }
+      let value = arguments[index + 1]
+      index += 2
+      switch name {
+      case "--access":
+        guard let kind = DeviceAccessKind(rawValue: value) else { throw Self.bad(name, value) }
+        access = kind
+      case "--device-name": deviceName = value
+      case "--rings-iova": ringsIOVA = try Self.number(name, value)
+      case "--rings-bytes": ringsBytes = try Self.number(name, value)
+      case "--arena-iova": arenaIOVA = try Self.number(name, value)
+      case "--arena-bytes": arenaBytes = try Self.number(name, value)
+      case "--receive-bytes": receiveBytes = try Self.number(name, value)
+      case "--queues": queues = try Self.number(name, value)
+      case "--ring-size": ringSize = try Self.number(name, value)
+      case "--mode":
+        guard let chosen = PollMode(rawValue: value) else { throw Self.bad(name, value) }
+        mode = chosen
+      case "--confined": isConfined = value != "no"
+      case "--behind-iommu": requiresPlatformAccess = value == "yes"
+      default: throw .arguments("\(name) is not an option of martlet-host")
+      }
+    }
+    guard receiveBytes > 0, receiveBytes < arenaBytes, ringsBytes > 0, queues > 0 else {
+      throw .arguments("martlet-host is started by `martlet run`, which says what memory there is")
+    }
+  }
+
+  private static func number<N: FixedWidthInteger>(
+    _ name: String, _ text: String
+  ) throws(HostError) -> N {
+    guard let value = N(text) else { throw bad(name, text) }
+    return value
+  }
+
+  private static func bad(_ name: String, _ value: String) -> HostError {
+    .arguments("\(value) is no value of \(name)")
+  }
+}

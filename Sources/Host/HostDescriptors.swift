@@ -1,0 +1,49 @@
+import CLinux
+import Glibc
+
+/// What a host waits on.
+struct HostDescriptors {
+  let supervisor: Int32
+  /// Rung by the stack instance.
+  let doorbell: Int32
+  let configurationInterrupt: Int32
+  let queueInterrupts: [Int32]
+  /// A vfio-user socket, which becomes readable when the server goes; -1 for a kernel device.
+  let device: Int32
+
+  struct Ready {
+    var supervisor = false
+  }
+
+  /// Waits for any of them, at most so long.
+  @discardableResult
+  func wait(milliseconds: Int32) -> Ready {
+    var entries = [supervisor, doorbell, configurationInterrupt].map(entry)
+    entries += queueInterrupts.map(entry)
+    if device >= 0 { entries.append(entry(device)) }
+    let count = Glibc.poll(&entries, UInt(entries.count), milliseconds)
+    guard count > 0 else { return Ready() }
+    return Ready(supervisor: entries[0].revents != 0)
+  }
+
+  func poll() -> Ready { wait(milliseconds: 0) }
+
+  /// Empties the eventfds.
+  /// - Returns: interrupts of queues since the last call.
+  func drainInterrupts() -> UInt64 {
+    var sum: UInt64 = 0
+    for descriptor in queueInterrupts { sum += drain(descriptor) }
+    _ = drain(configurationInterrupt)
+    _ = drain(doorbell)
+    return sum
+  }
+
+  private func drain(_ descriptor: Int32) -> UInt64 {
+    var value: UInt64 = 0
+    return read(descriptor, &value, 8) == 8 ? value : 0
+  }
+
+  private func entry(_ descriptor: Int32) -> pollfd {
+    pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+  }
+}

@@ -1,0 +1,48 @@
+import Channel
+import Confinement
+import Driver
+import Memory
+import PCI
+
+/// Why a driver host ends. One line each.
+public enum HostError: Error {
+  case arguments(String)
+  case memory(String)
+  case confinement(ConfinementError)
+  case pci(PCIError)
+  case driver(DriverError)
+  /// The stack instance broke the channel's rules: it is the offender, not the device.
+  case instance(InstanceOffence)
+}
+
+/// What a stack instance did.
+public enum InstanceOffence: Error {
+  case channel(ChannelError)
+  case ledger(LedgerError)
+  case outsideTransmitPart(position: UInt64, length: UInt32)
+  case badOffload
+}
+
+extension HostError: CustomStringConvertible {
+  public var description: String {
+    switch self {
+    case .arguments(let reason), .memory(let reason): reason
+    case .confinement(let error): error.description
+    case .pci(let error): error.description
+    case .driver(let error): error.description
+    case .instance(let offence): "the stack instance broke the channel's rules: \(offence)"
+    }
+  }
+}
+
+extension InstanceOffence: CustomStringConvertible {
+  public var description: String {
+    switch self {
+    case .channel(let error): "\(error)"
+    case .ledger(let error): "\(error)"
+    case .outsideTransmitPart(let position, let length):
+      "\(length) bytes at \(position) to be sent lie outside its transmit part"
+    case .badOffload: "offload metadata of a kind that does not exist"
+    }
+  }
+}

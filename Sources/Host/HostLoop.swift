@@ -1,0 +1,135 @@
+import CLinux
+import Channel
+import Driver
+import Glibc
+import Memory
+import PCI
+
+/// The loop of a driver host: it turns every packet path while there is work, sleeps when there has been none for a
+/// while, and looks at the device's configuration and at the supervisor in between.
+struct HostLoop<D: NetworkDriver & ~Copyable>: ~Copyable {
+  private var driver: D
+  private let paths: PathArray<D.QueuePair>
+  private let descriptors: HostDescriptors
+  private let mode: PollMode
+  private let supervisor: SupervisorSocket
+  private var statistics: HostStatistics
+  private let isAlive: () -> Bool
+  private var announced: NetworkInterface
+
+  init(
+    driver: consuming D, paths: consuming PathArray<D.QueuePair>, descriptors: HostDescriptors,
+    mode: PollMode, supervisor: SupervisorSocket, statistics: consuming HostStatistics,
+    isAlive: @escaping () -> Bool
+  ) {
+    announced = driver.interface
+    self.driver = driver
+    self.paths = paths
+    self.descriptors = descriptors
+    self.mode = mode
+    self.supervisor = supervisor
+    self.statistics = statistics
+    self.isAlive = isAlive
+  }
+
+  /// Runs until the supervisor says so or is gone.
+  /// - Throws: why the host cannot go on. The device is stopped in either case.
+  mutating func run() throws(HostError) {
+    do throws(HostError) {
+      try wrapping { () throws(DriverError) in try driver.start() }
+      supervisor.say("started")
+      try turnUntilToldToStop()
+    } catch {
+      finish()
+      throw error
+    }
+    finish()
+  }
+
+  private mutating func finish() {
+    driver.stop()
+    paths.forEach { (path: inout PacketPath<D.QueuePair>) in path.takeBackFromDevice() }
+    statistics.publish(paths)
+  }
+
+  private mutating func turnUntilToldToStop() throws(HostError) {
+    var idleSince: UInt64 = 0
+    var nextLook: UInt64 = 0
+    var turns: UInt32 = 0
+    while true {
+      var worked = false
+      for index in 0..<paths.count {
+        if try paths[index].turn() { worked = true }
+      }
+      turns &+= 1
+      if worked {
+        idleSince = 0
+        // The clock is read only now and then under load.
+        if turns & 63 != 0 { continue }
+      }
+      let now = monotonicNanoseconds()
+      if now >= nextLook {
+        nextLook = now + 10_000_000
+        statistics.publish(paths)
+        if try !look() { return }
+      }
+      if worked { continue }
+      if idleSince == 0 { idleSince = now }
+      if mode.sleepsAfter(idleNanoseconds: now - idleSince) {
+        statistics.publish(paths)
+        sleep()
+        idleSince = 0
+      } else {
+        cpu_pause()
+      }
+    }
+  }
+
+  /// Sleeps until a doorbell, an interrupt, a message or 100 ms.
+  private mutating func sleep() {
+    var maySleep = true
+    for index in 0..<paths.count where !paths[index].prepareToSleep() { maySleep = false }
+    if maySleep {
+      statistics.countSleep()
+      descriptors.wait(milliseconds: 100)
+    }
+    for index in 0..<paths.count { paths[index].wake() }
+  }
+
+  /// - Returns: false when the host should end.
+  private mutating func look() throws(HostError) -> Bool {
+    let ready = descriptors.poll()
+    statistics.countInterrupts(descriptors.drainInterrupts())
+    if ready.supervisor, !supervisor.mayGoOn() { return false }
+    if !isAlive() { throw .driver(.deviceGone) }
+    var changed = false
+    try wrapping { () throws(DriverError) in changed = try driver.handleConfigurationChange() }
+    if changed, driver.interface != announced {
+      announced = driver.interface
+      supervisor.say("interface " + describe(announced))
+    }
+    return true
+  }
+}
+
+/// A driver's error as the host's.
+func wrapping(_ body: () throws(DriverError) -> Void) throws(HostError) {
+  do throws(DriverError) {
+    try body()
+  } catch {
+    throw .driver(error)
+  }
+}
+
+/// The interface as `name=value` pairs, as the supervisor reads it.
+func describe(_ interface: NetworkInterface) -> String {
+  "mac=\(interface.macAddress) mtu=\(interface.mtu) link=\(interface.linkIsUp ? "up" : "down") "
+    + "queues=\(interface.queuePairs) offloads=\(interface.offloads.rawValue) "
+    + "features=\(interface.features.joined(separator: ","))"
+}
+
+func monotonicNanoseconds() -> UInt64 {
+  var time = timespec()
+  clock_gettime(CLOCK_MONOTONIC, &time)
+  return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
+}

@@ -1,0 +1,191 @@
+import Channel
+import Driver
+import Memory
+
+/// The way of every packet between one queue pair and one queue of a stack instance's channel, in both directions,
+/// run to completion in bursts. Read ``turn()`` from top to bottom.
+///
+/// Nothing here reads payload. The device is checked by the driver, the instance here: each value from shared memory
+/// has been copied once before it is looked at.
+struct PacketPath<QueuePair: NetworkQueuePair & ~Copyable>: ~Copyable {
+  var queuePair: QueuePair
+  var channel: HostEnd
+  /// Who owns each receive segment: the host, the device or the instance.
+  var ledger: SegmentLedger
+  /// The part of the arena that belongs to the instance, in bytes from its start.
+  let transmitPart: Range<UInt64>
+  private(set) var counts = PathCounts()
+
+  private var posts = Burst(capacity: 64)
+  private var received = Burst(capacity: 128)
+  private var returned = Burst(capacity: 64)
+  private var sending = Burst(capacity: 128)
+  private var completed = Burst(capacity: 64)
+  /// Packets that the device or the completion ring still owes the instance.
+  private(set) var inFlight = 0
+
+  init(
+    queuePair: consuming QueuePair, channel: consuming HostEnd, ledger: consuming SegmentLedger,
+    transmitPart: Range<UInt64>
+  ) {
+    self.queuePair = queuePair
+    self.channel = channel
+    self.ledger = ledger
+    self.transmitPart = transmitPart
+  }
+
+  /// One burst in each direction.
+  /// - Returns: whether there was anything to do.
+  mutating func turn() throws(HostError) -> Bool {
+    var worked = try takeReturnedSegments()
+    try postSegments()
+    if try receive() { worked = true }
+    if try transmit() { worked = true }
+    if try complete() { worked = true }
+    if worked { channel.wakePeer() }
+    return worked
+  }
+
+  /// Free ring: the instance gives receive segments back.
+  private mutating func takeReturnedSegments() throws(HostError) -> Bool {
+    do throws(ChannelError) {
+      try channel.free.pop(into: &returned)
+    } catch {
+      throw .instance(.channel(error))
+    }
+    let count = returned.count
+    if count == 0 { return false }
+    for index in 0..<count {
+      do throws(LedgerError) {
+        try ledger.takeBack(returned[index].segment)
+      } catch {
+        throw .instance(.ledger(error))
+      }
+    }
+    returned.removeAll()
+    return true
+  }
+
+  /// Free segments go to the device in bulk.
+  private mutating func postSegments() throws(HostError) {
+    let room = min(queuePair.receiveRoom, posts.capacity)
+    if room < 16 { return }
+    ledger.lend(upTo: room, into: &posts)
+    if posts.isEmpty { return }
+    do throws(DriverError) {
+      try queuePair.postReceive(&posts)
+    } catch {
+      throw .driver(error)
+    }
+    // What the ring did not take is still free.
+    for index in 0..<posts.count { ledger.reclaim(posts[index].segment) }
+    posts.removeAll()
+  }
+
+  /// Device -> receive ring.
+  private mutating func receive() throws(HostError) -> Bool {
+    do throws(DriverError) {
+      try queuePair.receive(into: &received)
+    } catch {
+      throw .driver(error)
+    }
+    let count = received.count
+    if count == 0 { return false }
+    for index in 0..<count where !received[index].flags.contains(.offload) {
+      ledger.give(received[index].segment)
+    }
+    channel.receive.push(&received)
+    // An instance that does not drain its ring loses what does not fit: its own packets and no one else's.
+    for index in 0..<received.count {
+      let slot = received[index]
+      if !slot.flags.contains(.offload) { ledger.reclaim(slot.segment) }
+      if !slot.flags.contains(.more) { counts.dropsRingFull &+= 1 }
+    }
+    received.removeAll()
+    return true
+  }
+
+  /// Transmit ring -> device.
+  private mutating func transmit() throws(HostError) -> Bool {
+    if sending.isEmpty {
+      do throws(ChannelError) {
+        try channel.transmit.pop(into: &sending)
+      } catch {
+        throw .instance(.channel(error))
+      }
+      if sending.isEmpty { return false }
+      try checkPieces()
+    }
+    let before = sending.count
+    do throws(DriverError) {
+      try queuePair.transmit(&sending)
+    } catch {
+      throw .driver(error)
+    }
+    return sending.count != before
+  }
+
+  /// Every piece lies inside the instance's own transmit part, or the instance is closed.
+  private mutating func checkPieces() throws(HostError) {
+    for index in 0..<sending.count {
+      let slot = sending[index]
+      if slot.flags.contains(.offload) {
+        if Offload(slot) == nil { throw .instance(.badOffload) }
+      } else {
+        let start = slot.position
+        let end = start &+ UInt64(slot.length)
+        if slot.length == 0 || start < transmitPart.lowerBound || end > transmitPart.upperBound {
+          throw .instance(.outsideTransmitPart(position: start, length: slot.length))
+        }
+      }
+      if !slot.flags.contains(.more) { inFlight &+= 1 }
+    }
+  }
+
+  /// Device -> completion ring: what has been sent is the instance's again.
+  private mutating func complete() throws(HostError) -> Bool {
+    do throws(DriverError) {
+      try queuePair.completeTransmit(into: &completed)
+    } catch {
+      throw .driver(error)
+    }
+    let count = completed.count
+    if count == 0 { return false }
+    // The ring has room for every packet of the transmit ring; where the instance does not drain it, it waits here.
+    channel.completion.push(&completed)
+    let done = count - completed.count
+    inFlight &-= done
+    return done > 0
+  }
+
+  /// Arms the device's interrupts and the channel's doorbell.
+  /// - Returns: whether the caller may sleep; false when something has arrived meanwhile.
+  mutating func prepareToSleep() -> Bool {
+    guard channel.prepareToSleep() else { return false }
+    return queuePair.armInterrupts(transmit: inFlight > 0)
+  }
+
+  mutating func wake() {
+    queuePair.disarmInterrupts()
+    channel.awake()
+  }
+
+  /// After the driver has stopped: what the device held is the host's again.
+  mutating func takeBackFromDevice() {
+    var grew = true
+    while grew {
+      queuePair.takeBack(segments: &posts, packets: &completed)
+      grew = posts.count + completed.count > 0
+      for index in 0..<posts.count { ledger.reclaim(posts[index].segment) }
+      posts.removeAll()
+      channel.completion.push(&completed)
+      completed.removeAll()
+    }
+  }
+}
+
+/// What the host itself counts on a path; the driver counts the rest (``QueueStatistics``).
+struct PathCounts {
+  /// Packets that found no room in the instance's receive ring.
+  var dropsRingFull: UInt64 = 0
+}

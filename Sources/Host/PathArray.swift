@@ -1,0 +1,40 @@
+import Driver
+
+/// The packet paths of a host, one for each queue pair. Owns them.
+struct PathArray<QueuePair: NetworkQueuePair & ~Copyable>: ~Copyable {
+  // Invariant: the first `count` elements of `elements` are initialised; room for `capacity`.
+  private let elements: UnsafeMutablePointer<PacketPath<QueuePair>>
+  private let capacity: Int
+  private(set) var count = 0
+
+  init(capacity: Int) {
+    elements = .allocate(capacity: capacity)
+    self.capacity = capacity
+  }
+
+  deinit {
+    elements.deinitialize(count: count)
+    elements.deallocate()
+  }
+
+  mutating func append(_ path: consuming PacketPath<QueuePair>) {
+    precondition(count < capacity)
+    (elements + count).initialize(to: path)
+    count += 1
+  }
+
+  subscript(index: Int) -> PacketPath<QueuePair> {
+    _read {
+      precondition(index >= 0 && index < count)
+      yield elements[index]
+    }
+    nonmutating _modify {
+      precondition(index >= 0 && index < count)
+      yield &elements[index]
+    }
+  }
+
+  func forEach(_ body: (inout PacketPath<QueuePair>) -> Void) {
+    for index in 0..<count { body(&elements[index]) }
+  }
+}

@@ -1,0 +1,75 @@
+import CLinux
+import Glibc
+
+/// The supervisor's end of a process's control socket. Messages are short texts: a word, then `name=value` pairs.
+/// What arrives comes from a process that is not trusted: it is bounded, and never obeyed, only read.
+public struct ControlSocket: ~Copyable {
+  public let descriptor: Int32
+  /// The other end, for the process; -1 once closed here.
+  public private(set) var peer: Int32
+
+  /// A connected pair.
+  public init() throws(SupervisorError) {
+    var ends: [Int32] = [-1, -1]
+    let type = Int32(SOCK_SEQPACKET.rawValue) | Int32(SOCK_CLOEXEC.rawValue)
+    guard socketpair(AF_UNIX, type, 0, &ends) == 0 else { throw .system("socketpair", errno) }
+    descriptor = ends[0]
+    peer = ends[1]
+  }
+
+  deinit {
+    close(descriptor)
+    if peer >= 0 { close(peer) }
+  }
+
+  /// After the process has started, so that its end is seen here as an end of file.
+  public mutating func closePeer() {
+    if peer >= 0 { close(peer) }
+    peer = -1
+  }
+
+  /// The next message, or nil when the peer is gone.
+  /// - Throws: `timedOut` after `milliseconds`.
+  public func receive(
+    from process: String, waitingFor what: String, milliseconds: Int32
+  ) throws(SupervisorError) -> ControlMessage? {
+    var entry = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+    guard poll(&entry, 1, milliseconds) > 0 else {
+      throw .timedOut(process: process, waitingFor: what)
+    }
+    var buffer = [UInt8](repeating: 0, count: 4096)
+    var count: Int32 = 0
+    let length = linux_receive_descriptors(
+      descriptor, &buffer, buffer.count, nil, 0, &count, Int32(MSG_DONTWAIT))
+    guard length > 0 else { return nil }
+    return ControlMessage(String(decoding: buffer[..<length], as: UTF8.self))
+  }
+
+  public func send(_ text: String) {
+    let bytes = Array(text.utf8)
+    _ = linux_send_descriptors(descriptor, bytes, bytes.count, nil, 0, 0)
+  }
+}
+
+/// A message of a process to its supervisor.
+public struct ControlMessage: Sendable, Equatable {
+  public var word: String
+  /// All that follows the word, with control characters made visible.
+  public var rest: String
+
+  init(_ text: String) {
+    let parts = text.split(separator: " ", maxSplits: 1)
+    word = parts.first.map(String.init) ?? ""
+    rest = String(
+      (parts.dropFirst().first ?? "").unicodeScalars.map { $0.value < 32 ? "?" : Character($0) })
+  }
+
+  /// The value of `name=value` in the message.
+  public subscript(name: String) -> String? {
+    for pair in rest.split(separator: " ") {
+      let parts = pair.split(separator: "=", maxSplits: 1)
+      if parts.count == 2 && parts[0] == name { return String(parts[1]) }
+    }
+    return nil
+  }
+}

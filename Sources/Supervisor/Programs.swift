@@ -1,0 +1,16 @@
+import Glibc
+
+/// Where Martlet's own programs are: beside the one that runs.
+public enum Programs {
+  public static let martlet = folder + "/martlet"
+  public static let host = folder + "/martlet-host"
+  public static let stack = folder + "/martlet-stack"
+
+  private static let folder: String = {
+    var buffer = [CChar](repeating: 0, count: Int(PATH_MAX))
+    let length = readlink("/proc/self/exe", &buffer, buffer.count - 1)
+    let path = String(decoding: buffer[..<max(0, length)].map { UInt8(bitPattern: $0) }, as: UTF8.self)
+    guard let slash = path.lastIndex(of: "/") else { return "." }
+    return String(path[..<slash])
+  }()
+}

@@ -1,0 +1,28 @@
+import Glibc
+import PCI
+
+/// Why the supervisor gave up: one line, with the remedy where there is one.
+public enum SupervisorError: Error, Sendable {
+  case system(String, Int32)
+  case cannotStart(String, String)
+  /// A process said itself why it cannot go on.
+  case refused(process: String, reason: String)
+  case ended(process: String, how: ProcessEnd)
+  case timedOut(process: String, waitingFor: String)
+  case device(String)
+  case input(String)
+  case checkFailed(String)
+}
+
+extension SupervisorError: CustomStringConvertible {
+  public var description: String {
+    switch self {
+    case .system(let call, let errno): "\(call): \(String(cString: strerror(errno)))"
+    case .cannotStart(let name, let reason): "cannot start the \(name): \(reason)"
+    case .refused(let process, let reason): "\(process): \(reason)"
+    case .ended(let process, let how): "the \(process) \(how)"
+    case .timedOut(let process, let what): "the \(process) did not say \(what) in time"
+    case .device(let reason), .input(let reason), .checkFailed(let reason): reason
+    }
+  }
+}
