@@ -1,0 +1,161 @@
+import CLinux
+import Glibc
+import Memory
+
+/// The memory of one instance's channel.
+public struct ChannelMemory: ~Copyable {
+  public let layout: ChannelLayout
+  private let arena: Arena
+
+  public var descriptor: Int32 { arena.descriptor }
+
+  /// Makes a channel.
+  public init(layout: ChannelLayout) throws(ChannelError) {
+    self.layout = layout
+    do throws(MemoryError) {
+      arena = try Arena(
+        byteCount: layout.byteCount, pageSize: .ordinary, name: "martlet-channel")
+    } catch {
+      throw .memory(error)
+    }
+    arena.address.storeBytes(of: ChannelLayout.magic, as: UInt32.self)
+    arena.address.storeBytes(of: ChannelLayout.version, toByteOffset: 4, as: UInt32.self)
+    arena.address.storeBytes(of: UInt32(layout.queues), toByteOffset: 8, as: UInt32.self)
+    arena.address.storeBytes(of: UInt32(layout.slots), toByteOffset: 12, as: UInt32.self)
+  }
+
+  /// Attaches to a channel that another process has made. The descriptor is the channel's from now on.
+  public init(adopting descriptor: Int32, layout: ChannelLayout) throws(ChannelError) {
+    let arena: Arena
+    do throws(MemoryError) {
+      arena = try Arena(adopting: descriptor, byteCount: layout.byteCount)
+    } catch {
+      throw .memory(error)
+    }
+    let words = arena.address.assumingMemoryBound(to: UInt32.self)
+    let (magic, version, queues, slots) = (words[0], words[1], words[2], words[3])
+    guard magic == ChannelLayout.magic, version == ChannelLayout.version else {
+      throw .foreign(magic: magic, version: version)
+    }
+    guard queues == layout.queues, slots == layout.slots else {
+      throw .badLayout(queues: Int(queues), slots: Int(slots))
+    }
+    self.layout = layout
+    self.arena = arena
+  }
+
+  func producer(_ queue: Int, _ ring: ChannelLayout.Ring) -> RingProducer {
+    RingProducer(
+      slots: slots(queue, ring), own: arena.address + layout.producerIndex(queue, ring),
+      peer: arena.address + layout.consumerIndex(queue, ring), count: layout.slots)
+  }
+
+  func consumer(_ queue: Int, _ ring: ChannelLayout.Ring) -> RingConsumer {
+    RingConsumer(
+      slots: slots(queue, ring), own: arena.address + layout.consumerIndex(queue, ring),
+      peer: arena.address + layout.producerIndex(queue, ring), count: layout.slots)
+  }
+
+  func address(_ offset: Int) -> UnsafeMutableRawPointer { arena.address + offset }
+
+  private func slots(
+    _ queue: Int, _ ring: ChannelLayout.Ring
+  ) -> UnsafeMutablePointer<Descriptor> {
+    (arena.address + layout.slots(queue, ring)).assumingMemoryBound(to: Descriptor.self)
+  }
+}
+
+/// A sleep word and the eventfds of one queue: how an end sleeps and wakes the other.
+@frozen
+public struct Doorbell: @unchecked Sendable {
+  // Invariant: both words stay mapped as long as the channel's memory.
+  @usableFromInline let ownSleeps: UnsafeMutableRawPointer
+  @usableFromInline let peerSleeps: UnsafeMutableRawPointer
+  @usableFromInline let peerEvent: Int32
+
+  @usableFromInline
+  init(
+    ownSleeps: UnsafeMutableRawPointer, peerSleeps: UnsafeMutableRawPointer, peerEvent: Int32
+  ) {
+    self.ownSleeps = ownSleeps
+    self.peerSleeps = peerSleeps
+    self.peerEvent = peerEvent
+  }
+
+  /// After publishing: wakes the other end if it sleeps. The fence orders our index before its word; without it both
+  /// ends could miss each other.
+  @inlinable
+  public func ring() {
+    full_fence()
+    if relaxed_load32(peerSleeps) != 0 { signal() }
+  }
+
+  @inline(never) @usableFromInline
+  func signal() {
+    relaxed_store32(peerSleeps, 0)
+    var one: UInt64 = 1
+    _ = write(peerEvent, &one, 8)
+  }
+
+  /// Says that this end is about to sleep. Afterwards the caller looks at its rings once more before it does.
+  @inlinable
+  public func announceSleep() {
+    relaxed_store32(ownSleeps, 1)
+    full_fence()
+  }
+
+  @inlinable
+  public func awake() { relaxed_store32(ownSleeps, 0) }
+}
+
+/// The driver host's end of one queue of a channel. One thread.
+public struct HostEnd: ~Copyable {
+  public var receive: RingProducer
+  public var transmit: RingConsumer
+  public var completion: RingProducer
+  public var free: RingConsumer
+  public let doorbell: Doorbell
+
+  /// - Parameter peerEvent: the eventfd that wakes the instance.
+  public init(_ memory: borrowing ChannelMemory, queue: Int, peerEvent: Int32) {
+    receive = memory.producer(queue, .receive)
+    transmit = memory.consumer(queue, .transmit)
+    completion = memory.producer(queue, .completion)
+    free = memory.consumer(queue, .free)
+    doorbell = Doorbell(
+      ownSleeps: memory.address(memory.layout.hostSleeps(queue)),
+      peerSleeps: memory.address(memory.layout.instanceSleeps(queue)), peerEvent: peerEvent)
+  }
+
+  /// - Returns: whether the caller may sleep on its eventfd: false where something has come in meanwhile.
+  public func prepareToSleep() -> Bool {
+    doorbell.announceSleep()
+    return transmit.isEmpty() && free.isEmpty()
+  }
+}
+
+/// A stack instance's end of one queue of a channel. One thread.
+public struct InstanceEnd: ~Copyable {
+  public var receive: RingConsumer
+  public var transmit: RingProducer
+  public var completion: RingConsumer
+  public var free: RingProducer
+  public let doorbell: Doorbell
+
+  /// - Parameter peerEvent: the eventfd that wakes the host.
+  public init(_ memory: borrowing ChannelMemory, queue: Int, peerEvent: Int32) {
+    receive = memory.consumer(queue, .receive)
+    transmit = memory.producer(queue, .transmit)
+    completion = memory.consumer(queue, .completion)
+    free = memory.producer(queue, .free)
+    doorbell = Doorbell(
+      ownSleeps: memory.address(memory.layout.instanceSleeps(queue)),
+      peerSleeps: memory.address(memory.layout.hostSleeps(queue)), peerEvent: peerEvent)
+  }
+
+  /// - Returns: whether the caller may sleep on its eventfd: false where something has come in meanwhile.
+  public func prepareToSleep() -> Bool {
+    doorbell.announceSleep()
+    return receive.isEmpty() && completion.isEmpty()
+  }
+}

@@ -1,0 +1,121 @@
+import CLinux
+import Memory
+
+/// The writing end of a single-producer, single-consumer ring in shared memory.
+///
+/// Indices run free in 32 bits. The peer's index is read only when the ring looks full, and is believed only as far
+/// as it makes sense; our own is published once a burst. One thread.
+@frozen
+public struct RingProducer: ~Copyable, @unchecked Sendable {
+  // Invariant: `slots` points at `mask + 1` slots that this end writes; `own` and `peer` at the indices. All stay
+  // mapped as long as the channel's memory, which outlives its ends.
+  @usableFromInline let slots: UnsafeMutablePointer<Descriptor>
+  @usableFromInline let own: UnsafeMutableRawPointer
+  @usableFromInline let peer: UnsafeMutableRawPointer
+  @usableFromInline let mask: UInt32
+  @usableFromInline var next: UInt32 = 0
+  @usableFromInline var peerIndex: UInt32 = 0
+
+  @usableFromInline
+  init(
+    slots: UnsafeMutablePointer<Descriptor>, own: UnsafeMutableRawPointer,
+    peer: UnsafeMutableRawPointer, count: Int
+  ) {
+    self.slots = slots
+    self.own = own
+    self.peer = peer
+    mask = UInt32(count - 1)
+  }
+
+  /// Moves packets from the burst's front into the ring, whole ones only, as many as there is room for.
+  @inlinable
+  public mutating func push(_ burst: inout Burst) {
+    let count = burst.count
+    if count == 0 { return }
+    var room = Int(mask &+ 1 &- (next &- peerIndex))
+    if room < count {
+      // A consumer that claims more than was written only hurts itself: it is taken as an empty ring at most.
+      let claimed = acquire_load32(peer)
+      if next &- claimed <= mask &+ 1 { peerIndex = claimed }
+      room = Int(mask &+ 1 &- (next &- peerIndex))
+    }
+    var moved = min(room, count)
+    if moved < count {
+      while moved > 0 && burst[moved &- 1].flags.contains(.more) { moved &-= 1 }
+    }
+    if moved == 0 { return }
+    var at = next
+    for index in 0..<moved {
+      slots[Int(at & mask)] = burst[index]
+      at &+= 1
+    }
+    next = at
+    release_store32(own, at)
+    burst.removeFirst(moved)
+  }
+
+  /// Slots that are free as far as is known without looking at the peer.
+  @inlinable
+  public mutating func room() -> Int {
+    let claimed = acquire_load32(peer)
+    if next &- claimed <= mask &+ 1 { peerIndex = claimed }
+    return Int(mask &+ 1 &- (next &- peerIndex))
+  }
+}
+
+/// The reading end of a ring in shared memory. Each slot is copied once, then used. One thread.
+@frozen
+public struct RingConsumer: ~Copyable, @unchecked Sendable {
+  // Invariant: as for RingProducer; `slots` are only read.
+  @usableFromInline let slots: UnsafeMutablePointer<Descriptor>
+  @usableFromInline let own: UnsafeMutableRawPointer
+  @usableFromInline let peer: UnsafeMutableRawPointer
+  @usableFromInline let mask: UInt32
+  @usableFromInline var next: UInt32 = 0
+  @usableFromInline var peerIndex: UInt32 = 0
+
+  @usableFromInline
+  init(
+    slots: UnsafeMutablePointer<Descriptor>, own: UnsafeMutableRawPointer,
+    peer: UnsafeMutableRawPointer, count: Int
+  ) {
+    self.slots = slots
+    self.own = own
+    self.peer = peer
+    mask = UInt32(count - 1)
+  }
+
+  /// Appends packets, whole ones only, as far as the burst has room.
+  @inlinable
+  public mutating func pop(into burst: inout Burst) throws(ChannelError) {
+    if peerIndex == next {
+      let claimed = acquire_load32(peer)
+      if claimed &- next > mask &+ 1 {
+        throw .indexJump(from: next, to: claimed, slots: Int(mask &+ 1))
+      }
+      peerIndex = claimed
+      if claimed == next { return }
+    }
+    let start = burst.count
+    let taken = min(Int(peerIndex &- next), burst.room)
+    if taken == 0 { return }
+    var at = next
+    for _ in 0..<taken {
+      burst.append(slots[Int(at & mask)])
+      at &+= 1
+    }
+    // A packet whose end is not here yet stays in the ring.
+    var kept = taken
+    while kept > 0 && burst[start &+ kept &- 1].flags.contains(.more) { kept &-= 1 }
+    if taken &- kept >= maximumPieces { throw .endlessPacket }
+    burst.truncate(to: start &+ kept)
+    next = next &+ UInt32(kept)
+    if kept > 0 { release_store32(own, next) }
+    // The rest of a packet that was cut may have been published since.
+    if kept < taken { peerIndex = next }
+  }
+
+  /// Whether the producer has published anything more.
+  @inlinable
+  public func isEmpty() -> Bool { acquire_load32(peer) == next }
+}

@@ -1,0 +1,105 @@
+import CLinux
+import Glibc
+
+/// One range of shared memory behind a descriptor, mapped here: what the device, the host and an instance share.
+/// Unmapped and closed when the value goes away. Made and dropped by one thread; the bytes are everyone's.
+public struct Arena: ~Copyable, @unchecked Sendable {
+  // Invariant: `address` points at `byteCount` mapped bytes of `descriptor` until deinit.
+  public let address: UnsafeMutableRawPointer
+  public let byteCount: Int
+  public let pageSize: PageSize
+  public let descriptor: Int32
+
+  public enum PageSize: Int, Sendable {
+    case ordinary = 4096
+    case huge2M = 0x20_0000
+    case huge1G = 0x4000_0000
+
+    var flags: UInt32 {
+      switch self {
+      case .ordinary: 0
+      case .huge2M: LINUX_MFD_HUGETLB | LINUX_MFD_HUGE_2MB
+      case .huge1G: LINUX_MFD_HUGETLB | LINUX_MFD_HUGE_1GB
+      }
+    }
+  }
+
+  /// Makes new memory, all of it present, which nobody can shrink or grow.
+  /// - Parameter byteCount: a multiple of the page size.
+  public init(byteCount: Int, pageSize: PageSize, name: String) throws(MemoryError) {
+    guard byteCount > 0, byteCount % pageSize.rawValue == 0 else {
+      throw .badSize(byteCount: byteCount, pageSize: pageSize.rawValue)
+    }
+    let descriptor = linux_memfd_create(
+      name, LINUX_MFD_CLOEXEC | LINUX_MFD_ALLOW_SEALING | pageSize.flags)
+    guard descriptor >= 0 else { throw .system(call: "memfd_create", errno: -descriptor) }
+    do throws(MemoryError) {
+      guard ftruncate(descriptor, byteCount) == 0 else {
+        throw .system(call: "ftruncate", errno: errno)
+      }
+      let seals = Int(LINUX_F_SEAL_SHRINK | LINUX_F_SEAL_GROW | LINUX_F_SEAL_SEAL)
+      let sealed = linux_fcntl(descriptor, LINUX_F_ADD_SEALS, seals)
+      guard sealed >= 0 else { throw .system(call: "sealing memory", errno: -sealed) }
+      let call = pageSize == .ordinary ? "mapping memory" : "mapping huge pages"
+      address = try Self.map(descriptor, byteCount: byteCount, call: call, writable: true)
+    } catch {
+      close(descriptor)
+      throw error
+    }
+    self.byteCount = byteCount
+    self.pageSize = pageSize
+    self.descriptor = descriptor
+  }
+
+  /// Maps memory that came from another process. The descriptor is the arena's from now on, also when this throws.
+  /// - Parameter byteCount: how many bytes were promised; more may be behind the descriptor.
+  public init(
+    adopting descriptor: Int32, byteCount: Int, writable: Bool = true
+  ) throws(MemoryError) {
+    do throws(MemoryError) {
+      var status = stat()
+      guard fstat(descriptor, &status) == 0 else { throw .system(call: "fstat", errno: errno) }
+      guard byteCount > 0, Int(status.st_size) >= byteCount else {
+        throw .tooSmall(byteCount: Int(status.st_size), needed: byteCount)
+      }
+      let seals = linux_fcntl(descriptor, LINUX_F_GET_SEALS, 0)
+      guard seals >= 0, seals & LINUX_F_SEAL_SHRINK != 0 else { throw .notSealed }
+      address = try Self.map(
+        descriptor, byteCount: byteCount, call: "mapping memory", writable: writable)
+      pageSize = PageSize(rawValue: Int(status.st_blksize)) ?? .ordinary
+    } catch {
+      close(descriptor)
+      throw error
+    }
+    self.byteCount = byteCount
+    self.descriptor = descriptor
+  }
+
+  /// New memory in 2 MiB pages where there are any, else in ordinary pages.
+  /// - Parameter byteCount: a multiple of 2 MiB.
+  public static func withBestPages(
+    byteCount: Int, name: String
+  ) throws(MemoryError) -> Arena {
+    do throws(MemoryError) {
+      return try Arena(byteCount: byteCount, pageSize: .huge2M, name: name)
+    } catch {
+      return try Arena(byteCount: byteCount, pageSize: .ordinary, name: name)
+    }
+  }
+
+  deinit {
+    munmap(address, byteCount)
+    close(descriptor)
+  }
+
+  private static func map(
+    _ descriptor: Int32, byteCount: Int, call: String, writable: Bool
+  ) throws(MemoryError) -> UnsafeMutableRawPointer {
+    let protection = writable ? PROT_READ | PROT_WRITE : PROT_READ
+    guard
+      let address = linux_mmap(
+        nil, byteCount, protection, MAP_SHARED | Int32(MAP_POPULATE), descriptor, 0)
+    else { throw .system(call: call, errno: errno) }
+    return address
+  }
+}

@@ -1,0 +1,139 @@
+/// The host's record of who owns each segment of an arena's receive part. It lies in the host's own memory and
+/// believes nobody. One thread.
+///
+/// All segments are of one size. A segment is with the host, the device or the instance, and only moves
+/// host -> device -> instance -> host, or back to the host when the device or the instance is no more.
+public struct SegmentLedger: ~Copyable, @unchecked Sendable {
+  @usableFromInline
+  enum Owner: UInt8 {
+    case host = 0
+    case device = 1
+    case instance = 2
+  }
+
+  // Invariant: `owners` has `count` initialised bytes; the first `freeCount` of `free` are the segments whose owner
+  // is the host, each once.
+  @usableFromInline let owners: UnsafeMutablePointer<UInt8>
+  @usableFromInline let free: UnsafeMutablePointer<UInt32>
+  @usableFromInline var freeCount: Int
+  @usableFromInline var withDevice = 0
+  /// Segments in all.
+  public let count: Int
+  @usableFromInline let firstUnit: UInt32
+  @usableFromInline let unitsShift: UInt32
+  /// Bytes of a segment.
+  public let segmentSize: Int
+
+  /// - Parameters:
+  ///   - firstUnit: where the segments begin, in units of ``Descriptor/unit`` from the arena's start.
+  ///   - byteCount: bytes to cut into segments.
+  ///   - segmentSize: a power of two, at least 1024 bytes.
+  public init(firstUnit: UInt32, byteCount: Int, segmentSize: Int = 2048) {
+    precondition(segmentSize >= 1024 && segmentSize & (segmentSize - 1) == 0)
+    count = byteCount / segmentSize
+    self.firstUnit = firstUnit
+    self.segmentSize = segmentSize
+    unitsShift = UInt32((segmentSize / Descriptor.unit).trailingZeroBitCount)
+    owners = .allocate(capacity: max(1, count))
+    owners.initialize(repeating: Owner.host.rawValue, count: count)
+    free = .allocate(capacity: max(1, count))
+    for index in 0..<count { (free + index).initialize(to: UInt32(count - 1 - index)) }
+    freeCount = count
+  }
+
+  deinit {
+    owners.deallocate()
+    free.deallocate()
+  }
+
+  /// Segments that the host has.
+  @inlinable public var hostCount: Int { freeCount }
+  @inlinable public var deviceCount: Int { withDevice }
+  @inlinable public var instanceCount: Int { count - freeCount - withDevice }
+
+  /// Appends up to `limit` free segments to the burst: they are the device's now.
+  ///
+  /// The bytes begin at one of eight offsets, 64 apart: were all to begin at the same one, their first lines would
+  /// share two sets of a first-level cache.
+  @inlinable
+  public mutating func lend(upTo limit: Int, into burst: inout Burst) {
+    let taken = min(limit, min(freeCount, burst.room))
+    if taken <= 0 { return }
+    for _ in 0..<taken {
+      freeCount &-= 1
+      let index = free[freeCount]
+      owners[Int(index)] = Owner.device.rawValue
+      let colour = (index & 7) &* 64
+      burst.append(
+        Descriptor(
+          segment: firstUnit &+ index &<< unitsShift, offset: colour,
+          length: UInt32(segmentSize) &- colour))
+    }
+    withDevice &+= taken
+  }
+
+  /// A segment that the device has filled goes to the instance. The driver has checked that the device had it.
+  @inlinable
+  public mutating func give(_ segment: UInt32) {
+    let index = self.index(of: segment)
+    precondition(index >= 0 && owners[index] == Owner.device.rawValue)
+    owners[index] = Owner.instance.rawValue
+    withDevice &-= 1
+  }
+
+  /// The instance gives a segment back.
+  /// - Throws: what is wrong with it; nothing has changed then.
+  @inlinable
+  public mutating func takeBack(_ segment: UInt32) throws(LedgerError) {
+    let index = self.index(of: segment)
+    if index < 0 { throw .noSegment(segment) }
+    if owners[index] != Owner.instance.rawValue { throw .notTheInstances(segment) }
+    owners[index] = Owner.host.rawValue
+    free[freeCount] = UInt32(truncatingIfNeeded: index)
+    freeCount &+= 1
+  }
+
+  /// A segment that was lent or given is the host's again, whoever had it: it was not delivered, or its owner is no
+  /// more.
+  @inlinable
+  public mutating func reclaim(_ segment: UInt32) {
+    let index = self.index(of: segment)
+    precondition(index >= 0 && owners[index] != Owner.host.rawValue)
+    if owners[index] == Owner.device.rawValue { withDevice &-= 1 }
+    owners[index] = Owner.host.rawValue
+    free[freeCount] = UInt32(truncatingIfNeeded: index)
+    freeCount &+= 1
+  }
+
+  /// All that the instance still holds is the host's again.
+  public mutating func reclaimFromInstance() {
+    for index in 0..<count where owners[index] == Owner.instance.rawValue {
+      reclaim(firstUnit &+ UInt32(index) &<< unitsShift)
+    }
+  }
+
+  /// The segment's number, or -1 where no segment begins there.
+  @inlinable
+  func index(of segment: UInt32) -> Int {
+    if segment < firstUnit { return -1 }
+    let unit = segment &- firstUnit
+    if unit & ((1 &<< unitsShift) &- 1) != 0 { return -1 }
+    let index = Int(unit &>> unitsShift)
+    return index < count ? index : -1
+  }
+}
+
+/// A segment that was given back and cannot be.
+public enum LedgerError: Error, Equatable, Sendable {
+  case noSegment(UInt32)
+  case notTheInstances(UInt32)
+}
+
+extension LedgerError: CustomStringConvertible {
+  public var description: String {
+    switch self {
+    case .noSegment(let segment): "no segment begins at unit \(segment)"
+    case .notTheInstances(let segment): "the segment at unit \(segment) is not the instance's"
+    }
+  }
+}
