@@ -17,7 +17,7 @@ extension ChannelError: CustomStringConvertible {
     switch self {
     case .indexJump(let from, let to, let slots):
       "a ring's index went from \(from) to \(to), with \(slots) slots"
-    case .endlessPacket: "a packet has more than \(maximumPieces) pieces"
+    case .endlessPacket: "a packet has more than \(Descriptor.maximumSlots) pieces"
     case .badLayout(let queues, let slots): "no channel has \(queues) queues of \(slots) slots"
     case .foreign(let magic, let version):
       "the channel's memory begins with \(magic), version \(version): not this version of Martlet"
@@ -26,5 +26,3 @@ extension ChannelError: CustomStringConvertible {
   }
 }
 
-/// The most slots that one packet may have, metadata included.
-public let maximumPieces = 32

@@ -107,7 +107,7 @@ public struct RingConsumer: ~Copyable, @unchecked Sendable {
     // A packet whose end is not here yet stays in the ring.
     var kept = taken
     while kept > 0 && burst[start &+ kept &- 1].flags.contains(.more) { kept &-= 1 }
-    if taken &- kept >= maximumPieces { throw .endlessPacket }
+    if taken &- kept >= Descriptor.maximumSlots { throw .endlessPacket }
     burst.truncate(to: start &+ kept)
     next = next &+ UInt32(kept)
     if kept > 0 { release_store32(own, next) }

@@ -93,10 +93,12 @@ public struct DriverResources: ~Copyable {
   /// Ring size wanted, in descriptors: a power of two.
   public let ringSize: Int
   public let interrupts: InterruptPlan
+  /// The function sits behind an IOMMU, which a device must not go around.
+  public let requiresPlatformAccess: Bool
 
   public init(
     function: any PCIFunction, rings: consuming DMAZone, arena: DMARange, queuePairs: Int = 1,
-    ringSize: Int = 256, interrupts: InterruptPlan = .none
+    ringSize: Int = 256, interrupts: InterruptPlan = .none, requiresPlatformAccess: Bool = false
   ) {
     self.function = function
     self.rings = rings
@@ -104,7 +106,10 @@ public struct DriverResources: ~Copyable {
     self.queuePairs = queuePairs
     self.ringSize = ringSize
     self.interrupts = interrupts
+    self.requiresPlatformAccess = requiresPlatformAccess
   }
+
+  public consuming func takeRings() -> DMAZone { rings }
 }
 
 /// The eventfds that the host waits on. A driver connects them to the function's vectors as the function allows;

@@ -15,6 +15,9 @@ public struct Descriptor: BitwiseCopyable, Sendable, Equatable {
   /// Chosen by whoever sends a packet; comes back when the device has done with it. Of the packet's first slot.
   public var tag: UInt16
 
+  /// The most slots that one packet may have, metadata included: 64 KiB in segments of 2 KiB, and some.
+  public static var maximumSlots: Int { 64 }
+
   /// 1024 bytes, the smallest segment.
   public static var unit: Int { 1024 }
 

@@ -90,6 +90,18 @@ public struct RegisterWindow: @unchecked Sendable {
     self.mapped = mapped
   }
 
+  /// A smaller window inside this one; its bounds are checked here, once.
+  public func window(at offset: UInt64, byteCount: UInt64) throws(PCIError) -> RegisterWindow {
+    guard offset <= self.byteCount, byteCount <= self.byteCount - offset else {
+      throw .outsideRegion(
+        bar: Int(bar), offset: base + offset, byteCount: byteCount,
+        regionByteCount: base + self.byteCount)
+    }
+    return RegisterWindow(
+      calls: calls, bar: bar, base: base + offset, byteCount: byteCount,
+      mapped: mapped.map { $0 + Int(offset) })
+  }
+
   @inlinable @inline(__always)
   func check(_ offset: Int, _ width: Int) {
     precondition(

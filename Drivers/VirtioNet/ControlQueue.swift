@@ -1,0 +1,70 @@
+import CLinux
+import Driver
+import Memory
+import Rings
+import Virtio
+
+/// The control virtqueue (virtio 1.2, 5.1.6.5): one command at a time, waited for with a limit.
+struct ControlQueue: ~Copyable {
+  private var ring: SplitQueue
+  private let doorbell: QueueDoorbell
+  /// Command at 0, acknowledgement at its end: the driver's until it is made available, then the device's.
+  private let buffer: DMARange
+
+  static let bufferBytes = 4096
+  private static let limit: UInt64 = 1_000_000_000
+
+  init(ring: consuming SplitQueue, doorbell: QueueDoorbell, buffer: DMARange) {
+    self.ring = ring
+    self.doorbell = doorbell
+    self.buffer = buffer
+  }
+
+  /// - Throws: when the device refuses the command or does not answer within a second.
+  mutating func send(
+    _ commandClass: UInt8, _ command: UInt8, _ data: [UInt8], as name: String
+  ) throws(DriverError) {
+    guard 2 + data.count <= buffer.byteCount - 1 else {
+      throw .commandFailed("\(name): \(data.count) bytes are too many")
+    }
+    let acknowledgement = buffer.byteCount - 1
+    buffer.address.storeBytes(of: commandClass, as: UInt8.self)
+    buffer.address.storeBytes(of: command, toByteOffset: 1, as: UInt8.self)
+    for (index, byte) in data.enumerated() {
+      buffer.address.storeBytes(of: byte, toByteOffset: 2 + index, as: UInt8.self)
+    }
+    buffer.address.storeBytes(of: 0xff, toByteOffset: acknowledgement, as: UInt8.self)
+    // A command that was never answered may still hold the buffer: the queue is of no use then.
+    guard ring.outstanding == 0 else { throw .commandFailed("\(name): one before it is unanswered") }
+    var chain = ring.beginChain(iova: buffer.iova, byteCount: UInt32(2 + data.count))
+    ring.extend(
+      &chain, iova: buffer.iova + UInt64(acknowledgement), byteCount: 1, writable: true)
+    ring.finish(chain, cookie: 0)
+    ring.publish()
+    if ring.shouldNotify() { doorbell.ring() }
+    let limit = MonotonicClock.nanoseconds() + Self.limit
+    while try usedCount() == 0 {
+      if MonotonicClock.nanoseconds() > limit {
+        throw .commandFailed("\(name): the device does not answer")
+      }
+      cpu_pause()
+    }
+    do throws(RingError) {
+      _ = try ring.takeUsed()
+    } catch {
+      throw .ring(queue: -1, error)
+    }
+    let answer = volatile_load8(buffer.address + acknowledgement)
+    guard answer == VirtioNetCommand.acknowledged else {
+      throw .commandFailed("\(name) (answer \(answer))")
+    }
+  }
+
+  private mutating func usedCount() throws(DriverError) -> Int {
+    do throws(RingError) {
+      return try ring.usedCount()
+    } catch {
+      throw .ring(queue: -1, error)
+    }
+  }
+}

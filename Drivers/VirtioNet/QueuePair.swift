@@ -1,0 +1,128 @@
+import CLinux
+import Driver
+import Memory
+import PCI
+import Rings
+import Virtio
+
+/// A receive and a transmit virtqueue of a network device (virtio 1.2, 5.1.6). One thread.
+public struct VirtioNetQueuePair: NetworkQueuePair, ~Copyable {
+  var receiveRing: SplitQueue
+  var transmitRing: SplitQueue
+  let index: Int
+  let arena: DMARange
+  /// One header of 16 bytes for each descriptor of the transmit ring, host-private: what the device reads first.
+  let headers: DMARange
+  /// One indirect table for each descriptor of the transmit ring, or none.
+  let tables: DMARange?
+  let features: VirtioFeatures
+  let receiveDoorbell: QueueDoorbell
+  let transmitDoorbell: QueueDoorbell
+  let interruptLine: INTxLine?
+  public internal(set) var statistics = QueueStatistics()
+
+  /// Pieces of a packet whose last buffers have not come yet.
+  var partial = Burst(capacity: Descriptor.maximumSlots)
+  var partialHeader = ReceiveHeader()
+  var partialBytes = 0
+  /// Buffers that are still to come for the packet in `partial`.
+  var missing = 0
+  /// Where buffers end in their segments, all of one size: learned when they are posted.
+  var receiveBufferEnd: UInt32 = 0
+  /// Tags of packets that were refused, until they are completed.
+  var refused = Burst(capacity: 64)
+
+  /// Descriptors in an indirect table.
+  static let tableEntries = 16
+
+  public var receiveRoom: Int { receiveRing.room }
+
+  public mutating func postReceive(_ burst: inout Burst) throws(DriverError) {
+    let count = min(burst.count, receiveRing.room)
+    if count == 0 { return }
+    receiveBufferEnd = burst[0].offset &+ burst[0].length
+    for slot in 0..<count { post(burst[slot]) }
+    burst.removeFirst(count)
+    showReceive()
+  }
+
+  @inline(__always)
+  mutating func post(_ slot: Descriptor) {
+    receiveRing.addWritable(
+      iova: arena.iova &+ slot.position, byteCount: slot.length,
+      cookie: UInt64(slot.segment) &<< 32 | UInt64(slot.offset))
+  }
+
+  mutating func showReceive() {
+    receiveRing.publish()
+    if receiveRing.shouldNotify() {
+      receiveDoorbell.ring()
+      statistics.doorbells &+= 1
+    }
+  }
+
+  public mutating func completeTransmit(into burst: inout Burst) throws(DriverError) {
+    while !refused.isEmpty && burst.room > 0 {
+      burst.append(refused[refused.count &- 1])
+      refused.truncate(to: refused.count &- 1)
+    }
+    do throws(RingError) {
+      let count = min(try transmitRing.usedCount(), burst.room)
+      if count <= 0 { return }
+      for _ in 0..<count {
+        let used = try transmitRing.takeUsed()
+        burst.append(
+          Descriptor(segment: 0, tag: UInt16(truncatingIfNeeded: used.cookie)))
+      }
+    } catch {
+      throw .ring(queue: index &* 2 &+ 1, error)
+    }
+  }
+
+  public mutating func armInterrupts(transmit: Bool) -> Bool {
+    let receiveIsQuiet = receiveRing.arm()
+    let transmitIsQuiet = transmit ? transmitRing.arm() : true
+    return receiveIsQuiet && transmitIsQuiet && refused.isEmpty
+  }
+
+  public mutating func disarmInterrupts() {
+    receiveRing.disarm()
+    transmitRing.disarm()
+    interruptLine?.acknowledge()
+  }
+
+  public mutating func takeBack(segments: inout Burst, packets: inout Burst) {
+    while segments.room > 0 && !partial.isEmpty {
+      segments.append(partial[partial.count - 1])
+      partial.truncate(to: partial.count - 1)
+    }
+    missing = 0
+    while segments.room > 0, let cookie = receiveRing.takeOutstanding() {
+      segments.append(
+        Descriptor(
+          segment: UInt32(truncatingIfNeeded: cookie >> 32),
+          offset: UInt32(truncatingIfNeeded: cookie)))
+    }
+    while packets.room > 0 && !refused.isEmpty {
+      packets.append(refused[refused.count - 1])
+      refused.truncate(to: refused.count - 1)
+    }
+    while packets.room > 0, let cookie = transmitRing.takeOutstanding() {
+      packets.append(Descriptor(segment: 0, tag: UInt16(truncatingIfNeeded: cookie)))
+    }
+  }
+}
+
+/// The one interrupt line of a function without message-signalled interrupts: masked when it fires, let through again
+/// when its reason has been read (virtio 1.2, 4.1.4.5).
+final class INTxLine: @unchecked Sendable {
+  private let transport: any VirtioTransport
+
+  init(_ transport: any VirtioTransport) { self.transport = transport }
+
+  func acknowledge() {
+    _ = transport.readInterruptStatus()
+    // A function that is gone shows itself at the next look at its status.
+    try? transport.function.unmaskINTx()
+  }
+}

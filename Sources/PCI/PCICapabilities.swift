@@ -1,0 +1,51 @@
+/// An entry of the capability list in configuration space (PCI Local Bus 3.0, 6.7).
+public struct PCICapability: Sendable, Equatable {
+  public static let vendorSpecific: UInt8 = 0x09
+  public static let msix: UInt8 = 0x11
+
+  public var identifier: UInt8
+  /// Where it begins in configuration space.
+  public var offset: Int
+}
+
+extension PCIFunction {
+  public var vendor: UInt16 {
+    get throws(PCIError) { UInt16(truncatingIfNeeded: try readConfiguration(at: 0, width: .word)) }
+  }
+
+  public var device: UInt16 {
+    get throws(PCIError) { UInt16(truncatingIfNeeded: try readConfiguration(at: 2, width: .word)) }
+  }
+
+  /// Walks the capability list. A list that loops, or an entry that lies in the header or across the end of the first
+  /// 256 bytes, is refused.
+  public func capabilities() throws(PCIError) -> [PCICapability] {
+    let hasList: UInt32 = 1 << 4
+    guard try readConfiguration(at: 0x06, width: .word) & hasList != 0 else { return [] }
+    var result: [PCICapability] = []
+    // The lowest two bits are reserved and must be masked.
+    var offset = Int(try readConfiguration(at: 0x34, width: .byte)) & 0xfc
+    while offset != 0 {
+      guard offset >= 0x40 else {
+        throw .malformedCapability(at: offset, reason: "lies in the header")
+      }
+      guard !result.contains(where: { $0.offset == offset }) else {
+        throw .malformedCapability(at: offset, reason: "the list comes back to it")
+      }
+      let identifier = UInt8(
+        truncatingIfNeeded: try readConfiguration(at: offset, width: .byte))
+      result.append(PCICapability(identifier: identifier, offset: offset))
+      offset = Int(try readConfiguration(at: offset + 1, width: .byte)) & 0xfc
+    }
+    return result
+  }
+
+  /// Turns memory accesses to the function on, and lets it do DMA or not.
+  public func setBusMaster(_ on: Bool) throws(PCIError) {
+    let memory: UInt32 = 1 << 1
+    let master: UInt32 = 1 << 2
+    let command = try readConfiguration(at: 0x04, width: .word)
+    let wanted = on ? command | memory | master : (command | memory) & ~master
+    if wanted != command { try writeConfiguration(wanted, at: 0x04, width: .word) }
+  }
+}
