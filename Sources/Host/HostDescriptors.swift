@@ -29,13 +29,12 @@ struct HostDescriptors {
   func poll() -> Ready { wait(milliseconds: 0) }
 
   /// Empties the eventfds.
-  /// - Returns: interrupts of queues since the last call.
-  func drainInterrupts() -> UInt64 {
-    var sum: UInt64 = 0
-    for descriptor in queueInterrupts { sum += drain(descriptor) }
-    _ = drain(configurationInterrupt)
+  /// - Returns: how often each kind was signalled since the last call.
+  func drainInterrupts() -> (queues: UInt64, configuration: UInt64) {
+    var queues: UInt64 = 0
+    for descriptor in queueInterrupts { queues += drain(descriptor) }
     _ = drain(doorbell)
-    return sum
+    return (queues, drain(configurationInterrupt))
   }
 
   private func drain(_ descriptor: Int32) -> UInt64 {

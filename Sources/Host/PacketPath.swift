@@ -42,7 +42,7 @@ struct PacketPath<QueuePair: NetworkQueuePair & ~Copyable>: ~Copyable {
     if try receive() { worked = true }
     if try transmit() { worked = true }
     if try complete() { worked = true }
-    if worked { channel.wakePeer() }
+    if worked { channel.doorbell.ring() }
     return worked
   }
 
@@ -161,13 +161,13 @@ struct PacketPath<QueuePair: NetworkQueuePair & ~Copyable>: ~Copyable {
   /// Arms the device's interrupts and the channel's doorbell.
   /// - Returns: whether the caller may sleep; false when something has arrived meanwhile.
   mutating func prepareToSleep() -> Bool {
-    guard channel.prepareToSleep() else { return false }
+    guard sending.isEmpty, channel.prepareToSleep() else { return false }
     return queuePair.armInterrupts(transmit: inFlight > 0)
   }
 
   mutating func wake() {
     queuePair.disarmInterrupts()
-    channel.awake()
+    channel.doorbell.awake()
   }
 
   /// After the driver has stopped: what the device held is the host's again.

@@ -1,0 +1,200 @@
+import CLinux
+import Channel
+import Confinement
+import Driver
+import Glibc
+import Memory
+import PCI
+import VFIO
+
+/// The driver host process, from its start to its end: takes what it inherits, gives up everything else, then drives
+/// the function until its supervisor goes.
+///
+/// Descriptors: 3 control, 4 device, 5 rings, 6 arena, 7 channel, 8 counters, 9 rung for the host, 10 rung by it.
+public struct DriverHost: ~Copyable {
+  private let arguments: HostArguments
+  private let supervisor: SupervisorSocket
+  private let rings: Arena
+  private let arena: Arena
+  private let channel: ChannelMemory
+  private let counters: CounterPage
+  private let configurationInterrupt: Int32
+  private let queueInterrupts: [Int32]
+
+  private enum Inherited {
+    static let control: Int32 = 3
+    static let device: Int32 = 4
+    static let rings: Int32 = 5
+    static let arena: Int32 = 6
+    static let channel: Int32 = 7
+    static let counters: Int32 = 8
+    static let ownDoorbell: Int32 = 9
+    static let peerDoorbell: Int32 = 10
+  }
+
+  /// Slots of each ring of the channel.
+  public static let channelSlots = 4096
+  /// Entries of the counter page.
+  public static func counterCapacity(queues: Int) -> Int {
+    HostStatistics.capacity(queues: queues)
+  }
+
+  /// The program's whole life. `body` offers each driver that the program has by ``drive(with:)``.
+  /// - Returns: an exit code.
+  public static func main(
+    _ arguments: [String], _ body: (consuming DriverHost) throws -> Void
+  ) -> Int32 {
+    let supervisor = SupervisorSocket(descriptor: Inherited.control)
+    do {
+      let host = try start(HostArguments(arguments), supervisor)
+      try body(host)
+      return 0
+    } catch {
+      supervisor.say("error \(error)")
+      return 1
+    }
+  }
+
+  /// Takes what was inherited, then confines the process.
+  private static func start(
+    _ arguments: HostArguments, _ supervisor: SupervisorSocket
+  ) throws(HostError) -> DriverHost {
+    let rings = try inherit(Inherited.rings, arguments.ringsBytes)
+    let arena = try inherit(Inherited.arena, arguments.arenaBytes)
+    guard let layout = ChannelLayout(queues: arguments.queues, slots: channelSlots) else {
+      throw .arguments("there is no channel for \(arguments.queues) queues")
+    }
+    let channel: ChannelMemory
+    do throws(ChannelError) {
+      channel = try ChannelMemory(adopting: Inherited.channel, layout: layout)
+    } catch {
+      throw .memory(error.description)
+    }
+    let counters: CounterPage
+    do throws(MemoryError) {
+      counters = try CounterPage(
+        adopting: Inherited.counters, capacity: counterCapacity(queues: arguments.queues),
+        writable: true)
+    } catch {
+      throw .memory(error.description)
+    }
+    let interrupts = (0...arguments.queues).map { _ in eventfd(0, Int32(EFD_NONBLOCK)) }
+    // Everything that needs a path, a new descriptor of this kind or a right has been done.
+    if arguments.isConfined {
+      do throws(ConfinementError) {
+        try Confinement.enter()
+      } catch {
+        throw .confinement(error)
+      }
+    }
+    return DriverHost(
+      arguments: arguments, supervisor: supervisor, rings: rings, arena: arena, channel: channel,
+      counters: counters, configurationInterrupt: interrupts[0],
+      queueInterrupts: Array(interrupts.dropFirst()))
+  }
+
+  private static func inherit(_ descriptor: Int32, _ byteCount: Int) throws(HostError) -> Arena {
+    do throws(MemoryError) {
+      return try Arena(adopting: descriptor, byteCount: byteCount)
+    } catch {
+      throw .memory(error.description)
+    }
+  }
+
+  private init(
+    arguments: HostArguments, supervisor: SupervisorSocket, rings: consuming Arena,
+    arena: consuming Arena, channel: consuming ChannelMemory, counters: consuming CounterPage,
+    configurationInterrupt: Int32, queueInterrupts: [Int32]
+  ) {
+    self.arguments = arguments
+    self.supervisor = supervisor
+    self.rings = rings
+    self.arena = arena
+    self.channel = channel
+    self.counters = counters
+    self.configurationInterrupt = configurationInterrupt
+    self.queueInterrupts = queueInterrupts
+  }
+
+  /// Drives the function if it is one of the driver's, until the supervisor says stop.
+  /// - Returns: whether this driver was for the function.
+  public consuming func drive<D: NetworkDriver & ~Copyable>(with driver: D.Type) throws(HostError) {
+    let function = try openFunction()
+    let identity: PCIMatch
+    do throws(PCIError) {
+      identity = PCIMatch(vendor: try function.vendor, device: try function.device)
+    } catch {
+      throw .pci(error)
+    }
+    guard D.matches.contains(identity) else {
+      throw .arguments("\(arguments.deviceName) is not a function for the driver \(D.name)")
+    }
+    let interrupts =
+      arguments.mode == .poll
+      ? InterruptPlan.none
+      : InterruptPlan(configuration: configurationInterrupt, queues: queueInterrupts)
+    let arenaRange = DMARange(
+      address: arena.address, iova: arguments.arenaIOVA, byteCount: arena.byteCount)
+    let zone = DMAZone(
+      DMARange(address: rings.address, iova: arguments.ringsIOVA, byteCount: rings.byteCount))
+    var device = try make(
+      driver,
+      DriverResources(
+        function: function, rings: zone, arena: arenaRange, queuePairs: arguments.queues,
+        ringSize: arguments.ringSize, interrupts: interrupts,
+        requiresPlatformAccess: arguments.requiresPlatformAccess))
+    supervisor.say("ready " + describe(device.interface))
+    let paths = makePaths(&device)
+    let descriptors = HostDescriptors(
+      supervisor: supervisor.descriptor, doorbell: Inherited.ownDoorbell,
+      configurationInterrupt: configurationInterrupt, queueInterrupts: queueInterrupts,
+      device: arguments.access == .vfioUser ? Inherited.device : -1)
+    var loop = HostLoop(
+      driver: device, paths: paths, descriptors: descriptors, mode: arguments.mode,
+      supervisor: supervisor,
+      statistics: HostStatistics(page: counters, queues: arguments.queues))
+    try loop.run()
+  }
+
+  private func make<D: NetworkDriver & ~Copyable>(
+    _ driver: D.Type, _ resources: consuming DriverResources
+  ) throws(HostError) -> D {
+    do throws(DriverError) {
+      return try D(resources)
+    } catch {
+      throw .driver(error)
+    }
+  }
+
+  private func openFunction() throws(HostError) -> any PCIFunction {
+    do throws(PCIError) {
+      switch arguments.access {
+      case .vfio:
+        return try KernelVFIOFunction(descriptor: Inherited.device, name: arguments.deviceName)
+      case .vfioUser:
+        return try VFIOUserFunction(socket: Inherited.device, name: arguments.deviceName)
+      }
+    } catch {
+      throw .pci(error)
+    }
+  }
+
+  /// One path for each queue pair, with an equal part of the receive segments.
+  private func makePaths<D: NetworkDriver & ~Copyable>(
+    _ device: inout D
+  ) -> PathArray<D.QueuePair> {
+    let count = device.interface.queuePairs
+    var paths = PathArray<D.QueuePair>(capacity: count)
+    let share = arguments.receiveBytes / count / 4096 * 4096
+    for queue in 0..<count {
+      paths.append(
+        PacketPath(
+          queuePair: device.takeQueuePair(queue),
+          channel: HostEnd(channel, queue: queue, peerEvent: Inherited.peerDoorbell),
+          ledger: SegmentLedger(
+            firstUnit: UInt32(queue * share / Descriptor.unit), byteCount: share),
+          transmitPart: UInt64(arguments.receiveBytes)..<UInt64(arena.byteCount)))
+    }
+    return paths
+  }
+}

@@ -1,0 +1,57 @@
+import Channel
+import Driver
+
+/// What a host counts, published in a page that others read. Names by DPDK's xstats grammar.
+struct HostStatistics: ~Copyable {
+  private let page: CounterPage
+  private var sleeps: UInt64 = 0
+  private var interrupts: UInt64 = 0
+
+  /// Counters of each queue, in the order in which they are published.
+  private static let queueNames = [
+    "rx_q%_packets", "rx_q%_bytes", "rx_q%_errors", "rx_q%_dropped_ring_full", "tx_q%_packets",
+    "tx_q%_bytes", "tx_q%_errors", "q%_doorbells", "rx_q%_segments_host", "rx_q%_segments_device",
+    "rx_q%_segments_instance",
+  ]
+
+  /// Entries that a page for so many queues needs.
+  static func capacity(queues: Int) -> Int { 2 + queues * queueNames.count }
+
+  init(page: consuming CounterPage, queues: Int) {
+    self.page = page
+    self.page.name(0, "host_sleeps")
+    self.page.name(1, "host_interrupts")
+    for queue in 0..<queues {
+      for (index, name) in Self.queueNames.enumerated() {
+        let parts = name.split(separator: "%", omittingEmptySubsequences: false)
+        self.page.name(
+          2 + queue * Self.queueNames.count + index, parts.joined(separator: "\(queue)"))
+      }
+    }
+  }
+
+  mutating func countSleep() { sleeps += 1 }
+  mutating func countInterrupts(_ count: UInt64) { interrupts += count }
+
+  func publish<QueuePair>(
+    _ paths: borrowing PathArray<QueuePair>
+  ) where QueuePair: NetworkQueuePair & ~Copyable {
+    page.set(0, sleeps)
+    page.set(1, interrupts)
+    for queue in 0..<paths.count {
+      let base = 2 + queue * Self.queueNames.count
+      let driver = paths[queue].queuePair.statistics
+      page.set(base, driver.receivedPackets)
+      page.set(base + 1, driver.receivedBytes)
+      page.set(base + 2, driver.receiveErrors)
+      page.set(base + 3, paths[queue].counts.dropsRingFull)
+      page.set(base + 4, driver.sentPackets)
+      page.set(base + 5, driver.sentBytes)
+      page.set(base + 6, driver.sendErrors)
+      page.set(base + 7, driver.doorbells)
+      page.set(base + 8, UInt64(paths[queue].ledger.hostCount))
+      page.set(base + 9, UInt64(paths[queue].ledger.deviceCount))
+      page.set(base + 10, UInt64(paths[queue].ledger.instanceCount))
+    }
+  }
+}
