@@ -1,0 +1,62 @@
+import PCI
+
+/// A device model as a driver sees it, in the same process: every register access is a call into the model, and the
+/// model works only when it is stepped. One thread.
+public final class InProcessFunction: PCIFunction {
+  public let model: EmulatedFunction
+  public let name: String
+
+  public init(_ model: EmulatedFunction, name: String = "emulated") {
+    self.model = model
+    self.name = name
+  }
+
+  public func readConfiguration(at offset: Int, width: RegisterWidth) throws(PCIError) -> UInt32 {
+    model.readConfiguration(at: offset, byteCount: width.rawValue)
+  }
+
+  public func writeConfiguration(
+    _ value: UInt32, at offset: Int, width: RegisterWidth
+  ) throws(PCIError) {
+    model.writeConfiguration(value, at: offset, byteCount: width.rawValue)
+  }
+
+  public func openRegion(bar: Int) throws(PCIError) -> RegisterRegion {
+    guard let byteCount = model.bars[bar] else { throw .noRegion(bar: bar) }
+    // The function outlives its regions: whoever uses them holds it.
+    let calls = RegisterCalls(
+      context: Unmanaged.passUnretained(model).toOpaque(),
+      load: { context, bar, offset, byteCount in
+        Unmanaged<EmulatedFunction>.fromOpaque(context).takeUnretainedValue()
+          .readRegion(bar: Int(bar), offset: offset, byteCount: Int(byteCount))
+      },
+      store: { context, bar, offset, byteCount, value in
+        Unmanaged<EmulatedFunction>.fromOpaque(context).takeUnretainedValue()
+          .writeRegion(bar: Int(bar), offset: offset, byteCount: Int(byteCount), value: value)
+      })
+    return RegisterRegion(bar: bar, byteCount: byteCount, calls: calls)
+  }
+
+  public var interrupts: InterruptCapability {
+    get throws(PCIError) {
+      InterruptCapability(kind: .msix, vectors: model.interrupts.vectorCount)
+    }
+  }
+
+  public func enableInterrupts(_ kind: InterruptKind, eventfds: [Int32]) throws(PCIError) {
+    switch kind {
+    case .msix where eventfds.count <= model.interrupts.vectorCount:
+      for (vector, eventfd) in eventfds.enumerated() { model.interrupts.connect(vector, eventfd) }
+    case .intx where eventfds.count == 1: model.interrupts.connectLine(eventfds[0])
+    default: throw .interruptsUnsupported(kind: kind, vectors: eventfds.count)
+    }
+  }
+
+  public func disableInterrupts(_ kind: InterruptKind) throws(PCIError) {
+    model.interrupts.disconnectAll()
+  }
+
+  public func unmaskINTx() throws(PCIError) { model.interrupts.setLineMasked(false) }
+
+  public func reset() throws(PCIError) { model.reset() }
+}
