@@ -55,6 +55,8 @@ public enum PCIError: Error, Equatable, Sendable {
   /// The function's configuration space breaks the specification (PCI Local Bus 3.0, 6.7, or PCI Express).
   case malformedCapability(at: Int, reason: String)
   case missingCapability(String)
+  /// The process that plays the function broke the protocol that it is reached by.
+  case peer(String, reason: String)
 }
 
 extension PCIError: CustomStringConvertible {
@@ -70,6 +72,7 @@ extension PCIError: CustomStringConvertible {
     case .resetUnsupported: "the function cannot be reset by itself"
     case .malformedCapability(let at, let reason): "capability at offset \(at): \(reason)"
     case .missingCapability(let name): "the function lacks its \(name) capability"
+    case .peer(let name, let reason): "\(name): \(reason)"
     }
   }
 }

@@ -121,9 +121,20 @@ public struct RegionInfoMessage: Sendable, Equatable {
     return areas
   }
 
-  /// With its capabilities where `argumentSize` has room for them; else their size is in the reply's `argsz` and the
-  /// peer asks again.
-  public func bytes(within room: UInt32) -> [UInt8] {
+  /// A command: it has no more than `argsz` and the region's index.
+  public var command: [UInt8] {
+    var writer = ByteWriter()
+    writer.write32(argumentSize)
+    writer.write32(0)
+    writer.write32(index)
+    writer.write32(0)
+    writer.write64(0)
+    writer.write64(0)
+    return writer.bytes
+  }
+
+  /// A reply, with its capabilities where `room` suffices; else their size is in `argsz` and the peer asks again.
+  public func reply(within room: UInt32) -> [UInt8] {
     let full = Self.byteCount + (sparseAreas.isEmpty ? 0 : 16 + 16 * sparseAreas.count)
     let fits = UInt64(full) <= UInt64(room)
     let flags = self.flags | (sparseAreas.isEmpty ? 0 : Self.hasCapabilities)

@@ -104,7 +104,8 @@ public final class MessageStream {
       var new: [Int32] = []
       var sent: Int32 = 0
       let already = received
-      let room = MessageLimits.descriptorCount - min(descriptors.count, MessageLimits.descriptorCount)
+      let room =
+        MessageLimits.descriptorCount - min(descriptors.count, MessageLimits.descriptorCount)
       let result = bytes.withUnsafeMutableBytes { buffer in
         withUnsafeTemporaryAllocation(of: Int32.self, capacity: MessageLimits.descriptorCount) {
           slots in
@@ -165,6 +166,34 @@ public final class MessageStream {
       case Int(-EPIPE), Int(-ECONNRESET): throw .closed
       case ..<0: throw .system(call: "sendmsg", errno: Int32(-result))
       default: done += result
+      }
+    }
+  }
+
+  /// Sends a region write of up to 8 bytes without allocating: the form of a doorbell.
+  public func sendRegionWrite(
+    identifier: UInt16, flags: MessageHeader.Flags, region: UInt32, offset: UInt64, width: Int,
+    value: UInt64, deadline: UInt64
+  ) throws(MessageError) {
+    let total = MessageHeader.byteCount + RegionAccessMessage.byteCount + width
+    var words: (UInt64, UInt64, UInt64, UInt64, UInt64) = (
+      UInt64(identifier) | UInt64(VFIOUserCommand.regionWrite.rawValue) << 16
+        | UInt64(total) << 32,
+      UInt64(flags.rawValue), offset.littleEndian,
+      UInt64(region) | UInt64(width) << 32, value
+    )
+    while true {
+      // The message is smaller than any socket buffer: it goes whole or not at all.
+      let result = withUnsafeBytes(of: &words) { buffer in
+        linux_send_descriptors(
+          descriptor, buffer.baseAddress!, min(total, buffer.count), nil, 0, Int32(MSG_DONTWAIT))
+      }
+      switch result {
+      case Int(-EINTR): continue
+      case Int(-EAGAIN): try wait(for: Int16(POLLOUT), deadline: deadline)
+      case Int(-EPIPE), Int(-ECONNRESET): throw .closed
+      case ..<0: throw .system(call: "sendmsg", errno: Int32(-result))
+      default: return
       }
     }
   }

@@ -44,7 +44,8 @@ public struct VersionMessage: Sendable, Equatable {
     guard let text = reader.readBytes(reader.remaining), !text.isEmpty else { return }
     guard text.last == 0 else { throw .malformed("the version data does not end in NUL") }
     guard let json = JSONReader.parse(text.dropLast()), case .object = json else {
-      throw .malformed("the version data is no JSON object within \(JSONReader.maximumByteCount) bytes")
+      throw .malformed(
+        "the version data is no JSON object within \(JSONReader.maximumByteCount) bytes")
     }
     guard let members = json["capabilities"] else { return }
     guard case .object = members else { throw .malformed("capabilities is no object") }
@@ -72,7 +73,9 @@ public struct VersionMessage: Sendable, Equatable {
 
   private static func boolean(_ members: JSONValue, _ name: String) throws(MessageError) -> Bool? {
     guard let value = members[name] else { return nil }
-    guard case .boolean(let flag) = value else { throw .malformed("\(name) is neither true nor false") }
+    guard case .boolean(let flag) = value else {
+      throw .malformed("\(name) is neither true nor false")
+    }
     return flag
   }
 
