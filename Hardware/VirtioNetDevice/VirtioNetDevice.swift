@@ -1,1 +1,441 @@
-// The part's first file.
+import EmulatedPCI
+import Glibc
+import PCI
+import Virtio
+import Wire
+
+/// A virtio network device (virtio 1.2, 5.1) as a PCI function (4.1), modern interface, split rings. Strict: what the
+/// driver does against the specification is recorded in ``violations``.
+public final class VirtioNetDevice: EmulatedFunction {
+  public struct Options: Sendable {
+    public var macAddress: [UInt8] = [0x52, 0x54, 0x00, 0x12, 0x34, 0x56]
+    public var mtu: UInt16 = 1500
+    public var queuePairs = 1
+    /// Features to leave out.
+    public var withheld: VirtioFeatures = []
+    public init() {}
+  }
+
+  let wire: any FrameWire
+  let options: Options
+  /// What the device offers: consistent with 5.1.3.1.
+  public let offered: VirtioFeatures
+  public internal(set) var features: VirtioFeatures = []
+  public internal(set) var status: VirtioStatus = []
+  public internal(set) var violations = ViolationRecord()
+  public internal(set) var counters = DeviceCounters()
+  public internal(set) var linkIsUp = true
+
+  var queues: [DeviceQueue]
+  var queuePairsInUse = 1
+  var filter: ReceiveFilter
+  private var deviceFeatureSelect: UInt32 = 0
+  private var driverFeatureSelect: UInt32 = 0
+  private var driverFeatures: UInt64 = 0
+  var queueSelect: UInt16 = 0
+  private var configurationVector = VirtioPCI.noVector
+  private var generation: UInt8 = 0
+  private var interruptStatus: UInt8 = 0
+  private let windowCapability: Int
+  /// A frame may be waiting, but the driver has no buffers for it.
+  public internal(set) var isOutOfBuffers = false
+  var chain = DeviceQueue.Chain()
+  var pieces: [iovec] = []
+  var heads: [(head: UInt16, byteCount: Int)] = []
+
+  private enum Layout {
+    static let bar = 4
+    static let common: UInt64 = 0x0000
+    static let interruptStatus: UInt64 = 0x1000
+    static let device: UInt64 = 0x2000
+    static let notify: UInt64 = 0x3000
+    static let notifyMultiplier: UInt32 = 4
+    static let structureBytes: UInt32 = 0x1000
+  }
+
+  public init(wire: any FrameWire, options: Options = Options()) {
+    self.wire = wire
+    self.options = options
+    var offered: VirtioFeatures = [
+      .version1, .accessPlatform, .ringReset, .eventIndex, .indirectDescriptors, .macAddress,
+      .mtu, .status, .mergeableBuffers, .checksum, .guestChecksum, .controlQueue, .controlReceive,
+      .controlMACAddress, .notificationCoalescing,
+    ]
+    if wire.carriesOffloads { offered.formUnion([.hostTSO4, .hostTSO6, .guestTSO4, .guestTSO6]) }
+    if options.queuePairs > 1 { offered.insert(.multiqueue) }
+    offered.subtract(options.withheld)
+    for (feature, needs) in VirtioFeatures.prerequisites where !offered.contains(needs) {
+      offered.remove(feature)
+    }
+    self.offered = offered
+    queues = Array(repeating: DeviceQueue(), count: 2 * options.queuePairs + 1)
+    filter = ReceiveFilter(macAddress: options.macAddress)
+
+    var space = ConfigurationSpace(
+      vendor: VirtioPCI.vendor, device: VirtioPCI.networkDevice, classCode: 0x02_0000, revision: 1,
+      subsystem: 0x1100)
+    func structure(_ kind: VirtioPCI.Structure, _ offset: UInt64, _ bytes: UInt32, extra: Int = 0)
+      -> [UInt8]
+    {
+      var body: [UInt8] = [UInt8(16 + extra), kind.rawValue, UInt8(Layout.bar), 0, 0, 0]
+      for word in [UInt32(offset), bytes] {
+        body += (0..<4).map { UInt8(truncatingIfNeeded: word >> (8 * $0)) }
+      }
+      return body
+    }
+    let vendor = PCICapability.vendorSpecific
+    space.addCapability(
+      vendor, structure(.common, Layout.common, UInt32(VirtioPCI.Common.byteCount)))
+    space.addCapability(vendor, structure(.interruptStatus, Layout.interruptStatus, 1))
+    space.addCapability(
+      vendor, structure(.device, Layout.device, UInt32(VirtioNetConfiguration.byteCount)))
+    let multiplier = (0..<4).map { UInt8(truncatingIfNeeded: Layout.notifyMultiplier >> (8 * $0)) }
+    space.addCapability(
+      vendor, structure(.notify, Layout.notify, Layout.structureBytes, extra: 4) + multiplier)
+    // 4.1.4.9: the window: bar, offset, length and data are the driver's to write.
+    windowCapability = space.addCapability(
+      vendor, structure(.configurationAccess, 0, 0, extra: 4) + [0, 0, 0, 0],
+      writable: [0, 0, 0xff, 0, 0, 0] + [UInt8](repeating: 0xff, count: 12))
+    super.init(
+      configuration: space, bars: [Layout.bar: 0x4000], vectors: 2 * options.queuePairs + 2,
+      interruptBAR: 1)
+    pieces.reserveCapacity(256)
+  }
+
+  // MARK: Registers
+
+  public override func readRegister(bar: Int, offset: UInt64, byteCount: Int) -> UInt64 {
+    switch offset {
+    case Layout.common..<Layout.interruptStatus:
+      checkWidth(Int(offset), byteCount)
+      return UInt64(readCommon(Int(offset)))
+    case Layout.interruptStatus:
+      let value = interruptStatus
+      interruptStatus = 0
+      interrupts.setLine(false)
+      return UInt64(value)
+    case Layout.device..<Layout.notify:
+      return readDevice(Int(offset - Layout.device), byteCount)
+    default: return 0
+    }
+  }
+
+  public override func writeRegister(bar: Int, offset: UInt64, byteCount: Int, value: UInt64) {
+    switch offset {
+    case Layout.common..<Layout.interruptStatus:
+      checkWidth(Int(offset), byteCount)
+      writeCommon(Int(offset), UInt32(truncatingIfNeeded: value))
+    case Layout.device..<Layout.notify:
+      violations.add("5.1.4.2", "a write to the device configuration")
+    case Layout.notify...:
+      if byteCount != 2 { violations.add("4.1.5.2.1", "a notification of \(byteCount) bytes") }
+      if !status.contains(.driverOK) {
+        violations.add("3.1.1", "a notification before DRIVER_OK")
+      }
+      counters.notifications += 1
+    default: break
+    }
+  }
+
+  /// 4.1.3.1: as wide as the field; 64-bit fields in two halves.
+  private func checkWidth(_ offset: Int, _ byteCount: Int) {
+    let width =
+      switch offset {
+      case 0..<0x10, 0x20..<0x38: 4
+      case 0x14, 0x15: 1
+      default: 2
+      }
+    if byteCount != width || offset % width != 0 {
+      violations.add("4.1.3.1", "an access of \(byteCount) bytes at common offset \(offset)")
+    }
+  }
+
+  private func readCommon(_ offset: Int) -> UInt32 {
+    let queue = Int(queueSelect) < queues.count ? queues[Int(queueSelect)] : nil
+    switch offset {
+    case VirtioPCI.Common.deviceFeatureSelect: return deviceFeatureSelect
+    case VirtioPCI.Common.deviceFeature:
+      return deviceFeatureSelect < 2
+        ? UInt32(truncatingIfNeeded: offered.rawValue >> (32 * UInt64(deviceFeatureSelect))) : 0
+    case VirtioPCI.Common.driverFeatureSelect: return driverFeatureSelect
+    case VirtioPCI.Common.driverFeature:
+      return driverFeatureSelect < 2
+        ? UInt32(truncatingIfNeeded: driverFeatures >> (32 * UInt64(driverFeatureSelect))) : 0
+    case VirtioPCI.Common.configurationVector: return UInt32(configurationVector)
+    case VirtioPCI.Common.queueCount: return UInt32(queues.count)
+    case VirtioPCI.Common.deviceStatus: return UInt32(status.rawValue)
+    case VirtioPCI.Common.configurationGeneration: return UInt32(generation)
+    case VirtioPCI.Common.queueSelect: return UInt32(queueSelect)
+    case VirtioPCI.Common.queueSize: return UInt32(queue?.size ?? 0)
+    case VirtioPCI.Common.queueVector: return UInt32(queue?.vector ?? VirtioPCI.noVector)
+    case VirtioPCI.Common.queueEnable: return queue?.isEnabled == true ? 1 : 0
+    case VirtioPCI.Common.queueNotifyOffset: return UInt32(queueSelect)
+    case VirtioPCI.Common.queueDescriptors:
+      return UInt32(truncatingIfNeeded: queue?.descriptors ?? 0)
+    case VirtioPCI.Common.queueDescriptors + 4:
+      return UInt32(truncatingIfNeeded: (queue?.descriptors ?? 0) >> 32)
+    case VirtioPCI.Common.queueDriver: return UInt32(truncatingIfNeeded: queue?.available ?? 0)
+    case VirtioPCI.Common.queueDriver + 4:
+      return UInt32(truncatingIfNeeded: (queue?.available ?? 0) >> 32)
+    case VirtioPCI.Common.queueDevice: return UInt32(truncatingIfNeeded: queue?.used ?? 0)
+    case VirtioPCI.Common.queueDevice + 4:
+      return UInt32(truncatingIfNeeded: (queue?.used ?? 0) >> 32)
+    default: return 0
+    }
+  }
+
+  private func writeCommon(_ offset: Int, _ value: UInt32) {
+    switch offset {
+    case VirtioPCI.Common.deviceFeatureSelect: deviceFeatureSelect = value
+    case VirtioPCI.Common.driverFeatureSelect: driverFeatureSelect = value
+    case VirtioPCI.Common.driverFeature: writeFeatures(value)
+    case VirtioPCI.Common.configurationVector:
+      configurationVector = checkedVector(UInt16(truncatingIfNeeded: value))
+    case VirtioPCI.Common.deviceStatus:
+      writeStatus(VirtioStatus(rawValue: UInt8(truncatingIfNeeded: value)))
+    case VirtioPCI.Common.queueSelect: queueSelect = UInt16(truncatingIfNeeded: value)
+    case VirtioPCI.Common.queueSize, VirtioPCI.Common.queueVector, VirtioPCI.Common.queueEnable,
+      VirtioPCI.Common.queueReset, VirtioPCI.Common.queueDescriptors..<0x38:
+      writeQueue(offset, value)
+    default:
+      violations.add("4.1.4.3.2", "a write to read-only common field \(offset)")
+    }
+  }
+
+  private func writeFeatures(_ value: UInt32) {
+    if status.contains(.featuresOK) {
+      violations.add("3.1.1", "features were changed after FEATURES_OK")
+      return
+    }
+    guard driverFeatureSelect < 2 else {
+      if value != 0 { violations.add("2.2.1", "features beyond bit 63 were accepted") }
+      return
+    }
+    let shift = 32 * UInt64(driverFeatureSelect)
+    driverFeatures = driverFeatures & ~(0xffff_ffff << shift) | UInt64(value) << shift
+  }
+
+  private func writeStatus(_ new: VirtioStatus) {
+    if new == [] {
+      resetModel()
+      return
+    }
+    let cleared = status.subtracting(new).subtracting(.needsReset)
+    if cleared != [] { violations.add("2.1.1", "status bits \(cleared.rawValue) were cleared") }
+    let set = new.subtracting(status)
+    if status.contains(.failed) { violations.add("2.1.1", "status was set after FAILED without a reset") }
+    if set.contains(.driver) && !new.contains(.acknowledge) {
+      violations.add("3.1.1", "DRIVER before ACKNOWLEDGE")
+    }
+    if set.contains(.featuresOK) && !status.contains(.driver) {
+      violations.add("3.1.1", "FEATURES_OK before DRIVER")
+    }
+    if set.contains(.driverOK) && !status.contains(.featuresOK) {
+      violations.add("3.1.1", "DRIVER_OK before FEATURES_OK")
+    }
+    status = new.union(status.intersection(.needsReset))
+    if set.contains(.featuresOK) { agree() }
+    if set.contains(.driverOK) { begin() }
+  }
+
+  /// FEATURES_OK stays only where the driver's choice makes sense (2.2.1, 5.1.3.1).
+  private func agree() {
+    let chosen = VirtioFeatures(rawValue: driverFeatures)
+    var isGood = true
+    if !offered.isSuperset(of: chosen) {
+      violations.add(
+        "2.2.1", "features that were not offered: \(chosen.subtracting(offered).descriptions)")
+      isGood = false
+    }
+    for (feature, needs) in VirtioFeatures.prerequisites
+    where chosen.contains(feature) && !chosen.contains(needs) {
+      violations.add("2.2.1", "\(feature.descriptions) without \(needs.descriptions)")
+      isGood = false
+    }
+    if !chosen.contains(.version1) {
+      violations.add("6.1", "VERSION_1 was offered and not accepted")
+      isGood = false
+    }
+    features = chosen
+    if !isGood { status.remove(.featuresOK) }
+  }
+
+  private func begin() {
+    wire.setReceiveOffloads(
+      checksum: features.contains(.guestChecksum), tcp4: features.contains(.guestTSO4),
+      tcp6: features.contains(.guestTSO6))
+  }
+
+  private func checkedVector(_ vector: UInt16) -> UInt16 {
+    if vector == VirtioPCI.noVector { return vector }
+    guard Int(vector) < interrupts.vectorCount else {
+      violations.add("4.1.5.1.2.2", "vector \(vector) of \(interrupts.vectorCount)")
+      return VirtioPCI.noVector
+    }
+    return vector
+  }
+
+  private func writeQueue(_ offset: Int, _ value: UInt32) {
+    let index = Int(queueSelect)
+    guard index < queues.count else {
+      violations.add("4.1.4.3.2", "a write to queue \(index), which does not exist")
+      return
+    }
+    func half(_ field: inout UInt64, _ start: Int) {
+      let shift = UInt64(8 * (offset - start))
+      field = field & ~(0xffff_ffff << shift) | UInt64(value) << shift
+    }
+    if queues[index].isEnabled
+      && offset != VirtioPCI.Common.queueReset && offset != VirtioPCI.Common.queueVector
+    {
+      violations.add("4.1.4.3.2", "queue \(index) was changed after it was enabled")
+    }
+    switch offset {
+    case VirtioPCI.Common.queueSize:
+      let size = UInt16(truncatingIfNeeded: value)
+      if size == 0 || size & (size - 1) != 0 || size > UInt16(DeviceQueue.maximumSize) {
+        violations.add("4.1.4.3.2", "a queue size of \(size)")
+      } else {
+        queues[index].size = size
+      }
+    case VirtioPCI.Common.queueVector:
+      queues[index].vector = checkedVector(UInt16(truncatingIfNeeded: value))
+    case VirtioPCI.Common.queueEnable: enableQueue(index, value)
+    case VirtioPCI.Common.queueReset:
+      if !features.contains(.ringReset) {
+        violations.add("2.6.1.2", "a queue was reset although RING_RESET was not agreed")
+      } else if value == 1 {
+        queues[index].reset()
+      }
+    case VirtioPCI.Common.queueDescriptors..<VirtioPCI.Common.queueDriver:
+      half(&queues[index].descriptors, VirtioPCI.Common.queueDescriptors)
+    case VirtioPCI.Common.queueDriver..<VirtioPCI.Common.queueDevice:
+      half(&queues[index].available, VirtioPCI.Common.queueDriver)
+    default: half(&queues[index].used, VirtioPCI.Common.queueDevice)
+    }
+  }
+
+  private func enableQueue(_ index: Int, _ value: UInt32) {
+    if value != 1 {
+      violations.add("4.1.4.3.2", "\(value) was written to queue_enable")
+      return
+    }
+    if !status.contains(.featuresOK) {
+      violations.add("3.1.1", "queue \(index) was enabled before FEATURES_OK")
+    }
+    let queue = queues[index]
+    if queue.descriptors % 16 != 0 || queue.available % 2 != 0 || queue.used % 4 != 0 {
+      violations.add("2.7", "the parts of queue \(index) are not aligned to 16, 2 and 4 bytes")
+    }
+    queues[index].isEnabled = true
+  }
+
+  private func readDevice(_ offset: Int, _ byteCount: Int) -> UInt64 {
+    var bytes = options.macAddress
+    let status: UInt16 = linkIsUp ? VirtioNetConfiguration.linkUp : 0
+    for word in [status, UInt16(options.queuePairs), options.mtu] {
+      bytes += [UInt8(truncatingIfNeeded: word), UInt8(word >> 8)]
+    }
+    var value: UInt64 = 0
+    for index in 0..<byteCount where offset + index < bytes.count {
+      value |= UInt64(bytes[offset + index]) << UInt64(8 * index)
+    }
+    return value
+  }
+
+  // MARK: Window in configuration space (4.1.4.9)
+
+  public override func willReadConfiguration(at offset: Int, byteCount: Int) {
+    guard let target = windowTarget(offset, byteCount) else { return }
+    let value = readRegion(bar: target.bar, offset: target.offset, byteCount: target.byteCount)
+    setWindowData(UInt32(truncatingIfNeeded: value))
+  }
+
+  public override func didWriteConfiguration(at offset: Int, byteCount: Int) {
+    guard let target = windowTarget(offset, byteCount) else { return }
+    let value = configuration.read(
+      at: windowCapability + VirtioPCI.Capability.configurationData, byteCount: target.byteCount)
+    writeRegion(
+      bar: target.bar, offset: target.offset, byteCount: target.byteCount, value: UInt64(value))
+  }
+
+  private func windowTarget(
+    _ offset: Int, _ byteCount: Int
+  ) -> (bar: Int, offset: UInt64, byteCount: Int)? {
+    let data = windowCapability + VirtioPCI.Capability.configurationData
+    guard offset < data + 4 && offset + byteCount > data else { return nil }
+    let bar = Int(
+      configuration.read(at: windowCapability + VirtioPCI.Capability.bar, byteCount: 1))
+    let at = configuration.read(
+      at: windowCapability + VirtioPCI.Capability.offset, byteCount: 4)
+    let length = Int(
+      configuration.read(at: windowCapability + VirtioPCI.Capability.byteCount, byteCount: 4))
+    guard [1, 2, 4].contains(length), Int(at) % length == 0, bar == Layout.bar else {
+      violations.add("4.1.4.9.2", "a window of \(length) bytes at \(at) of BAR \(bar)")
+      return nil
+    }
+    return (bar, UInt64(at), length)
+  }
+
+  private func setWindowData(_ value: UInt32) {
+    configuration.write(
+      value, at: windowCapability + VirtioPCI.Capability.configurationData, byteCount: 4)
+  }
+
+  // MARK: Interrupts and states
+
+  func interruptQueue(_ index: Int) {
+    guard queues[index].wantsInterrupt(features) else { return }
+    counters.interrupts += 1
+    if queues[index].vector != VirtioPCI.noVector {
+      interrupts.trigger(Int(queues[index].vector))
+    } else if !interrupts.isEnabled {
+      interruptStatus |= 1
+      interrupts.setLine(true)
+    }
+  }
+
+  private func interruptConfiguration() {
+    generation &+= 1
+    if configurationVector != VirtioPCI.noVector {
+      interrupts.trigger(Int(configurationVector))
+    } else if !interrupts.isEnabled {
+      interruptStatus |= 2
+      interrupts.setLine(true)
+    }
+  }
+
+  /// Pulls the cable, or puts it back.
+  public func setLink(up: Bool) {
+    if up == linkIsUp { return }
+    linkIsUp = up
+    if features.contains(.status) { interruptConfiguration() }
+  }
+
+  /// The device gives up until it is reset (2.1.2).
+  public func fail() {
+    status.insert(.needsReset)
+    if status.contains(.driverOK) { interruptConfiguration() }
+  }
+
+  /// Whether the driver has brought the device into operation.
+  public var isRunning: Bool { status.contains(.driverOK) && !status.contains(.needsReset) }
+
+  public override func step() -> Bool { moveFrames() }
+
+  public override func resetModel() {
+    status = []
+    features = []
+    driverFeatures = 0
+    deviceFeatureSelect = 0
+    driverFeatureSelect = 0
+    queueSelect = 0
+    queuePairsInUse = 1
+    configurationVector = VirtioPCI.noVector
+    interruptStatus = 0
+    interrupts.setLine(false)
+    filter = ReceiveFilter(macAddress: options.macAddress)
+    isOutOfBuffers = false
+    for index in queues.indices { queues[index].reset() }
+  }
+}
