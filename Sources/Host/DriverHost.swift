@@ -172,7 +172,7 @@ public struct DriverHost: ~Copyable {
       case .vfio:
         return try KernelVFIOFunction(descriptor: Inherited.device, name: arguments.deviceName)
       case .vfioUser:
-        return try VFIOUserFunction(socket: Inherited.device, name: arguments.deviceName)
+        return try VFIOUserFunction(negotiated: Inherited.device, name: arguments.deviceName)
       }
     } catch {
       throw .pci(error)
