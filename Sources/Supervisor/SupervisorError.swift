@@ -26,3 +26,14 @@ extension SupervisorError: CustomStringConvertible {
     }
   }
 }
+
+/// Runs what can fail for want of memory or a channel, and says so as the supervisor does.
+func asInput<R: ~Copyable, E: Error & CustomStringConvertible>(
+  _ body: () throws(E) -> R
+) throws(SupervisorError) -> R {
+  do throws(E) {
+    return try body()
+  } catch {
+    throw .input(error.description)
+  }
+}

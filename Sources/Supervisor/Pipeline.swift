@@ -1,0 +1,229 @@
+import CLinux
+import Channel
+import Driver
+import Glibc
+import Host
+import Memory
+import PCI
+import VFIO
+
+/// One NIC and one stack instance on it: device, memory, channel, driver host, instance. Started in this order, ended
+/// in the reverse one.
+public struct Pipeline: ~Copyable {
+  public let access: any DeviceAccess
+  public let interface: InterfaceDescription
+  private var memory: DeviceMemory
+  private var host: ChildProcess
+  private var hostControl: ControlSocket
+  private var instance: ChildProcess
+  private var instanceControl: ControlSocket
+  private let hostCounters: CounterPage
+  private let instanceCounters: CounterPage
+  public let memoryWarning: String?
+
+  /// Entries of an instance's counter page.
+  public static let instanceCounterCapacity = 64
+  private static let ringsBytes = 4 << 20
+
+  /// - Parameter tap: the kernel stack's interface; -1 for other stacks.
+  public static func start(
+    _ plan: RunPlan, on access: any DeviceAccess, tap: Int32 = -1, instanceArguments: [String] = []
+  ) throws(SupervisorError) -> Pipeline {
+    let memory = try DeviceMemory.make(
+      for: access, partBytes: plan.partBytes, ringsBytes: ringsBytes * max(1, plan.queues / 4),
+      pageSize: plan.pageSize)
+    guard let layout = ChannelLayout(queues: plan.queues, slots: DriverHost.channelSlots) else {
+      throw .input("\(plan.queues) queues are too many: at most 64")
+    }
+    let channel = try asInput { () throws(ChannelError) -> ChannelMemory in
+      try ChannelMemory(layout: layout)
+    }
+    let hostCounters = try asInput { () throws(MemoryError) -> CounterPage in
+      try CounterPage(capacity: DriverHost.counterCapacity(queues: plan.queues))
+    }
+    let instanceCounters = try asInput { () throws(MemoryError) -> CounterPage in
+      try CounterPage(capacity: instanceCounterCapacity)
+    }
+    let hostBell = try event()
+    let instanceBell = try event()
+    defer {
+      close(hostBell)
+      close(instanceBell)
+    }
+
+    var hostControl = try ControlSocket()
+    let host = try ChildProcess(
+      name: "driver host", program: Programs.host,
+      arguments: [
+        "--access", access.kind.rawValue, "--device-name", access.name,
+        "--rings-iova", "\(memory.ringsIOVA)", "--rings-bytes", "\(memory.rings.byteCount)",
+        "--arena-iova", "\(memory.arenaIOVA)", "--arena-bytes", "\(memory.arena.byteCount)",
+        "--receive-bytes", "\(memory.receiveBytes)", "--queues", "\(plan.queues)",
+        "--ring-size", "\(plan.ringSize)", "--mode", plan.mode,
+        "--confined", plan.isConfined ? "yes" : "no",
+        "--behind-iommu", access.kind == .vfio ? "yes" : "no",
+      ],
+      descriptors: [
+        -1, 1, 2, hostControl.peer, access.descriptor, memory.rings.descriptor,
+        memory.arena.descriptor, channel.descriptor, hostCounters.descriptor, hostBell,
+        instanceBell,
+      ], isolation: plan.isConfined ? .everything : [])
+    hostControl.closePeer()
+    let message = try awaitReady(hostControl, of: "driver host", milliseconds: 10_000)
+    let interface = try InterfaceDescription(message)
+
+    var instanceControl = try ControlSocket()
+    var arguments = [
+      "--stack", plan.stack.rawValue, "--mac", interface.macAddress.description,
+      "--mtu", "\(interface.mtu)", "--offloads", "\(interface.offloads)",
+      "--queues", "\(interface.queues)", "--receive-bytes", "\(memory.receiveBytes)",
+      "--arena-bytes", "\(memory.arena.byteCount)", "--channel-queues", "\(plan.queues)",
+      "--channel-slots", "\(DriverHost.channelSlots)", "--address", plan.address.description,
+      "--http", "\(plan.httpPort)",
+    ]
+    if let gateway = plan.gateway { arguments += ["--gateway", gateway] }
+    let instance = try ChildProcess(
+      name: "stack instance", program: Programs.stack, arguments: arguments + instanceArguments,
+      descriptors: [
+        -1, 1, 2, instanceControl.peer, memory.arena.descriptor, channel.descriptor,
+        instanceCounters.descriptor, instanceBell, hostBell, tap,
+      ])
+    instanceControl.closePeer()
+    _ = try awaitReady(instanceControl, of: "stack instance", milliseconds: 10_000)
+    return Pipeline(
+      access: access, interface: interface, host: host, hostControl: hostControl,
+      instance: instance, instanceControl: instanceControl, hostCounters: hostCounters,
+      instanceCounters: instanceCounters, memory: memory)
+  }
+
+  private init(
+    access: any DeviceAccess, interface: InterfaceDescription, host: consuming ChildProcess,
+    hostControl: consuming ControlSocket, instance: consuming ChildProcess,
+    instanceControl: consuming ControlSocket, hostCounters: consuming CounterPage,
+    instanceCounters: consuming CounterPage, memory: consuming DeviceMemory
+  ) {
+    self.access = access
+    self.interface = interface
+    self.host = host
+    self.hostControl = hostControl
+    self.instance = instance
+    self.instanceControl = instanceControl
+    self.hostCounters = hostCounters
+    self.instanceCounters = instanceCounters
+    memoryWarning = memory.warning
+    self.memory = memory
+  }
+
+  public var hostIdentifier: pid_t { host.identifier }
+  public var instanceIdentifier: pid_t { instance.identifier }
+
+  /// What to watch: when one becomes readable, ``check()`` says why.
+  public var descriptors: [Int32] {
+    [host.descriptor, hostControl.descriptor, instance.descriptor, instanceControl.descriptor]
+  }
+
+  /// Reads what the processes have said since the last time.
+  /// - Returns: news for the log.
+  /// - Throws: when a process has ended or has said that it cannot go on.
+  public mutating func check() throws(SupervisorError) -> [String] {
+    var news = try Self.news(of: "driver host", hostControl)
+    news += try Self.news(of: "stack instance", instanceControl)
+    if Self.hasEnded(host) {
+      throw .ended(process: "driver host", how: host.end(withinMilliseconds: 0))
+    }
+    if Self.hasEnded(instance) {
+      throw .ended(process: "stack instance", how: instance.end(withinMilliseconds: 0))
+    }
+    return news
+  }
+
+  /// Counters of host and instance, by name.
+  public var counters: [(name: String, value: UInt64)] {
+    hostCounters.read() + instanceCounters.read()
+  }
+
+  /// Waits for the instance to end by itself, as one with a client's task does.
+  public mutating func instanceEnd() -> ProcessEnd { instance.end(withinMilliseconds: 0) }
+
+  /// Ends instance, host and device use, in this order.
+  /// - Returns: what did not end as it should.
+  public mutating func stop() -> [String] {
+    var complaints: [String] = []
+    instanceControl.send("stop")
+    let instanceEnd = instance.end(withinMilliseconds: 2000)
+    if instanceEnd != .exited(0) { complaints.append("the stack instance \(instanceEnd)") }
+    hostControl.send("stop")
+    let hostEnd = host.end(withinMilliseconds: 3000)
+    if hostEnd != .exited(0) { complaints.append("the driver host \(hostEnd)") }
+    do throws(PCIError) {
+      try memory.release()
+    } catch {
+      complaints.append("\(access.name) could not be made quiet: \(error)")
+    }
+    return complaints
+  }
+
+  private static func hasEnded(_ process: borrowing ChildProcess) -> Bool {
+    var entry = pollfd(fd: process.descriptor, events: Int16(POLLIN), revents: 0)
+    return poll(&entry, 1, 0) > 0
+  }
+
+  private static func news(
+    of process: String, _ control: borrowing ControlSocket
+  ) throws(SupervisorError) -> [String] {
+    var news: [String] = []
+    // Bounded: a process that talks without end is not waited for.
+    for _ in 0..<16 {
+      var entry = pollfd(fd: control.descriptor, events: Int16(POLLIN), revents: 0)
+      guard poll(&entry, 1, 0) > 0 else { break }
+      guard
+        let message = try control.receive(from: process, waitingFor: "anything", milliseconds: 0)
+      else { break }
+      if message.word == "error" { throw .refused(process: process, reason: message.rest) }
+      news.append("\(process): \(message.word) \(message.rest)")
+    }
+    return news
+  }
+
+  private static func awaitReady(
+    _ control: borrowing ControlSocket, of process: String, milliseconds: Int32
+  ) throws(SupervisorError) -> ControlMessage {
+    guard
+      let message = try control.receive(
+        from: process, waitingFor: "that it is ready", milliseconds: milliseconds)
+    else { throw .refused(process: process, reason: "it ended at its start") }
+    guard message.word == "ready" else {
+      throw .refused(process: process, reason: message.rest)
+    }
+    return message
+  }
+
+  private static func event() throws(SupervisorError) -> Int32 {
+    let descriptor = eventfd(0, Int32(EFD_NONBLOCK | EFD_CLOEXEC))
+    guard descriptor >= 0 else { throw .system("eventfd", errno) }
+    return descriptor
+  }
+}
+
+/// The interface as the driver host describes it. The host is not trusted: every value is checked.
+public struct InterfaceDescription: Sendable {
+  public var macAddress: MACAddress
+  public var mtu: Int
+  public var queues: Int
+  public var offloads: UInt32
+  public var linkIsUp: Bool
+  public var features: [String]
+
+  init(_ message: ControlMessage) throws(SupervisorError) {
+    guard let mac = message["mac"].flatMap(MACAddress.init), let mtu = message["mtu"].flatMap(Int.init),
+      (68...65535).contains(mtu), let queues = message["queues"].flatMap(Int.init),
+      (1...64).contains(queues), let offloads = message["offloads"].flatMap(UInt32.init)
+    else { throw .refused(process: "driver host", reason: "it describes no interface") }
+    macAddress = mac
+    self.mtu = mtu
+    self.queues = queues
+    self.offloads = offloads
+    linkIsUp = message["link"] == "up"
+    features = (message["features"] ?? "").split(separator: ",").map(String.init)
+  }
+}

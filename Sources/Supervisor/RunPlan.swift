@@ -1,0 +1,34 @@
+import Driver
+import Memory
+
+/// What `martlet run` was asked for.
+public struct RunPlan: Sendable {
+  public enum Device: Sendable, Equatable {
+    /// A device process of our own, its wire in a network namespace of our own.
+    case emulated
+    /// A PCI function that is bound to vfio-pci.
+    case function(String)
+    /// Any vfio-user server.
+    case vfioUser(String)
+  }
+
+  public enum Stack: String, Sendable, CaseIterable { case lwip, kernel }
+
+  public var device = Device.emulated
+  public var stack = Stack.lwip
+  public var address: StackAddress
+  public var gateway: String?
+  /// TCP port of the stack's HTTP server; 0 for none.
+  public var httpPort = 80
+  public var mode = "adaptive"
+  public var queues = 1
+  public var ringSize = 256
+  /// Bytes of each part of the instance's arena: receive and transmit.
+  public var partBytes = 32 << 20
+  public var pageSize: Arena.PageSize?
+  public var isConfined = true
+  /// Bytes to fetch as a check, with the emulated device; 0 for none.
+  public var fetchBytes = 100_000_000
+
+  public init(address: StackAddress) { self.address = address }
+}
