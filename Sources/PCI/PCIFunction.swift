@@ -47,6 +47,8 @@ public enum PCIError: Error, Equatable, Sendable {
   case gone(String)
   /// A system call on the function failed.
   case system(call: String, errno: Int32)
+  /// The kernel may not lock as much memory for the device as was to be mapped. In bytes.
+  case lockedMemory(byteCount: UInt64, limit: UInt64)
   case noRegion(bar: Int)
   /// A window that does not lie inside its region.
   case outsideRegion(bar: Int, offset: UInt64, byteCount: UInt64, regionByteCount: UInt64)
@@ -64,6 +66,8 @@ extension PCIError: CustomStringConvertible {
     switch self {
     case .gone(let name): "device \(name) no longer answers"
     case .system(let call, let errno): "\(call) failed with errno \(errno)"
+    case .lockedMemory(let byteCount, let limit):
+      "\(byteCount) bytes cannot be locked for the device, the limit being \(limit == .max ? "the memory that there is" : "\(limit)"): `ulimit -l unlimited` as root, or LimitMEMLOCK=infinity in the systemd unit"
     case .noRegion(let bar): "the function has no memory region behind BAR \(bar)"
     case .outsideRegion(let bar, let offset, let byteCount, let region):
       "\(byteCount) bytes at offset \(offset) do not lie inside BAR \(bar) (\(region) bytes)"
