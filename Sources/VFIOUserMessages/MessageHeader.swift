@@ -86,5 +86,6 @@ public enum MessageLimits {
   public static let descriptorCount = 16
   /// What has to be assumed of a peer that does not say (vfio-user 0.9.2, "VFIO_USER_VERSION").
   public static let assumedDescriptorCount = 1
-  public static let dmaMapCount = 65535
+  /// Most ranges that a server takes: each is a mapping of its process, which has 65530.
+  public static let dmaMapCount = 16384
 }

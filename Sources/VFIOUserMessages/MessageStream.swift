@@ -16,6 +16,11 @@ public struct ReceivedDescriptors: ~Copyable, Sendable {
     self.sent += sent
   }
 
+  /// The descriptor at `index`, which stays here; -1 where there is none.
+  public func peek(_ index: Int) -> Int32 {
+    descriptors.indices.contains(index) ? descriptors[index] : -1
+  }
+
   /// Hands the descriptor at `index` over to the caller, who closes it; -1 where there is none.
   public mutating func take(_ index: Int) -> Int32 {
     guard descriptors.indices.contains(index) else { return -1 }
