@@ -97,7 +97,8 @@ final class ClientInterrupts {
     _ index: UInt32, _ range: Range<Int>, _ descriptors: inout ReceivedDescriptors
   ) -> Int32 {
     // None at all takes the vectors' eventfds away.
-    guard descriptors.sent == 0 || descriptors.sent == range.count && descriptors.count == range.count
+    guard
+      descriptors.sent == 0 || descriptors.sent == range.count && descriptors.count == range.count
     else { return EINVAL }
     for position in 0..<descriptors.count where !Self.isEventfd(descriptors.peek(position)) {
       return EINVAL

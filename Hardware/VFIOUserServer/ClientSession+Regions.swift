@@ -122,7 +122,9 @@ extension ClientSession {
         isConfiguration
         ? UInt64(model.readConfiguration(at: Int(offset), byteCount: width))
         : model.readRegion(bar: Int(access.region), offset: offset, byteCount: width)
-      for index in 0..<width { writer.write8(UInt8(truncatingIfNeeded: value >> UInt64(8 * index))) }
+      for index in 0..<width {
+        writer.write8(UInt8(truncatingIfNeeded: value >> UInt64(8 * index)))
+      }
       offset += UInt64(width)
       left -= width
     }

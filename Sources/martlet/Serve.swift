@@ -1,4 +1,153 @@
 import ArgumentParser
+import CLinux
+import EmulatedPCI
+import Glibc
+import VFIOUserServer
+import Virtio
+import VirtioNetDevice
+import Wire
 
+/// `martlet serve`: an emulated device for any vfio-user client.
 struct Serve: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Serve an emulated device over vfio-user, to one client after the other.",
+    discussion: """
+      Prints "ready" once clients can connect. SIGINT or SIGTERM ends it: it removes the socket and prints what the \
+      device has seen.
+      """)
+
+  enum Device: String, ExpressibleByArgument, CaseIterable { case virtioNet = "virtio-net" }
+
+  @Argument(help: "The device: virtio-net.")
+  var device: Device
+
+  @Option(help: "Path of the UNIX socket to listen on, at most 107 bytes.")
+  var socket: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "tap:NAME, udp:LOCAL,REMOTE (one datagram a frame, loopback addresses only), pcap:FILE (what the device sends), pcap:FILE,INPUT (and it receives the frames of INPUT), or none.",
+      valueName: "wire"))
+  var wire: String?
+
+  @Option(help: "MAC address of the device.") var mac = "52:54:00:12:34:56"
+  @Option(help: "Queue pairs, 1 to 16.") var queues = 1
+  @Option(help: "MTU in bytes, 68 to 65535.") var mtu = 1500
+
+  @Option(
+    name: .customLong("listen-fd"), help: "An inherited socket that listens, in place of --socket.")
+  var listenDescriptor: Int32?
+  @Option(name: .customLong("tap-fd"), help: "An inherited TAP descriptor, in place of --wire.")
+  var tapDescriptor: Int32?
+
+  @Flag(name: .customLong("no-checksum"), help: "Offer no checksum and no segmentation offload.")
+  var withoutChecksum = false
+  @Flag(name: .customLong("no-segmentation"), help: "Offer no segmentation offload.")
+  var withoutSegmentation = false
+  @Flag(name: .customLong("no-mergeable-buffers")) var withoutMergeableBuffers = false
+  @Flag(name: .customLong("no-event-index")) var withoutEventIndex = false
+  @Flag(name: .customLong("no-indirect-descriptors")) var withoutIndirectDescriptors = false
+  @Flag(name: .customLong("no-control-queue")) var withoutControlQueue = false
+  @Flag(name: .customLong("no-access-platform"), help: "For clients without an IOMMU.")
+  var withoutAccessPlatform = false
+
+  @Flag(help: "Print what the device has seen as JSON.") var json = false
+
+  func run() throws {
+    do {
+      try serve()
+    } catch let failure as ServeFailure {
+      writeLine("martlet serve: \(failure.text)", to: 2)
+      throw ExitCode(failure.code)
+    }
+  }
+
+  private func serve() throws {
+    var options = VirtioNetDevice.Options()
+    options.macAddress = try parseAddress(mac)
+    guard (1...16).contains(queues) else {
+      throw ServeFailure.usage("--queues takes 1 to 16, not \(queues)")
+    }
+    guard (68...65535).contains(mtu) else {
+      throw ServeFailure.usage("--mtu takes 68 to 65535, not \(mtu)")
+    }
+    options.queuePairs = queues
+    options.mtu = UInt16(mtu)
+    options.withheld = withheld
+    let wire = try openWire()
+    let model = VirtioNetDevice(wire: wire, options: options)
+    let stop = linux_termination_descriptor()
+    guard stop >= 0 else { throw ServeFailure.system("signalfd", -stop) }
+    defer { close(stop) }
+    let listening = try ListeningSocket(path: socket, inherited: listenDescriptor)
+    let server = VFIOUserServer(model: model, listening: listening.descriptor)
+    writeLine("ready \(socket ?? "descriptor \(listening.descriptor)")", to: 1)
+    let error = server.run(model, wire: wire.descriptor, stop: stop)
+    server.end()
+    let report = ServeReport(server: server, model: model)
+    writeLine(json ? report.json : report.text, to: 1)
+    if error != 0 { throw ServeFailure.system("epoll", error) }
+  }
+
+  private var withheld: VirtioFeatures {
+    var features: VirtioFeatures = []
+    let segmentation: VirtioFeatures = [.hostTSO4, .hostTSO6, .guestTSO4, .guestTSO6]
+    if withoutChecksum {
+      features.formUnion([.checksum, .guestChecksum])
+      features.formUnion(segmentation)
+    }
+    if withoutSegmentation { features.formUnion(segmentation) }
+    if withoutMergeableBuffers { features.insert(.mergeableBuffers) }
+    if withoutEventIndex { features.insert(.eventIndex) }
+    if withoutIndirectDescriptors { features.insert(.indirectDescriptors) }
+    if withoutControlQueue { features.insert(.controlQueue) }
+    if withoutAccessPlatform { features.insert(.accessPlatform) }
+    return features
+  }
+
+  private func parseAddress(_ text: String) throws(ServeFailure) -> [UInt8] {
+    let parts = text.split(separator: ":", omittingEmptySubsequences: false)
+    let bytes = parts.compactMap { $0.count == 2 ? UInt8($0, radix: 16) : nil }
+    guard parts.count == 6, bytes.count == 6 else {
+      throw .usage("\(text) is no MAC address; write six bytes, such as 52:54:00:12:34:56")
+    }
+    guard bytes[0] & 1 == 0, bytes.contains(where: { $0 != 0 }) else {
+      throw .usage(
+        "\(text) is a group address or zero; a device needs one of its own, such as 52:54:00:12:34:56"
+      )
+    }
+    return bytes
+  }
+
+  private func openWire() throws(ServeFailure) -> any FrameWire {
+    do throws(WireError) {
+      if let tapDescriptor {
+        guard wire == nil else { throw .malformed("--wire and --tap-fd exclude each other") }
+        return try TapWire(adopting: tapDescriptor)
+      }
+      guard let wire else {
+        throw .malformed(
+          "say where the wire ends: --wire tap:NAME, udp:LOCAL,REMOTE, pcap:FILE or none")
+      }
+      if wire == "none" { return NullWire() }
+      let parts = wire.split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false)
+      let rest = parts.count == 2 ? String(parts[1]) : ""
+      let names = rest.split(separator: ",", omittingEmptySubsequences: false).map(String.init)
+      switch parts[0] {
+      case "tap" where !rest.isEmpty:
+        guard rest.utf8.count < 16 else {
+          throw .malformed("\(rest) is too long for an interface name: 15 bytes at most")
+        }
+        return try TapWire(name: rest)
+      case "udp" where names.count == 2:
+        return try DatagramWire.udp(local: names[0], remote: names[1])
+      case "pcap" where !rest.isEmpty && names.count <= 2:
+        return try CaptureWire(output: names[0], input: names.count == 2 ? names[1] : nil)
+      default:
+        throw .malformed("\(wire) is no wire; use tap:NAME, udp:LOCAL,REMOTE, pcap:FILE or none")
+      }
+    } catch {
+      throw .wire(error)
+    }
+  }
 }

@@ -1,0 +1,3 @@
+import EmulatedPCI
+
+extension VirtioNetDevice: PollingModel {}

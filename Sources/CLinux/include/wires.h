@@ -1,0 +1,48 @@
+// What the far ends of an emulated wire need beside tap.h: the offloads of a TAP interface, and descriptors for signals.
+#pragma once
+#include "tap.h"
+#include <signal.h>
+#include <sys/signalfd.h>
+
+/// Puts an open TAP descriptor into the form that linux_open_tap gives it: header of 12 bytes, little-endian, not
+/// blocking. Returns -errno where it is no TAP with a virtio-net header.
+LINUX_CALL int linux_adopt_tap(int fd) {
+  struct ifreq r;
+  memset(&r, 0, sizeof r);
+  if (ioctl(fd, TUNGETIFF, &r) < 0) return -errno;
+  if (!(r.ifr_flags & IFF_TAP) || !(r.ifr_flags & IFF_VNET_HDR) || !(r.ifr_flags & IFF_NO_PI)) return -EMEDIUMTYPE;
+  int header = 12, little = 1;
+  if (ioctl(fd, TUNSETVNETHDRSZ, &header) < 0 || ioctl(fd, TUNSETVNETLE, &little) < 0) return -errno;
+  int flags = fcntl(fd, F_GETFL);
+  return linux_result(fcntl(fd, F_SETFL, flags | O_NONBLOCK));
+}
+
+/// What frames read from a TAP descriptor may need: TUN_F_CSUM and the kinds of segmentation.
+LINUX_CALL int linux_set_tap_offloads(int fd, int checksum, int tcp4, int tcp6) {
+  unsigned flags = checksum ? TUN_F_CSUM : 0;
+  if (checksum && tcp4) flags |= TUN_F_TSO4;
+  if (checksum && tcp6) flags |= TUN_F_TSO6;
+  return linux_result(ioctl(fd, TUNSETOFFLOAD, (unsigned long)flags));
+}
+
+/// Blocks SIGINT and SIGTERM in this thread and returns a descriptor that becomes readable with them, or -errno.
+LINUX_CALL int linux_termination_descriptor(void) {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGINT);
+  sigaddset(&set, SIGTERM);
+  if (sigprocmask(SIG_BLOCK, &set, NULL) < 0) return -errno;
+  return linux_result(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
+}
+
+/// readv(2) and writev(2) in one datagram or frame; MSG_TRUNC makes recvmsg(2) return a datagram's whole length.
+LINUX_CALL long linux_receive_pieces(int socket, const struct iovec *_Nonnull pieces, int count) {
+  struct msghdr m = {.msg_iov = (struct iovec *)pieces, .msg_iovlen = (size_t)count};
+  long r = recvmsg(socket, &m, MSG_DONTWAIT | MSG_TRUNC);
+  return r < 0 ? -errno : r;
+}
+LINUX_CALL long linux_send_pieces(int socket, const struct iovec *_Nonnull pieces, int count) {
+  struct msghdr m = {.msg_iov = (struct iovec *)pieces, .msg_iovlen = (size_t)count};
+  long r = sendmsg(socket, &m, MSG_DONTWAIT | MSG_NOSIGNAL);
+  return r < 0 ? -errno : r;
+}
