@@ -55,7 +55,7 @@ var targets: [Target] = [
   part("PCIDiscovery", ["PCI", "CPCI", "CLinux"]),
   part("Confinement", ["CSeccomp", "CLinux"]),
   part("Host", ["Driver", "Channel", "VFIO", "PCI", "Memory", "Confinement", "CLinux"]),
-  part("Stacks", ["Channel", "Memory", "Virtio", "CLinux"]),
+  part("Stacks", ["Driver", "Channel", "Memory", "Virtio", "CLinux"]),
 
   part("EmulatedPCI", in: "Hardware", ["PCI", "Memory", "CLinux"]),
   part("Wire", in: "Hardware", ["CLinux"]),
@@ -94,12 +94,11 @@ if hasLwIP {
   targets += [
     .target(
       name: "CLwIP", path: "Sources/CLwIP",
-      exclude: ["lwip/doc", "lwip/test", "lwip/src/apps"],
+      exclude: ["lwip/COPYING"],
       sources: [
         "port", "lwip/src/core", "lwip/src/netif/ethernet.c",
       ],
-      publicHeadersPath: "include",
-      cSettings: [.headerSearchPath("lwip/src/include"), .headerSearchPath("include")]),
+      publicHeadersPath: "include"),
     part("LwIPStack", ["CLwIP", "Stacks", "Channel", "Memory", "CLinux"]),
   ]
 }

@@ -1,0 +1,8 @@
+// What lwIP wants to know of the compiler and the system.
+#pragma once
+#include <stdint.h>
+#include <stdlib.h>
+#define LWIP_RAND() ((uint32_t)random())
+// A failed assertion ends this process, which nothing else depends on.
+#define LWIP_PLATFORM_ASSERT(x) abort()
+#define LWIP_PLATFORM_DIAG(x)

@@ -1,0 +1,32 @@
+import Channel
+
+/// What the instance counts, published by name.
+struct InterfaceCounts {
+  var receivedPackets: UInt64 = 0
+  var receivedBytes: UInt64 = 0
+  var receiveDropped: UInt64 = 0
+  var receivedCopiedBytes: UInt64 = 0
+  var sentPackets: UInt64 = 0
+  var sentBytes: UInt64 = 0
+  var sentCopiedBytes: UInt64 = 0
+  var ringFull: UInt64 = 0
+  var strayCompletions: UInt64 = 0
+
+  private static let names = [
+    "stack_rx_packets", "stack_rx_bytes", "stack_rx_dropped", "stack_rx_copied_bytes",
+    "stack_tx_packets", "stack_tx_bytes", "stack_tx_copied_bytes", "stack_tx_ring_full",
+    "stack_tx_stray_completions", "stack_segment_references",
+  ]
+
+  static func name(_ page: borrowing CounterPage) {
+    for (index, name) in names.enumerated() { page.name(index, name) }
+  }
+
+  func publish(_ page: borrowing CounterPage, _ references: Int) {
+    let values = [
+      receivedPackets, receivedBytes, receiveDropped, receivedCopiedBytes, sentPackets, sentBytes,
+      sentCopiedBytes, ringFull, strayCompletions, UInt64(references),
+    ]
+    for (index, value) in values.enumerated() { page.set(index, value) }
+  }
+}

@@ -1,0 +1,299 @@
+import CLwIP
+import Channel
+import Driver
+import Glibc
+import Memory
+import Stacks
+
+/// lwIP's network interface: frames between the channel and lwIP, without a copy of payload in either direction.
+final class LwIPInterface {
+  let netif: UnsafeMutablePointer<CLwIP.netif>
+  var pool: SegmentPool
+  private let environment: InstanceEnvironment
+  private let channel: InstanceChannel
+  private let arena: UnsafeMutableRawPointer
+  private let transmitStart: Int
+  private let arenaBytes: Int
+  /// Packets that the device may still read, by tag: each holds a reference to its pbufs and to the pool's segments
+  /// that they point into.
+  private var inFlight: [UnsafeMutablePointer<pbuf>?]
+  private var freeTags: [UInt16]
+  private var sending = Burst(capacity: 256)
+  private var freed = Burst(capacity: 256)
+  private var freedQueue = 0
+  private var counts = InterfaceCounts()
+
+  /// Packets in flight at most.
+  private static let tags = 8192
+  private static let segmentUnits: UInt32 = 2
+
+  init(_ environment: InstanceEnvironment, channel: InstanceChannel) throws(StackError) {
+    self.environment = environment
+    self.channel = channel
+    arena = environment.arena.address
+    arenaBytes = environment.arena.byteCount
+    transmitStart = environment.receiveBytes
+    // lwIP's heap first, then segments for payload.
+    let heapBytes = (martlet_heap_bytes() + 4095) / 4096 * 4096
+    guard transmitStart + heapBytes + (1 << 20) <= arenaBytes else {
+      throw StackError("the transmit part is too small for lwIP: \(heapBytes) bytes and 1 MiB")
+    }
+    martlet_set_heap(arena + transmitStart)
+    pool = SegmentPool(arena: arena, range: transmitStart + heapBytes..<arenaBytes)
+    inFlight = Array(repeating: nil, count: Self.tags)
+    freeTags = (0..<UInt16(Self.tags)).reversed()
+    netif = .allocate(capacity: 1)
+    netif.initialize(to: CLwIP.netif())
+    let wrappers = UInt32(transmitStart / Descriptor.unit) / Self.segmentUnits
+    guard martlet_prepare_wrappers(wrappers, Self.segmentUnits) != 0 else {
+      throw StackError("no memory for \(wrappers) packet wrappers")
+    }
+    InterfaceCounts.name(environment.counters)
+    lwip_init()
+    start()
+  }
+
+  private func start() {
+    let context = Unmanaged.passUnretained(self).toOpaque()
+    var any = ip4_addr_t()
+    netif_add(
+      netif, &any, &any, &any, context,
+      { netif in
+        guard let netif, let state = netif.pointee.state else { return err_t(ERR_ARG.rawValue) }
+        let interface = Unmanaged<LwIPInterface>.fromOpaque(state).takeUnretainedValue()
+        interface.configure(netif)
+        return err_t(ERR_OK.rawValue)
+      }, ethernet_input)
+    let mask = environment.prefixLength == 32 ? .max : ~(UInt32.max >> UInt32(environment.prefixLength))
+    martlet_set_ipv4(netif, environment.address, mask, environment.gateway)
+    netif_create_ip6_linklocal_address(netif, 1)
+    netif_set_default(netif)
+    netif_set_up(netif)
+    netif_set_link_up(netif)
+  }
+
+  private func configure(_ netif: UnsafeMutablePointer<CLwIP.netif>) {
+    netif.pointee.name = (CChar(109), CChar(97))
+    netif.pointee.hwaddr_len = 6
+    let mac = environment.macAddress
+    netif.pointee.hwaddr = (mac[0], mac[1], mac[2], mac[3], mac[4], mac[5])
+    netif.pointee.mtu = UInt16(min(environment.mtu, 65535))
+    netif.pointee.mtu6 = netif.pointee.mtu
+    netif.pointee.flags = UInt8(
+      NETIF_FLAG_BROADCAST | NETIF_FLAG_ETHARP | NETIF_FLAG_ETHERNET | NETIF_FLAG_MLD6)
+    netif.pointee.output = etharp_output
+    netif.pointee.output_ip6 = ethip6_output
+    netif.pointee.linkoutput = { netif, packet in
+      guard let packet, let state = netif?.pointee.state else { return err_t(ERR_ARG.rawValue) }
+      return Unmanaged<LwIPInterface>.fromOpaque(state).takeUnretainedValue().output(packet)
+    }
+    martlet_set_checksums(netif, checksums(receiveIsChecked: false))
+  }
+
+  /// Which sums lwIP does itself: those that the device does not.
+  private func checksums(receiveIsChecked: Bool) -> UInt16 {
+    var flags = UInt16(NETIF_CHECKSUM_ENABLE_ALL)
+    if environment.offloads.contains(.transmitChecksum) {
+      flags &= ~UInt16(NETIF_CHECKSUM_GEN_TCP | NETIF_CHECKSUM_GEN_UDP)
+    }
+    if receiveIsChecked {
+      flags &= ~UInt16(NETIF_CHECKSUM_CHECK_TCP | NETIF_CHECKSUM_CHECK_UDP)
+    }
+    return flags
+  }
+
+  // MARK: Receive
+
+  /// One packet from the channel: wrapped piece by piece and handed to lwIP.
+  func input(_ burst: borrowing Burst, _ slots: ClosedRange<Int>, queue: Int) {
+    var packet: UnsafeMutablePointer<pbuf>?
+    var isChecked = false
+    var refused = false
+    for index in slots {
+      let slot = burst[index]
+      if slot.flags.contains(.offload) {
+        // A partial checksum comes from this machine: there is no wire that could have harmed the packet.
+        if Offload(slot)?.needsChecksum == true { isChecked = true }
+        continue
+      }
+      if slot.flags.contains(.checksumValid) { isChecked = true }
+      let end = slot.position + UInt64(slot.length)
+      guard end <= UInt64(transmitStart), slot.length <= 65535,
+        let piece = martlet_wrap(
+          slot.segment, arena + Int(slot.position), UInt16(slot.length))
+      else {
+        refused = true
+        continue
+      }
+      if let packet { pbuf_cat(packet, piece) } else { packet = piece }
+    }
+    guard let packet else { return }
+    counts.receivedPackets += 1
+    counts.receivedBytes += UInt64(martlet_pbuf_total(packet))
+    martlet_set_checksums(netif, checksums(receiveIsChecked: isChecked))
+    if refused || martlet_input(netif, packet) != err_t(ERR_OK.rawValue) {
+      counts.receiveDropped += 1
+      pbuf_free(packet)
+    }
+  }
+
+  // MARK: Transmit
+
+  /// lwIP has a frame: one slot for each of its pieces, all in place.
+  private func output(_ packet: UnsafeMutablePointer<pbuf>) -> err_t {
+    let full = err_t(ERR_MEM.rawValue)
+    guard sending.room >= Descriptor.maximumSlots, let tag = freeTags.last else {
+      counts.ringFull += 1
+      return full
+    }
+    guard let placed = inTransmitPart(packet) else { return full }
+    let start = sending.count
+    if let metadata = checksumRequest(placed, tag: tag) { sending.append(metadata.slot) }
+    var piece: UnsafeMutablePointer<pbuf>? = placed
+    while let current = piece {
+      if current.pointee.len > 0 {
+        if sending.count - start >= Descriptor.maximumSlots {
+          sending.truncate(to: start)
+          counts.ringFull += 1
+          pbuf_free(placed)
+          return full
+        }
+        let position = position(of: current.pointee.payload)
+        sending.append(
+          Descriptor(
+            segment: UInt32(position / 1024), offset: UInt32(position % 1024),
+            length: UInt32(current.pointee.len), flags: .more, tag: tag))
+        if let segment = pool.segment(at: position) { pool.retain(segment.unit) }
+      }
+      piece = current.pointee.next
+    }
+    sending[sending.count - 1].flags.remove(.more)
+    freeTags.removeLast()
+    inFlight[Int(tag)] = placed
+    counts.sentPackets += 1
+    counts.sentBytes += UInt64(martlet_pbuf_total(placed))
+    return err_t(ERR_OK.rawValue)
+  }
+
+  /// The packet with one more reference, where all of it lies in the transmit part; otherwise a copy of it that does,
+  /// counted.
+  private func inTransmitPart(
+    _ packet: UnsafeMutablePointer<pbuf>
+  ) -> UnsafeMutablePointer<pbuf>? {
+    var piece: UnsafeMutablePointer<pbuf>? = packet
+    while let current = piece {
+      let offset = current.pointee.payload - arena
+      if offset < transmitStart || offset + Int(current.pointee.len) > arenaBytes {
+        guard let copy = pbuf_clone(PBUF_RAW, PBUF_RAM, packet) else { return nil }
+        counts.sentCopiedBytes += UInt64(martlet_pbuf_total(copy))
+        return copy
+      }
+      piece = current.pointee.next
+    }
+    pbuf_ref(packet)
+    return packet
+  }
+
+  private func position(of payload: UnsafeMutableRawPointer) -> UInt64 {
+    UInt64(payload - arena)
+  }
+
+  /// Where the device does transport checksums: puts the pseudo-header's sum in place and says where the rest goes
+  /// (virtio 1.2, 5.1.6.2). The headers of a frame lie in one piece.
+  private func checksumRequest(_ packet: UnsafeMutablePointer<pbuf>, tag: UInt16) -> Offload? {
+    guard environment.offloads.contains(.transmitChecksum) else { return nil }
+    let bytes = UnsafeMutableRawBufferPointer(
+      start: packet.pointee.payload, count: Int(packet.pointee.len))
+    guard bytes.count >= 34 else { return nil }
+    let type = UInt16(bytes[12]) << 8 | UInt16(bytes[13])
+    let start: Int
+    let transport: UInt8
+    var sum: UInt32
+    if type == 0x0800 {
+      start = 14 + Int(bytes[14] & 15) * 4
+      transport = bytes[23]
+      // A fragment's sum is not the packet's.
+      if (UInt16(bytes[20]) << 8 | UInt16(bytes[21])) & 0x3fff != 0 { return nil }
+      sum = Self.words(bytes, 26..<34)
+    } else if type == 0x86dd && bytes.count >= 54 {
+      start = 54
+      transport = bytes[20]
+      sum = Self.words(bytes, 22..<54)
+    } else {
+      return nil
+    }
+    let field: Int
+    switch transport {
+    case 6: field = 16
+    case 17: field = 6
+    default: return nil
+    }
+    guard start + field + 2 <= bytes.count else { return nil }
+    sum += UInt32(transport) + martlet_pbuf_total(packet) - UInt32(start)
+    while sum > 0xffff { sum = sum & 0xffff + sum >> 16 }
+    bytes[start + field] = UInt8(sum >> 8)
+    bytes[start + field + 1] = UInt8(truncatingIfNeeded: sum)
+    return Offload(
+      needsChecksum: true, checksumStart: UInt16(start), checksumOffset: UInt16(field), tag: tag)
+  }
+
+  private static func words(_ bytes: UnsafeMutableRawBufferPointer, _ range: Range<Int>) -> UInt32 {
+    var sum: UInt32 = 0
+    for at in stride(from: range.lowerBound, to: range.upperBound, by: 2) {
+      sum += UInt32(bytes[at]) << 8 | UInt32(bytes[at + 1])
+    }
+    return sum
+  }
+
+  /// The device has done with a packet.
+  func complete(tag: UInt16) {
+    guard Int(tag) < inFlight.count, let packet = inFlight[Int(tag)] else {
+      counts.strayCompletions += 1
+      return
+    }
+    inFlight[Int(tag)] = nil
+    freeTags.append(tag)
+    var piece: UnsafeMutablePointer<pbuf>? = packet
+    while let current = piece {
+      if current.pointee.len > 0,
+        let segment = pool.segment(at: position(of: current.pointee.payload))
+      {
+        pool.release(segment.unit)
+      }
+      piece = current.pointee.next
+    }
+    pbuf_free(packet)
+  }
+
+  // MARK: Channel
+
+  /// Pushes what lwIP has sent and returns the segments that it has let go of.
+  /// - Returns: whether anything moved.
+  func flush() -> Bool {
+    let before = sending.count
+    channel.ends[0].transmit.push(&sending)
+    var moved = sending.count != before
+    while returnSegments() { moved = true }
+    if moved { counts.publish(environment.counters, pool.totalReferences) }
+    return moved
+  }
+
+  /// One burst of segments that lwIP has let go of, to the queue that they came from.
+  /// - Returns: whether any could be returned.
+  private func returnSegments() -> Bool {
+    let share = transmitStart / channel.queues / 4096 * 4096
+    var unit: UInt32 = 0
+    while freed.room > 0 && martlet_take_freed(&unit) != 0 {
+      let queue = min(Int(unit) * Descriptor.unit / share, channel.queues - 1)
+      if queue != freedQueue {
+        channel.ends[freedQueue].free.push(&freed)
+        // The ring has room for every segment of its queue.
+        freedQueue = queue
+      }
+      freed.append(Descriptor(segment: unit))
+    }
+    let waiting = freed.count
+    channel.ends[freedQueue].free.push(&freed)
+    return freed.count < waiting
+  }
+}

@@ -1,0 +1,134 @@
+import CLinux
+import Channel
+import Glibc
+import Memory
+
+/// A protocol stack on a channel. The loop (``InstanceLoop``) calls it; one thread.
+public protocol StackInstance: ~Copyable {
+  /// Packets that have come, whole ones: the instance returns each piece's segment over the free ring, at once or
+  /// later.
+  mutating func receive(_ burst: inout Burst, queue: Int)
+
+  /// The device has done with these packets, named by their tags.
+  mutating func completed(_ burst: inout Burst)
+
+  /// Everything else that is due: timers, sending, returning segments.
+  /// - Returns: whether there was anything to do.
+  mutating func service() throws(StackError) -> Bool
+
+  /// Milliseconds until ``service()`` has something to do by itself.
+  var nextDeadline: Int32 { get }
+
+  /// A further descriptor that wakes the loop when it is readable; -1 for none.
+  var descriptor: Int32 { get }
+
+  /// The instance's task is done, with this exit code; nil while it goes on.
+  var exitCode: Int32? { get }
+}
+
+/// The loop of a stack instance: polls its channel while there is work, then sleeps until a doorbell, a timer or the
+/// end of its supervisor.
+public struct InstanceLoop<Stack: StackInstance & ~Copyable>: ~Copyable {
+  private var stack: Stack
+  private let channel: InstanceChannel
+  private var received = Burst(capacity: 256)
+  private var completed = Burst(capacity: 256)
+  /// Turns without work before the loop sleeps.
+  private static var patience: Int { 200 }
+
+  public init(stack: consuming Stack, channel: InstanceChannel) {
+    self.stack = stack
+    self.channel = channel
+  }
+
+  /// Runs until the supervisor says stop or is gone, or the stack's task is done.
+  /// - Returns: an exit code.
+  public mutating func run(control: Int32) throws(StackError) -> Int32 {
+    _ = linux_send_descriptors(control, "ready", 5, nil, 0, 0)
+    var idle = 0
+    var turns: UInt32 = 0
+    while true {
+      if try turn() { idle = 0 } else { idle += 1 }
+      if let code = stack.exitCode { return code }
+      turns &+= 1
+      // Under load the supervisor is looked at now and then, by a call every thousand turns.
+      if idle > Self.patience || turns & 1023 == 0 {
+        let maySleep = idle > Self.patience && channel.prepareToSleep()
+        let mayGoOn = wait(control, milliseconds: maySleep ? max(1, stack.nextDeadline) : 0)
+        channel.awake()
+        if !mayGoOn { return 0 }
+        if maySleep { idle = 0 }
+      }
+    }
+  }
+
+  private mutating func turn() throws(StackError) -> Bool {
+    var worked = false
+    for queue in 0..<channel.queues {
+      do throws(ChannelError) {
+        try channel.ends[queue].completion.pop(into: &completed)
+        try channel.ends[queue].receive.pop(into: &received)
+      } catch {
+        throw StackError("the driver host broke the channel's rules: \(error)")
+      }
+      if !completed.isEmpty {
+        stack.completed(&completed)
+        completed.removeAll()
+        worked = true
+      }
+      if !received.isEmpty {
+        stack.receive(&received, queue: queue)
+        received.removeAll()
+        worked = true
+      }
+    }
+    if try stack.service() { worked = true }
+    if worked { channel.ring() }
+    return worked
+  }
+
+  /// - Returns: false when the supervisor says stop or is gone.
+  private func wait(_ control: Int32, milliseconds: Int32) -> Bool {
+    var entries = [
+      pollfd(fd: control, events: Int16(POLLIN), revents: 0),
+      pollfd(fd: InstanceEnvironment.Inherited.ownDoorbell, events: Int16(POLLIN), revents: 0),
+      pollfd(fd: stack.descriptor, events: Int16(POLLIN), revents: 0),
+    ]
+    guard poll(&entries, 3, milliseconds) > 0 else { return true }
+    if entries[1].revents != 0 {
+      var value: UInt64 = 0
+      _ = read(InstanceEnvironment.Inherited.ownDoorbell, &value, 8)
+    }
+    return entries[0].revents == 0
+  }
+}
+
+/// All of an instance's channel ends. Shared by the loop and the stack, in one thread.
+public final class InstanceChannel {
+  // Invariant: `queues` initialised elements until deinit.
+  public let ends: UnsafeMutablePointer<InstanceEnd>
+  public let queues: Int
+
+  public init(_ memory: borrowing ChannelMemory, queues: Int) {
+    ends = .allocate(capacity: queues)
+    self.queues = queues
+    for queue in 0..<queues {
+      (ends + queue).initialize(
+        to: InstanceEnd(
+          memory, queue: queue, peerEvent: InstanceEnvironment.Inherited.peerDoorbell))
+    }
+  }
+
+  deinit {
+    ends.deinitialize(count: queues)
+    ends.deallocate()
+  }
+
+  func ring() { for queue in 0..<queues { ends[queue].doorbell.ring() } }
+  func awake() { for queue in 0..<queues { ends[queue].doorbell.awake() } }
+  func prepareToSleep() -> Bool {
+    var maySleep = true
+    for queue in 0..<queues where !ends[queue].prepareToSleep() { maySleep = false }
+    return maySleep
+  }
+}
