@@ -22,12 +22,3 @@ LINUX_CALL int linux_open_tap(const char *_Nonnull name) {
   }
   return fd;
 }
-
-/// Which offloads the kernel may leave to whoever reads the interface. Returns 0 or -errno.
-LINUX_CALL int linux_set_tap_offloads(int fd, int checksum, int tcp4, int tcp6) {
-  unsigned long flags = 0;
-  if (checksum) flags |= TUN_F_CSUM;
-  if (checksum && tcp4) flags |= TUN_F_TSO4;
-  if (checksum && tcp6) flags |= TUN_F_TSO6;
-  return linux_result(ioctl(fd, TUNSETOFFLOAD, flags));
-}
