@@ -83,7 +83,12 @@ var targets: [Target] = [
   tests("VirtioNetTests", ["VirtioNet", "VirtioNetDevice", "EmulatedPCI"]),
   tests("ChannelTests", ["Channel"]),
   tests("VFIOTests", ["VFIO"]),
-  tests("VFIOUserServerTests", ["VFIOUserServer", "VFIO", "VirtioNetDevice", "VirtioNet"]),
+  tests(
+    "VFIOUserServerTests",
+    [
+      "VFIOUserServer", "VFIOUserMessages", "VFIO", "VirtioNetDevice", "VirtioNet", "Wire",
+      "EmulatedPCI", "Memory", "CLinux",
+    ]),
   tests("HardwareTests", ["VirtioNetDevice", "EmulatedPCI", "Wire"]),
   tests("HostTests", ["Host", "VirtioNet", "VirtioNetDevice", "EmulatedPCI", "Confinement"]),
   tests("StacksTests", ["Stacks"] + (hasLwIP ? ["LwIPStack"] : [])),
