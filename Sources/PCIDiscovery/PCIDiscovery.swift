@@ -1,1 +1,0 @@
-// The part's first file.
