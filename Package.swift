@@ -82,7 +82,7 @@ var targets: [Target] = [
   tests("RingsTests", ["Rings"]),
   tests("VirtioNetTests", ["VirtioNet", "VirtioNetDevice", "EmulatedPCI"]),
   tests("ChannelTests", ["Channel"]),
-  tests("VFIOTests", ["VFIO"]),
+  tests("VFIOTests", ["VFIO", "VFIOUserMessages", "PCI", "Memory", "CLinux"]),
   tests(
     "VFIOUserServerTests",
     [

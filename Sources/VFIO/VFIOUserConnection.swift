@@ -114,7 +114,8 @@ final class VFIOUserConnection {
       return .system(call: "vfio-user \(call)", errno: Int32(truncatingIfNeeded: errno))
     case .closed, .timeout: result = .gone(name)
     case .system(let call, let errno): result = .system(call: call, errno: errno)
-    case .malformed(let reason): result = .peer(name, reason: reason)
+    case .malformed(let reason):
+      result = .peer(name, reason: "the server breaks the vfio-user protocol: \(reason)")
     }
     failure = result
     return result

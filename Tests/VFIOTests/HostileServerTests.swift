@@ -1,0 +1,256 @@
+import CLinux
+import Glibc
+import Memory
+import PCI
+import Testing
+import VFIO
+import VFIOUserMessages
+
+/// A server that answers by a script, on one end of a socket pair, in a thread of its own.
+final class ScriptedServer: @unchecked Sendable {
+  /// What to send for a message; nil closes the connection.
+  typealias Script = @Sendable (MessageHeader, [UInt8], MessageStream) -> [UInt8]?
+
+  let client: Int32
+  private let end: Int32
+  private let script: Script
+  private var thread = pthread_t()
+
+  init(_ script: @escaping Script) {
+    var ends: [Int32] = [-1, -1]
+    socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0, &ends)
+    client = ends[0]
+    end = ends[1]
+    self.script = script
+    let box = Unmanaged.passRetained(self)
+    pthread_create(
+      &thread, nil,
+      { argument in
+        Unmanaged<ScriptedServer>.fromOpaque(argument!).takeRetainedValue().run()
+        return nil
+      }, box.toOpaque())
+  }
+
+  private func run() {
+    let stream = MessageStream(descriptor: end)
+    while let message = try? stream.receive(deadline: MessageClock.now + 10_000_000_000) {
+      if message.header.flags.contains(.noReply) { continue }
+      guard let bytes = script(message.header, message.payload, stream) else { return }
+      _ = bytes.withUnsafeBytes { buffer in
+        buffer.isEmpty
+          ? 0 : linux_send_descriptors(end, buffer.baseAddress!, buffer.count, nil, 0, 0)
+      }
+    }
+  }
+
+  func join() { pthread_join(thread, nil) }
+
+  static func reply(
+    _ header: MessageHeader, _ payload: [UInt8], size: UInt32? = nil, errno: UInt32 = 0,
+    identifier: UInt16? = nil
+  ) -> [UInt8] {
+    var writer = ByteWriter()
+    MessageHeader(
+      identifier: identifier ?? header.identifier, command: header.command,
+      size: size ?? UInt32(16 + payload.count), flags: errno == 0 ? .reply : [.reply, .error],
+      errno: errno
+    ).write(to: &writer)
+    writer.write(payload)
+    return writer.bytes
+  }
+
+  /// What a well-behaved server with a device of no regions answers.
+  static func good(_ header: MessageHeader, _ payload: [UInt8]) -> [UInt8] {
+    switch VFIOUserCommand(rawValue: header.command) {
+    case .version: reply(header, VersionMessage(major: 0, minor: 1, capabilities: .init()).bytes)
+    case .deviceInfo:
+      reply(header, DeviceInfoMessage(flags: 3, regions: 9, interrupts: 5).bytes)
+    case .regionInfo:
+      reply(
+        header, RegionInfoMessage(flags: 3, index: UInt32(payload[8]), size: 4096).reply(within: 32)
+      )
+    case .interruptInfo:
+      reply(header, InterruptInfoMessage(flags: 1, index: UInt32(payload[8]), count: 2).bytes)
+    case .regionRead: reply(header, payload + [UInt8](repeating: 0x11, count: Int(payload[12])))
+    default: reply(header, [])
+    }
+  }
+}
+
+@Suite struct HostileServerTests {
+  /// The supervisor meets a server that answers the version message with `script`.
+  func version(_ script: @escaping ScriptedServer.Script) -> PCIError? {
+    let server = ScriptedServer(script)
+    do {
+      _ = try VFIOUserAccess(socket: server.client, name: "test", timeout: 200)
+      return nil
+    } catch {
+      return error
+    }
+  }
+
+  @Test func nonsenseForAVersionIsNamed() {
+    let cases: [(ScriptedServer.Script, String)] = [
+      ({ header, _, _ in ScriptedServer.reply(header, [1, 0, 0, 0]) }, "version 1.0"),
+      ({ header, _, _ in ScriptedServer.reply(header, [0, 0, 9, 0]) }, "version 0.9"),
+      ({ header, _, _ in ScriptedServer.reply(header, []) }, "too short"),
+      ({ header, _, _ in ScriptedServer.reply(header, [0, 0, 1, 0, 0x7b, 0]) }, "JSON"),
+      ({ _, _, _ in Array("HTTP/1.1 400 Bad Request\r\nServer: x\r\n\r\n".utf8) }, "protocol"),
+      ({ header, _, _ in ScriptedServer.reply(header, [], size: 3) }, "less than its header"),
+      ({ header, _, _ in ScriptedServer.reply(header, [], size: .max) }, "over the limit"),
+    ]
+    for (script, text) in cases {
+      let error = version(script)
+      #expect("\(error.map { "\($0)" } ?? "none")".contains(text))
+    }
+    #expect(version { _, _, _ in nil } == .gone("test"))
+    #expect(
+      version { header, _, _ in ScriptedServer.reply(header, [], errno: 22) }
+        == .system(call: "vfio-user version", errno: 22))
+  }
+
+  @Test(arguments: [0, 1] as [UInt16])
+  func aServerThatDoesNotAnswerIsGoneInTime(shift: UInt16) {
+    let start = MessageClock.now
+    // Silence, and an endless stream of answers to something else.
+    #expect(
+      version { header, _, _ in
+        shift == 0 ? [] : ScriptedServer.reply(header, [], identifier: header.identifier &+ shift)
+      } == .gone("test"))
+    #expect(MessageClock.now - start < 2_000_000_000)
+  }
+
+  @Test func anEndlessStreamOfCommandsDoesNotHoldTheClient() {
+    let start = MessageClock.now
+    let error = version { header, _, stream in
+      for number in 0..<UInt16(1000) {
+        let sent: Void? = try? stream.send(
+          MessageHeader(identifier: number, command: 11, size: 0), [UInt8](repeating: 0, count: 16),
+          deadline: MessageClock.now + 300_000_000)
+        if sent == nil { return nil }
+        usleep(1000)
+      }
+      return nil
+    }
+    #expect(error == .gone("test"))
+    #expect(MessageClock.now - start < 3_000_000_000)
+  }
+
+  func function(
+    served: [DMARange] = [], _ script: @escaping ScriptedServer.Script
+  ) throws -> (ScriptedServer, VFIOUserFunction) {
+    let server = ScriptedServer(script)
+    return (
+      server, try VFIOUserFunction(negotiated: server.client, served: served, timeout: 300)
+    )
+  }
+
+  @Test func whatIsNoPCIDeviceIsRefused() {
+    for info in [
+      DeviceInfoMessage(flags: 1, regions: 9, interrupts: 5),
+      DeviceInfoMessage(flags: 3, regions: 3, interrupts: 5),
+      DeviceInfoMessage(flags: 3, regions: .max, interrupts: 5),
+    ] {
+      #expect(throws: PCIError.self) {
+        _ = try function { header, _, _ in ScriptedServer.reply(header, info.bytes) }
+      }
+    }
+  }
+
+  @Test func tooLittleDataForAReadIsNotTaken() throws {
+    for count in [0, 15, 16, 17] {
+      let (_, function) = try function { header, payload, _ in
+        header.command == 9
+          ? ScriptedServer.reply(header, Array((payload + [0, 0]).prefix(count)))
+          : ScriptedServer.good(header, payload)
+      }
+      #expect(throws: PCIError.self) { try function.readConfiguration(at: 0, width: .dword) }
+      // The connection stays given up: nothing is asked of such a server again.
+      #expect(throws: PCIError.self) { try function.reset() }
+    }
+  }
+
+  @Test func registersOfADeadDeviceAreAllOnes() throws {
+    let (server, function) = try function { header, payload, _ in
+      header.command == 9 ? nil : ScriptedServer.good(header, payload)
+    }
+    let window = try function.openRegion(bar: 2).window(at: 0, byteCount: 4096)
+    window.write32(1, at: 0)
+    #expect(window.read32(at: 0) == .max)
+    server.join()
+    for _ in 0..<1000 { window.write16(1, at: 2) }
+    #expect(window.read8(at: 0) == 0xff)
+  }
+
+  @Test func commandsOfTheServerBetweenCommandAndReplyAreAnswered() throws {
+    let memory = UnsafeMutableRawPointer.allocate(byteCount: 4096, alignment: 4096)
+    defer { memory.deallocate() }
+    memory.initializeMemory(as: UInt8.self, repeating: 7, count: 4096)
+    let (_, function) = try function(
+      served: [DMARange(address: memory, iova: 0x1000, byteCount: 4096)]
+    ) { header, payload, stream in
+      guard header.command == 9 else { return ScriptedServer.good(header, payload) }
+      // Each access, and the errno that it has to get: inside; past the end; wrapping; nowhere; unknown.
+      let accesses: [(UInt16, UInt64, UInt64, UInt32)] = [
+        (11, 0x1ff8, 8, 0), (11, 0x1ff9, 8, 22), (11, .max, 8, 22), (11, 0x1000, .max, 22),
+        (11, 0, 8, 22), (12, 0x1000, 8, 0), (12, 0x1ffc, 8, 22), (15, 0, 0, 95),
+      ]
+      var wrong: UInt8 = 0
+      for (number, (command, address, count, errno)) in accesses.enumerated() {
+        var request = ByteWriter()
+        DMAAccessMessage(address: address, count: count).write(to: &request)
+        if command == 12 { request.write([UInt8](repeating: 9, count: 8)) }
+        try? stream.send(
+          MessageHeader(identifier: UInt16(number), command: command, size: 0), request.bytes,
+          deadline: MessageClock.now + 1_000_000_000)
+        guard
+          let answer = try? stream.receive(deadline: MessageClock.now + 1_000_000_000),
+          answer.header.isReply, answer.header.identifier == number, answer.header.errno == errno,
+          errno != 0 || command == 12
+            || Array(answer.payload.dropFirst(16)) == [7, 7, 7, 7, 7, 7, 7, 7]
+        else {
+          wrong += 1
+          continue
+        }
+      }
+      return ScriptedServer.reply(header, payload + [wrong, 0, 0, 0])
+    }
+    #expect(try function.readConfiguration(at: 0, width: .dword) == 0)
+    #expect(memory.load(as: UInt64.self) == 0x0909_0909_0909_0909)
+    #expect(memory.load(fromByteOffset: 8, as: UInt8.self) == 7)
+  }
+
+  @Test func regionsAreMappedOnlyWhereTheirFileCannotShrink() throws {
+    for isSealed in [true, false] {
+      let file = linux_memfd_create("region", LINUX_MFD_CLOEXEC | LINUX_MFD_ALLOW_SEALING)
+      defer { close(file) }
+      ftruncate(file, 0x3000)
+      if isSealed { _ = linux_fcntl(file, LINUX_F_ADD_SEALS, Int(LINUX_F_SEAL_SHRINK)) }
+      let (_, function) = try function { header, payload, stream in
+        guard header.command == 5 else { return ScriptedServer.good(header, payload) }
+        // Of these areas only the first lies in region and file, in whole pages.
+        let info = RegionInfoMessage(
+          flags: 7, index: UInt32(payload[8]), size: 0x5000, offset: 0x1000,
+          sparseAreas: [
+            .init(offset: 0x1000, size: 0x1000), .init(offset: 0x2000, size: 0x1000),
+            .init(offset: 0x4000, size: 0x2000), .init(offset: 0x800, size: 0x800),
+            .init(offset: 0 &- 0x1000, size: 0x2000), .init(offset: 0, size: 0),
+          ])
+        try? stream.send(
+          MessageHeader(
+            identifier: header.identifier, command: header.command, size: 0, flags: .reply),
+          info.reply(within: 1024), descriptors: [file], deadline: MessageClock.now + 1_000_000_000)
+        return []
+      }
+      let region = try function.openRegion(bar: 0)
+      let mapped = try region.window(at: 0x1000, byteCount: 0x1000)
+      let called = try region.window(at: 0x2000, byteCount: 0x3000)
+      mapped.write32(0xabcd, at: 4)
+      var value: UInt32 = 0
+      pread(file, &value, 4, 0x2004)
+      #expect(value == (isSealed ? 0xabcd : 0))
+      #expect(mapped.read32(at: 4) == (isSealed ? 0xabcd : 0x1111_1111))
+      #expect(called.read32(at: 0x2000) == 0x1111_1111)
+    }
+  }
+}
