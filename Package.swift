@@ -73,7 +73,7 @@ var targets: [Target] = [
     "martlet",
     [
       "Supervisor", "PCIDiscovery", "VFIOUserServer", "VirtioNetDevice", "Wire", "EmulatedPCI",
-      "VirtioNet", arguments, logging,
+      "VirtioNet", "Stacks", "Channel", "Memory", "CLinux", arguments, logging,
     ]),
 
   tests("MemoryTests", ["Memory"]),

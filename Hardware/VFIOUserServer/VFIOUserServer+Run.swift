@@ -9,9 +9,11 @@ extension VFIOUserServer {
   ///   - wire: becomes readable with a frame; -1 for none.
   ///   - stop: ends the run, such as a signalfd.
   ///   - idleNanoseconds: how long it looks for more work before it sleeps.
+  ///   - publish: called now and then, and before it sleeps, to show what the device has counted.
   /// - Returns: 0, or the errno of epoll.
   public func run(
-    _ model: some PollingModel, wire: Int32, stop: Int32, idleNanoseconds: UInt64 = 30_000
+    _ model: some PollingModel, wire: Int32, stop: Int32, idleNanoseconds: UInt64 = 30_000,
+    publish: () -> Void = {}
   ) -> Int32 {
     var set = WaitSet()
     guard set.isOpen else { return errno }
@@ -25,6 +27,7 @@ extension VFIOUserServer {
     }
     var watched: Int32 = -1
     var busyUntil: UInt64 = 0
+    var nextPublish: UInt64 = 0
     while true {
       // A client is looked at between bursts: its messages are few once its rings run.
       if service() { busyUntil = now() + idleNanoseconds }
@@ -45,6 +48,10 @@ extension VFIOUserServer {
         worked = true
       }
       let time = now()
+      if time >= nextPublish {
+        publish()
+        nextPublish = time + 50_000_000
+      }
       if worked { busyUntil = time + idleNanoseconds }
       if time < busyUntil {
         if !worked { cpu_pause() }
@@ -56,6 +63,7 @@ extension VFIOUserServer {
         busyUntil = time + idleNanoseconds
         continue
       }
+      publish()
       if set.wait(milliseconds: -1, for: stop) { return 0 }
       model.wake()
       busyUntil = now() + idleNanoseconds

@@ -3,7 +3,7 @@ import Glibc
 
 /// A network namespace with one TAP interface in it, held by a process of ours and by nothing else: when that process
 /// ends, however it ends, the namespace and the interface are gone. Without root it lies in a user namespace as well.
-public struct NetworkNamespace: ~Copyable {
+public final class NetworkNamespace {
   public let interface: String
   /// The TAP's descriptor, with a virtio-net header of 12 bytes before each frame.
   public let tap: Int32
@@ -51,6 +51,28 @@ public struct NetworkNamespace: ~Copyable {
 
   /// Arguments of nsenter that run a command in the namespace.
   public func entering(_ command: [String]) -> [String] { Array(prefix.dropFirst()) + command }
+
+  /// Gives the interface a MAC address.
+  func setAddress(_ address: String) throws(SupervisorError) {
+    try configure(["link", "set", interface, "address", address])
+  }
+
+  /// Frames that the kernel has received from the wire and sent to it.
+  public var frames: (received: UInt64, sent: UInt64)? {
+    guard let file = fopen("/proc/\(holder.identifier)/net/dev", "re") else { return nil }
+    defer { fclose(file) }
+    var text = [UInt8](repeating: 0, count: 65536)
+    let count = fread(&text, 1, text.count, file)
+    for line in String(decoding: text[..<count], as: UTF8.self).split(separator: "\n") {
+      let words = line.split(whereSeparator: { $0 == " " || $0 == ":" })
+      if words.count > 10, words[0] == interface, let received = UInt64(words[2]),
+        let sent = UInt64(words[10])
+      {
+        return (received, sent)
+      }
+    }
+    return nil
+  }
 
   private func configure(_ arguments: [String]) throws(SupervisorError) {
     let nsenter = try Tool("nsenter", package: "util-linux")

@@ -1,4 +1,134 @@
 import ArgumentParser
+import Glibc
+import Memory
+import Supervisor
 
+/// `martlet run`: one NIC, one driver host, one stack instance.
 struct Run: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Drive a NIC and run a protocol stack on it.",
+    discussion: """
+      With the emulated device the far end of the wire is this machine's kernel, in a network namespace of its own: the \
+      run pings the stack, fetches from its HTTP server, compares the checksum, and checks that the counters of wire, \
+      device, driver, channel and stack agree. On a terminal it then stays until Ctrl-C. With a real device, or any \
+      vfio-user server, it runs until Ctrl-C.
+
+      Exit code: 0 when all went well, 1 when a check or a process failed, 64 for wrong arguments.
+      """)
+
+  @Option(
+    help: ArgumentHelp(
+      "emulated, a PCI address (0000:00:03.0) bound with `martlet bind`, or vfio-user:SOCKET.",
+      valueName: "device"))
+  var device = "emulated"
+
+  @Option(help: "lwip or kernel: the stack that gets the NIC.")
+  var stack = RunPlan.Stack.lwip
+
+  @Option(help: "The stack's IPv4 address with prefix length.")
+  var address = "10.0.0.2/24"
+
+  @Option(help: "The stack's gateway.")
+  var gateway: String?
+
+  @Option(help: "TCP port of lwIP's HTTP server; 0 for none.")
+  var http: UInt16 = 80
+
+  @Option(help: "poll: never sleep. interrupt: sleep when idle. adaptive: poll for a moment first.")
+  var mode = "adaptive"
+
+  @Option(help: "Queue pairs, 1 to 16.")
+  var queues = 1
+
+  @Option(help: "Descriptors of each ring: a power of two, 16 to 32768.")
+  var ringSize = 256
+
+  @Option(help: "MiB of memory for received packets, and as much for those to be sent: 16 to 4096, even.")
+  var memory = 32
+
+  @Option(help: "Pages: 2M, 1G or 4K. Without this, 2M where they can be had, else 4K.")
+  var pages: String?
+
+  @Option(help: "Bytes to fetch as a check with the emulated device; 0 for none.")
+  var fetch = 100_000_000
+
+  @Option(help: "Seconds to run; without this, until Ctrl-C (or, with the emulated device and no terminal, until the checks are done).")
+  var seconds: UInt64?
+
+  @Flag(help: "Leave the driver host unconfined, to compare or to debug. Not for use.")
+  var unsafeUnconfined = false
+
+  @Flag(help: "Print final counters as JSON.")
+  var json = false
+
+  func run() throws {
+    let plan = try makePlan()
+    do {
+      try RunConsole(plan, seconds: seconds, json: json).run()
+    } catch let error as SupervisorError {
+      writeLine("martlet run: \(error)", to: 2)
+      throw ExitCode(1)
+    }
+  }
+
+  private func makePlan() throws -> RunPlan {
+    guard let parsed = StackAddress(address) else {
+      throw ValidationError("\(address) is no host address with prefix length, such as 10.0.0.2/24")
+    }
+    var plan = RunPlan(address: parsed)
+    plan.stack = stack
+    plan.device = try parseDevice()
+    if let gateway {
+      guard StackAddress.parse(gateway) != nil else {
+        throw ValidationError("\(gateway) is no IPv4 address")
+      }
+      plan.gateway = gateway
+    }
+    guard ["poll", "interrupt", "adaptive"].contains(mode) else {
+      throw ValidationError("--mode takes poll, interrupt or adaptive, not \(mode)")
+    }
+    guard (1...16).contains(queues) else {
+      throw ValidationError("--queues takes 1 to 16, not \(queues)")
+    }
+    guard (16...32768).contains(ringSize), ringSize & (ringSize - 1) == 0 else {
+      throw ValidationError("--ring-size takes a power of two from 16 to 32768, not \(ringSize)")
+    }
+    guard (16...4096).contains(memory), memory % 2 == 0 else {
+      throw ValidationError("--memory takes an even number of MiB from 16 to 4096, not \(memory)")
+    }
+    guard fetch >= 0, fetch <= 1 << 40 else {
+      throw ValidationError("--fetch takes a number of bytes, not \(fetch)")
+    }
+    plan.mode = mode
+    plan.queues = queues
+    plan.ringSize = ringSize
+    plan.partBytes = memory << 20
+    plan.httpPort = Int(http)
+    plan.fetchBytes = stack == .lwip && http > 0 ? fetch : 0
+    plan.isConfined = !unsafeUnconfined
+    switch pages {
+    case nil: plan.pageSize = nil
+    case "2M": plan.pageSize = .huge2M
+    case "1G":
+      plan.pageSize = .huge1G
+      plan.partBytes = max(plan.partBytes, 512 << 20)
+    case "4K": plan.pageSize = .ordinary
+    case let other?: throw ValidationError("--pages takes 2M, 1G or 4K, not \(other)")
+    }
+    return plan
+  }
+
+  private func parseDevice() throws -> RunPlan.Device {
+    if device == "emulated" { return .emulated }
+    if device.hasPrefix("vfio-user:") {
+      let path = String(device.dropFirst("vfio-user:".count))
+      guard (1...107).contains(path.utf8.count) else {
+        throw ValidationError("\(device) names no socket; write vfio-user:PATH")
+      }
+      return .vfioUser(path)
+    }
+    return .function(device)
+  }
 }
+
+extension RunPlan.Stack: ExpressibleByArgument {}

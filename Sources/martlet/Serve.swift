@@ -40,6 +40,11 @@ struct Serve: ParsableCommand {
   @Option(name: .customLong("tap-fd"), help: "An inherited TAP descriptor, in place of --wire.")
   var tapDescriptor: Int32?
 
+  @Option(
+    name: .customLong("counters-fd"),
+    help: "An inherited counter page, kept up to date with what the device sees.")
+  var counterDescriptor: Int32?
+
   @Flag(name: .customLong("no-checksum"), help: "Offer no checksum and no segmentation offload.")
   var withoutChecksum = false
   @Flag(name: .customLong("no-segmentation"), help: "Offer no segmentation offload.")
@@ -82,7 +87,9 @@ struct Serve: ParsableCommand {
     let listening = try ListeningSocket(path: socket, inherited: listenDescriptor)
     let server = VFIOUserServer(model: model, listening: listening.descriptor)
     writeLine("ready \(socket ?? "descriptor \(listening.descriptor)")", to: 1)
-    let error = server.run(model, wire: wire.descriptor, stop: stop)
+    let counters = try counterDescriptor.map { try DeviceCounterPage($0) }
+    let error = server.run(model, wire: wire.descriptor, stop: stop) { counters?.publish(model) }
+    counters?.publish(model)
     server.end()
     let report = ServeReport(server: server, model: model)
     writeLine(json ? report.json : report.text, to: 1)

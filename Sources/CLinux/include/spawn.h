@@ -34,6 +34,8 @@ LINUX_CALL int linux_spawn(int executable, char *_Nullable const *_Nonnull argum
     // The C library's functions would signal other threads, which do not exist here.
     if (syscall(SYS_setresgid, 0, 0, 0) < 0 || syscall(SYS_setresuid, 0, 0, 0) < 0) _exit(124);
   }
+  // A Ctrl-C at the terminal is for the parent, which ends its children in order.
+  setpgid(0, 0);
   // After the change of user, which would clear it.
   prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
   // Moved out of the way first, so that no target number is overwritten before it was copied.

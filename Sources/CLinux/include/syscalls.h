@@ -115,3 +115,20 @@ LINUX_CALL int linux_connect_unix(int socket, const char *_Nonnull path) {
   struct sockaddr_un a; int n = linux_unix_address(&a, path);
   return n < 0 ? n : linux_result(connect(socket, (struct sockaddr *)&a, (socklen_t)n));
 }
+
+/// A listening UNIX stream socket without a path (the kernel chooses an abstract name), and a client connected to it:
+/// nothing is left in any file system. Both are close-on-exec. Returns 0 or -errno.
+LINUX_CALL int linux_connected_listener(int *_Nonnull listener, int *_Nonnull client) {
+  struct sockaddr_un a = {.sun_family = AF_UNIX};
+  socklen_t n = sizeof(sa_family_t);
+  *listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  *client = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (*listener >= 0 && *client >= 0 && bind(*listener, (struct sockaddr *)&a, n) == 0 && listen(*listener, 1) == 0) {
+    n = sizeof a;
+    if (getsockname(*listener, (struct sockaddr *)&a, &n) == 0 && connect(*client, (struct sockaddr *)&a, n) == 0) return 0;
+  }
+  int error = errno;
+  if (*listener >= 0) close(*listener);
+  if (*client >= 0) close(*client);
+  return -error;
+}

@@ -1,0 +1,81 @@
+import CLinux
+import Channel
+import Glibc
+import Memory
+import PCI
+import VFIO
+
+/// A device process: `martlet serve` with a socket that has no path, so that nothing of it outlives it.
+public final class EmulatedDevice {
+  public let access: any DeviceAccess
+  private var process: ChildProcess
+  private let page: CounterPage
+
+  /// Entries of a device's counter page.
+  public static let counterCapacity = 32
+
+  /// Where the wire ends.
+  public enum Wire {
+    /// An open TAP descriptor; the device process gets a copy.
+    case tap(Int32)
+    /// As `martlet serve --wire` takes it.
+    case named(String)
+  }
+
+  public static func start(
+    wire: Wire, macAddress: String, queues: Int
+  ) throws(SupervisorError) -> EmulatedDevice {
+    var listener: Int32 = -1
+    var client: Int32 = -1
+    let result = linux_connected_listener(&listener, &client)
+    guard result == 0 else { throw .system("socket", -result) }
+    defer { close(listener) }
+    let page = try asInput { () throws(MemoryError) -> CounterPage in
+      try CounterPage(capacity: counterCapacity)
+    }
+    var arguments = [
+      "serve", "virtio-net", "--listen-fd", "3", "--counters-fd", "4", "--mac", macAddress,
+      "--queues", "\(queues)",
+    ]
+    var descriptors = [-1, -1, 2, listener, page.descriptor]
+    switch wire {
+    case .tap(let descriptor):
+      arguments += ["--tap-fd", "5"]
+      descriptors.append(descriptor)
+    case .named(let name): arguments += ["--wire", name]
+    }
+    let process = try ChildProcess(
+      name: "device", program: Programs.martlet, arguments: arguments, descriptors: descriptors)
+    // The connection waits in the listener until the device process accepts it.
+    let socket = client
+    do throws(PCIError) {
+      return EmulatedDevice(
+        access: try VFIOUserAccess(socket: socket, name: "emulated virtio-net"), process: process,
+        page: page)
+    } catch {
+      throw .device("the emulated device does not start: \(error)")
+    }
+  }
+
+  private init(
+    access: any DeviceAccess, process: consuming ChildProcess, page: consuming CounterPage
+  ) {
+    self.access = access
+    self.process = process
+    self.page = page
+  }
+
+  public var identifier: pid_t { process.identifier }
+  /// Becomes readable when the device process has ended.
+  public var descriptor: Int32 { process.descriptor }
+  public var counters: [(name: String, value: UInt64)] { page.read() }
+
+  /// Why the process ended, once ``descriptor`` is readable.
+  public func end() -> ProcessEnd { process.end(withinMilliseconds: 0) }
+
+  /// Asks it to end.
+  public func stop() -> ProcessEnd {
+    process.signal(SIGTERM)
+    return process.end(withinMilliseconds: 2000)
+  }
+}

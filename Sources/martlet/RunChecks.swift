@@ -1,0 +1,148 @@
+import CLinux
+import Glibc
+import Supervisor
+
+/// The checks of a run with the emulated device: ping, fetch with checksum, counters that agree.
+struct RunChecks {
+  private let plan: RunPlan
+
+  init(_ plan: RunPlan) { self.plan = plan }
+
+  /// - Returns: false when the user asked for the end.
+  func run(
+    _ session: inout RunSession, started: UInt64, failures: inout [String]
+  ) throws -> Bool {
+    guard let namespace = session.namespace else { return true }
+    let ping = try Tool("ping", package: "iputils-ping")
+    let (first, text) = try execute(
+      &session, namespace, [ping.path, "-n", "-c", "1", "-W", "2", plan.address.host], 3000)
+    guard first == .exited(0) else {
+      if first == nil { return false }
+      failures.append("no answer to the first ping: \(text)")
+      return true
+    }
+    say("first ping answered \(RunConsole.now() - started) ms after the start")
+    let (more, summary) = try execute(
+      &session, namespace,
+      [ping.path, "-n", "-q", "-c", "100", "-i", "0.01", "-W", "2", plan.address.host], 10_000)
+    if more == nil { return false }
+    if more != .exited(0) || !summary.contains(" 0% packet loss") {
+      failures.append("pings were lost: \(summary)")
+    }
+    for line in summary.split(separator: "\n") where line.contains("packet") || line.contains("rtt") {
+      say("ping: \(line)")
+    }
+    if plan.fetchBytes > 0 {
+      if try !fetch(&session, namespace, failures: &failures) { return false }
+    }
+    _ = try session.wait(for: -1, milliseconds: 300)
+    CounterCheck(session.counters, namespace.frames).run(failures: &failures)
+    return true
+  }
+
+  /// Fetches from the stack's server and compares the checksum with one made from the same pattern here.
+  private func fetch(
+    _ session: inout RunSession, _ namespace: NetworkNamespace, failures: inout [String]
+  ) throws -> Bool {
+    let curl = try Tool("curl", package: "curl")
+    let sum = try Tool("sha256sum", package: "coreutils")
+    let url = "http://\(plan.address.host):\(plan.httpPort)/bytes/\(plan.fetchBytes)"
+    let shell = try Tool("sh", package: "dash")
+    let start = RunConsole.now()
+    let (end, got) = try execute(
+      &session, namespace,
+      [
+        shell.path, "-c",
+        "set -e; \(curl.path) -sS --max-time 120 '\(url)' | \(sum.path)",
+      ], 130_000)
+    let elapsed = max(1, RunConsole.now() - start)
+    if end == nil { return false }
+    let (_, wanted) = try shell.run(
+      ["-c", "'\(Programs.martlet)' pattern \(plan.fetchBytes) | \(sum.path)"],
+      withinMilliseconds: 60_000)
+    let isRight = !wanted.isEmpty && got == wanted
+    say(
+      "fetched \(plan.fetchBytes) bytes in \(elapsed) ms (\(UInt64(plan.fetchBytes) / elapsed / 1000) MB/s), checksum \(isRight ? "as expected" : "WRONG")"
+    )
+    if end != .exited(0) || !isRight { failures.append("the fetch of \(url) failed: \(got)") }
+    return true
+  }
+
+  /// Runs a program in the namespace while the session is watched.
+  /// - Returns: how it ended, nil when the user asked for the end; and what it printed.
+  private func execute(
+    _ session: inout RunSession, _ namespace: NetworkNamespace, _ command: [String],
+    _ limit: UInt64
+  ) throws -> (ProcessEnd?, String) {
+    let nsenter = try Tool("nsenter", package: "util-linux")
+    var job = try nsenter.start(namespace.entering(command))
+    let outcome = try session.wait(for: job.process.descriptor, milliseconds: limit)
+    if outcome == .interrupted { return (nil, "") }
+    let (end, output) = job.end()
+    return (end, output)
+  }
+}
+
+/// Whether every packet that one part has handed on is counted by the next.
+struct CounterCheck {
+  private var values: [String: UInt64] = [:]
+  private let wire: (received: UInt64, sent: UInt64)?
+
+  init(_ counters: [(name: String, value: UInt64)], _ wire: (received: UInt64, sent: UInt64)?) {
+    for (name, value) in counters { values[name] = value }
+    self.wire = wire
+  }
+
+  private subscript(_ name: String) -> UInt64 { values[name] ?? 0 }
+
+  /// The sum over all queues of a name such as rx_q%_packets.
+  private func sum(_ pattern: String) -> UInt64 {
+    let parts = pattern.split(separator: "%")
+    var total: UInt64 = 0
+    for queue in 0..<64 { total += self["\(parts[0])\(queue)\(parts[1])"] }
+    return total
+  }
+
+  func run(failures: inout [String]) {
+    var equations: [(String, UInt64, String, UInt64)] = [
+      (
+        "device received", self["device_rx_packets"], "driver received or refused",
+        sum("rx_q%_packets") + sum("rx_q%_errors")
+      ),
+      (
+        "driver received", sum("rx_q%_packets"), "stack received or channel full",
+        self["stack_rx_packets"] + sum("rx_q%_dropped_ring_full")
+      ),
+      (
+        "stack sent", self["stack_tx_packets"], "driver sent or refused",
+        sum("tx_q%_packets") + sum("tx_q%_errors")
+      ),
+      (
+        "driver sent", sum("tx_q%_packets"), "device sent, lost or refused",
+        self["device_tx_packets"] + self["device_tx_lost"] + self["device_tx_malformed"]
+      ),
+      ("copied bytes", self["stack_rx_copied_bytes"] + self["stack_tx_copied_bytes"], "none", 0),
+      ("violations of the specification", self["device_violations"], "none", 0),
+      ("DMA outside what was mapped", self["device_iommu_faults"], "none", 0),
+    ]
+    if let wire {
+      equations.append(
+        (
+          "wire sent", wire.sent, "device received, filtered, oversized or unwanted",
+          self["device_rx_packets"] + self["device_rx_filtered"] + self["device_rx_oversized"]
+            + self["device_rx_unwanted"]
+        ))
+      equations.append(
+        ("wire received", wire.received, "device sent", self["device_tx_packets"]))
+    }
+    var wrong: [String] = []
+    for (left, a, right, b) in equations where a != b {
+      wrong.append("\(left) \(a), \(right) \(b)")
+    }
+    say(
+      wrong.isEmpty
+        ? "counters agree: wire, device, driver, channel, stack; 0 violations, 0 DMA faults, 0 bytes copied"
+        : "counters disagree: \(wrong.joined(separator: "; "))")
+    failures += wrong
+  }
+}
