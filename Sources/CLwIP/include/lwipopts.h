@@ -69,6 +69,8 @@ extern uint8_t *martlet_heap;
 #define LWIP_DNS 0
 #define IP_REASSEMBLY 1
 #define IP_FRAG 1
+// Its bookkeeping is larger than a fragment header where pointers have 64 bits.
+#define IPV6_FRAG_COPYHEADER 1
 #define LWIP_IPV6_MLD 1
 #define LWIP_IPV6_AUTOCONFIG 1
 #define LWIP_SINGLE_NETIF 1
