@@ -1,0 +1,24 @@
+#!/bin/bash
+# Installs the packages that the build needs, or with `lab` those of the guest, where they are missing, and says which.
+set -euo pipefail
+build="libpci-dev libseccomp-dev pkg-config iproute2 iputils-ping curl make patch xz-utils"
+lab="qemu-system-x86 busybox-static cpio zstd kmod xz-utils"
+wanted=$build
+[ "${1:-}" = lab ] && wanted=$lab
+
+missing=
+for package in $wanted; do
+  [ -e "/var/lib/dpkg/info/$package.list" ] || [ -e "/var/lib/dpkg/info/$package:amd64.list" ] || missing="$missing $package"
+done
+[ -z "$missing" ] && exit 0
+if [ "$(id -u)" != 0 ]; then
+  echo "setup: these packages are missing; as root: apt-get install$missing" >&2
+  exit 1
+fi
+echo "setup: installing$missing"
+export DEBIAN_FRONTEND=noninteractive
+# shellcheck disable=SC2086
+if ! apt-get -qq install -y --no-install-recommends $missing > /dev/null 2>&1; then
+  apt-get -qq update
+  apt-get -qq install -y --no-install-recommends $missing > /dev/null
+fi

@@ -1,0 +1,27 @@
+#!/bin/bash
+# Every test that needs no guest: in process, then across processes on this machine. Ends with `N passed, N failed`.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+swift build --build-tests || exit 1
+swift test --skip-build 2>&1 | tee "$log"
+status=${PIPESTATUS[0]}
+# Swift Testing marks each test's end; a test that crashes the run has none, which the exit status tells.
+passed=$(grep -cE '^✔ Test .* passed after' "$log")
+failed=$(grep -cE '^✘ Test .* failed after' "$log")
+if [ "$status" != 0 ] && [ "$failed" = 0 ]; then failed=1; fi
+
+for script in Tests/System/*.sh; do
+  [ -e "$script" ] || continue
+  if out=$(timeout 180 bash "$script" 2>&1); then
+    passed=$((passed + 1))
+    echo "✔ $script"
+  else
+    failed=$((failed + 1))
+    echo "✘ $script"
+    echo "$out" | tail -40
+  fi
+done
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ] && [ "$passed" -gt 0 ]

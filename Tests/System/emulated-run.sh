@@ -1,0 +1,16 @@
+# The whole system with the emulated device ends by itself, with every check passed and nothing left over.
+set -e
+martlet=.build/release/martlet
+before=$(cat /proc/sys/vm/nr_hugepages)
+for mode in adaptive poll interrupt; do
+  out=$($martlet run --fetch 20000000 --mode $mode < /dev/null 2>&1) || { echo "$out"; exit 1; }
+  echo "$out"
+  grep -q "100 packets transmitted, 100 received" <<< "$out"
+  grep -q "checksum as expected" <<< "$out"
+  grep -q "counters agree" <<< "$out"
+  first=$(sed -n 's/^first ping answered \([0-9]*\) ms.*/\1/p' <<< "$out")
+  [ "$first" -lt 1000 ]
+done
+[ "$(cat /proc/sys/vm/nr_hugepages)" = "$before" ]
+! pgrep -x martlet-host
+! pgrep -x martlet-stack
