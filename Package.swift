@@ -89,7 +89,7 @@ var targets: [Target] = [
       "VFIOUserServer", "VFIOUserMessages", "VFIO", "VirtioNetDevice", "VirtioNet", "Wire",
       "EmulatedPCI", "Memory", "CLinux",
     ]),
-  tests("HardwareTests", ["VirtioNetDevice", "EmulatedPCI", "Wire"]),
+  tests("HardwareTests", ["VirtioNetDevice", "EmulatedPCI", "Wire", "CLinux"]),
   tests("HostTests", ["Host", "VirtioNet", "VirtioNetDevice", "EmulatedPCI", "Confinement"]),
   tests("StacksTests", ["Stacks"] + (hasLwIP ? ["LwIPStack"] : [])),
   tests("CommandTests", ["Supervisor"]),

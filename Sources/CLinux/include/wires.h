@@ -46,3 +46,22 @@ LINUX_CALL long linux_send_pieces(int socket, const struct iovec *_Nonnull piece
   long r = sendmsg(socket, &m, MSG_DONTWAIT | MSG_NOSIGNAL);
   return r < 0 ? -errno : r;
 }
+
+/// Sets an interface of this network namespace up. Returns 0 or -errno.
+LINUX_CALL int linux_set_interface_up(const char *_Nonnull name) {
+  struct ifreq r;
+  if (strlen(name) >= IFNAMSIZ) return -ENAMETOOLONG;
+  int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) return -errno;
+  memset(&r, 0, sizeof r);
+  strcpy(r.ifr_name, name);
+  int result = 0;
+  if (ioctl(fd, SIOCGIFFLAGS, &r) < 0) result = -errno;
+  r.ifr_flags |= IFF_UP | IFF_RUNNING;
+  if (result == 0 && ioctl(fd, SIOCSIFFLAGS, &r) < 0) result = -errno;
+  close(fd);
+  return result;
+}
+
+/// unshare(2) with CLONE_NEWNET: this thread, and no other, goes on in an empty network namespace.
+LINUX_CALL int linux_unshare_network(void) { return linux_result(syscall(SYS_unshare, 0x40000000L)); }
