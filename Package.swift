@@ -73,7 +73,8 @@ var targets: [Target] = [
     "martlet",
     [
       "Supervisor", "PCIDiscovery", "VFIOUserServer", "VirtioNetDevice", "Wire", "EmulatedPCI",
-      "VirtioNet", "Stacks", "Channel", "Memory", "CLinux", arguments, logging,
+      "VirtioNet", "Stacks", "VFIO", "Driver", "Channel", "Memory", "PCI", "CLinux", arguments,
+      logging,
     ]),
 
   tests("MemoryTests", ["Memory"]),

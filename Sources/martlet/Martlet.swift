@@ -4,7 +4,8 @@ import ArgumentParser
 struct Martlet: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "martlet",
-    abstract: "User-space network drivers, confined, with protocol stacks in processes of their own.",
+    abstract:
+      "User-space network drivers, confined, with protocol stacks in processes of their own.",
     subcommands: [
       Run.self, Status.self, Serve.self, Devices.self, Doctor.self, Bind.self, Unbind.self,
       Pattern.self, HoldNamespace.self,

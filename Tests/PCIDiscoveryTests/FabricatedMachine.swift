@@ -21,7 +21,7 @@ final class FabricatedMachine: @unchecked Sendable {
       "sys/bus/pci/devices", "sys/bus/pci/drivers", "sys/class/net", "sys/class/block",
       "sys/class/iommu", "sys/kernel/iommu_groups", "sys/module", "proc/self", "proc/net",
       "dev/vfio", "run",
-    ] { folder_(folder) }
+    ] { makeFolder(folder) }
     file("sys/bus/pci/drivers_probe", "")
   }
 
@@ -51,7 +51,7 @@ final class FabricatedMachine: @unchecked Sendable {
 
   // MARK: Making
 
-  func folder_(_ path: String) {
+  func makeFolder(_ path: String) {
     var whole = root
     for part in path.split(separator: "/") {
       whole += "/\(part)"
@@ -61,7 +61,7 @@ final class FabricatedMachine: @unchecked Sendable {
 
   func file(_ path: String, _ text: String) {
     let parts = path.split(separator: "/")
-    folder_(parts.dropLast().joined(separator: "/"))
+    makeFolder(parts.dropLast().joined(separator: "/"))
     let descriptor = open("\(root)/\(path)", O_WRONLY | O_CREAT | O_TRUNC, 0o644)
     let bytes = Array(text.utf8)
     _ = write(descriptor, bytes, bytes.count)
@@ -82,14 +82,14 @@ final class FabricatedMachine: @unchecked Sendable {
     classCode: String = "0x020000", driver: String? = nil, group: Int? = 1
   ) {
     let folder = "sys/devices/pci0000:00/\(address)"
-    folder_(folder)
+    makeFolder(folder)
     file("\(folder)/vendor", vendor + "\n")
     file("\(folder)/device", device + "\n")
     file("\(folder)/class", classCode + "\n")
     file("\(folder)/driver_override", "(null)\n")
     link("sys/bus/pci/devices/\(address)", to: "\(root)/\(folder)")
     if let group {
-      folder_("sys/kernel/iommu_groups/\(group)/devices")
+      makeFolder("sys/kernel/iommu_groups/\(group)/devices")
       link("\(folder)/iommu_group", to: "\(root)/sys/kernel/iommu_groups/\(group)")
     }
     if let driver {
@@ -109,7 +109,7 @@ final class FabricatedMachine: @unchecked Sendable {
   func addDisk(_ name: String, on address: String, number: String) {
     let folder = "sys/devices/pci0000:00/\(address)/virtio1/block/\(name)"
     file("\(folder)/dev", number + "\n")
-    folder_("\(folder)/holders")
+    makeFolder("\(folder)/holders")
     link("sys/class/block/\(name)", to: "\(root)/\(folder)")
   }
 
@@ -121,13 +121,14 @@ final class FabricatedMachine: @unchecked Sendable {
 
   func setDriver(_ address: String, _ driver: String?) {
     let path = "sys/devices/pci0000:00/\(address)/driver"
+    let before = self.driver(address)
     unlink("\(root)/\(path)")
     if let driver { symlink("\(root)/sys/bus/pci/drivers/\(driver)", "\(root)/\(path)") }
     let group = machine.linkName("/sys/bus/pci/devices/\(address)/iommu_group")
     guard let group else { return }
     if driver == "vfio-pci" {
       file("dev/vfio/\(group)", "")
-    } else {
+    } else if before == "vfio-pci" {
       unlink("\(root)/dev/vfio/\(group)")
     }
   }

@@ -116,7 +116,7 @@ import Testing
   @Test func whatAProcessHoldsIsNotGivenBack() throws {
     try fabricated.binding.bind(function)
     fabricated.file("proc/321/comm", "martlet\n")
-    fabricated.folder_("proc/321/fd")
+    fabricated.makeFolder("proc/321/fd")
     fabricated.link("proc/321/fd/5", to: "/dev/vfio/4")
     #expect(throws: BindingError.inUse(address, [.process(pid: 321, name: "martlet")])) {
       try fabricated.binding.unbind(function)

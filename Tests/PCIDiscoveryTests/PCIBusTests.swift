@@ -127,7 +127,7 @@ import Testing
       "22 1 254:1 / / rw - ext4 /dev/vda1 rw\n23 1 0:30 / /home rw shared:1 - btrfs /dev/vda rw\n")
     fabricated.file(
       "proc/swaps", "Filename\tType\tSize\tUsed\tPriority\n/dev/vda2 partition\t1\t0\t-2\n")
-    fabricated.folder_("sys/class/block/vda3/holders/dm-0")
+    fabricated.makeFolder("sys/class/block/vda3/holders/dm-0")
     #expect(
       try uses("0000:00:04.0") == [
         .diskMounted("vda", at: "/home"), .diskMounted("vda1", at: "/"), .diskSwap("vda2"),
@@ -155,9 +155,9 @@ import Testing
   @Test func processesWithTheGroupOpenAreNamed() throws {
     fabricated.addFunction("0000:00:03.0", driver: "vfio-pci", group: 7)
     fabricated.file("proc/321/comm", "martlet\n")
-    fabricated.folder_("proc/321/fd")
+    fabricated.makeFolder("proc/321/fd")
     fabricated.link("proc/321/fd/5", to: "/dev/vfio/7")
-    fabricated.folder_("proc/322/fd")
+    fabricated.makeFolder("proc/322/fd")
     fabricated.link("proc/322/fd/5", to: "/dev/vfio/8")
     #expect(try uses() == [.process(pid: 321, name: "martlet")])
   }
