@@ -1,0 +1,56 @@
+#!/bin/bash
+# Runs Tests/Lab in a QEMU guest with an emulated Intel IOMMU: lab.sh [JOB...]. Ends with `N passed, N failed`.
+#
+# The guest has two virtio-net functions joined by a hub: 00:03.0, which the jobs give to Martlet, and 00:04.0, which
+# keeps the kernel's driver and is the peer. Logs are left in .build/lab/logs.
+set -uo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+root=$(cd "$here/../.." && pwd)
+lab=$root/.build/lab
+"$here/kernel.sh" || { echo "0 passed, 1 failed"; exit 1; }
+mkdir -p "$lab/logs" "$lab/results"
+jobs=("$@")
+[ ${#jobs[@]} -gt 0 ] || jobs=("$root"/Tests/Lab/*.sh)
+
+# Hardware virtualisation where a guest really runs in it; emulation elsewhere.
+accelerator=tcg
+if [ "${LAB_KVM:-0}" = 1 ]; then accelerator=kvm; fi
+
+boot() {
+  local job=$1 log=$2
+  timeout "${LAB_TIMEOUT:-400}" qemu-system-x86_64 -machine q35,accel=$accelerator,kernel-irqchip=split -cpu max \
+    -m 1024 -smp 1 -nodefaults -display none -serial stdio -no-reboot \
+    -kernel "$lab/vmlinuz" -initrd "$lab/initrd.zst" \
+    -append "console=ttyS0 intel_iommu=on iommu=nopt quiet panic=-1 no_timer_check lab.guest=$here/guest.sh lab.job=$job lab.martlet=$root/.build/release/martlet" \
+    -device intel-iommu,intremap=on,caching-mode=on -device isa-debug-exit,iobase=0xf4,iosize=0x04 \
+    -fsdev local,id=host,path=/,readonly=on,security_model=none,multidevs=remap -device virtio-9p-pci,fsdev=host,mount_tag=host,addr=1e \
+    -fsdev local,id=results,path="$lab/results",security_model=none -device virtio-9p-pci,fsdev=results,mount_tag=results,addr=1d \
+    -netdev hubport,id=a,hubid=0 -device virtio-net-pci,netdev=a,addr=3,disable-legacy=on,iommu_platform=on,mac=52:54:00:00:00:01 \
+    -netdev hubport,id=b,hubid=0 -device virtio-net-pci,netdev=b,addr=4,disable-legacy=on,iommu_platform=on,mac=52:54:00:00:00:02 \
+    < /dev/null > "$log" 2>&1
+  local code=$?
+  # An even code is QEMU's own: a crash, a panic or the time limit. There is no verdict then.
+  if [ $((code & 1)) = 0 ]; then return 200; fi
+  return $((code >> 1))
+}
+
+passed=0
+failed=0
+for job in "${jobs[@]}"; do
+  name=$(basename "$job" .sh)
+  log=$lab/logs/$name.log
+  boot "$job" "$log"
+  code=$?
+  p=$(grep -ac '^ok ' "$log")
+  f=$(grep -ac '^FAIL ' "$log")
+  passed=$((passed + p))
+  failed=$((failed + f))
+  grep -aE '^(ok|FAIL) ' "$log" | tr -d '\r'
+  if [ "$code" != 0 ] && [ "$f" = 0 ]; then
+    failed=$((failed + 1))
+    echo "FAIL $name: no verdict (code $code)"
+  fi
+  [ "$code" = 0 ] || tail -60 "$log"
+done
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ] && [ "$passed" -gt 0 ]
