@@ -35,7 +35,9 @@ struct ControlQueue: ~Copyable {
     }
     buffer.address.storeBytes(of: 0xff, toByteOffset: acknowledgement, as: UInt8.self)
     // A command that was never answered may still hold the buffer: the queue is of no use then.
-    guard ring.outstanding == 0 else { throw .commandFailed("\(name): one before it is unanswered") }
+    guard ring.outstanding == 0 else {
+      throw .commandFailed("\(name): one before it is unanswered")
+    }
     var chain = ring.beginChain(iova: buffer.iova, byteCount: UInt32(2 + data.count))
     ring.extend(
       &chain, iova: buffer.iova + UInt64(acknowledgement), byteCount: 1, writable: true)

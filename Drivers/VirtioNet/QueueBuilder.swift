@@ -54,7 +54,8 @@ struct QueueBuilder: ~Copyable {
     return ControlQueue(ring: ring, doorbell: doorbell, buffer: buffer)
   }
 
-  private mutating func makeRing(_ queue: Int, limit: Int = .max) throws(DriverError) -> SplitQueue {
+  private mutating func makeRing(_ queue: Int, limit: Int = .max) throws(DriverError) -> SplitQueue
+  {
     let offered = transport.maximumSize(ofQueue: queue)
     // 4.1.4.3.1: 0 means that the queue does not exist; split rings have powers of two (2.7).
     guard offered >= 2, offered <= VirtioPCI.maximumQueueSize, offered & (offered - 1) == 0 else {

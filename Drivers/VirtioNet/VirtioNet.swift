@@ -138,7 +138,8 @@ public struct VirtioNet: NetworkDriver, ~Copyable {
       (words.mac[0], words.mac[1], words.mac[2], words.mac[3], words.mac[4], words.mac[5]))
     if !features.contains(.macAddress) { address = .randomLocal() }
     guard !address.isMulticast, !address.isZero else {
-      throw .unsupported("\(transport.function.name) has the address \(address), which no device may have")
+      throw .unsupported(
+        "\(transport.function.name) has the address \(address), which no device may have")
     }
     // 5.1.4.1: between 68 and 65535. Without mergeable buffers a packet must fit one of ours.
     guard words.mtu >= 68 else {

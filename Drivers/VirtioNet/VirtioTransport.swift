@@ -20,7 +20,8 @@ protocol VirtioTransport: AnyObject {
   /// The largest size of a queue; 0 where it does not exist.
   func maximumSize(ofQueue queue: Int) -> Int
   /// Programs and enables a queue.
-  func enable(_ queue: Int, _ ring: borrowing SplitQueue, vector: UInt16) throws(DriverError) -> QueueDoorbell
+  func enable(_ queue: Int, _ ring: borrowing SplitQueue, vector: UInt16) throws(DriverError)
+    -> QueueDoorbell
   /// Resets one queue (2.6.1), where the device can.
   func resetQueue(_ queue: Int) throws(DriverError)
   func setConfigurationVector(_ vector: UInt16) throws(DriverError)

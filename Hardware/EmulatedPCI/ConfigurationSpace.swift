@@ -33,7 +33,9 @@ public struct ConfigurationSpace: Sendable {
   public mutating func addMemoryBAR(_ bar: Int, byteCount: UInt32) {
     precondition(byteCount >= 16 && byteCount & (byteCount - 1) == 0 && (0...5).contains(bar))
     let mask = ~(byteCount - 1)
-    for index in 0..<4 { writable[0x10 + bar * 4 + index] = UInt8(truncatingIfNeeded: mask >> (8 * UInt32(index))) }
+    for index in 0..<4 {
+      writable[0x10 + bar * 4 + index] = UInt8(truncatingIfNeeded: mask >> (8 * UInt32(index)))
+    }
   }
 
   /// Appends a capability; `body` follows the two bytes of id and link.

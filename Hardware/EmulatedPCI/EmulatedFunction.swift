@@ -29,7 +29,9 @@ open class EmulatedFunction {
     let table = UInt32(interruptBAR)
     let pending = UInt32(interruptBAR) | UInt32(Self.pendingOffset)
     var body = [UInt8(truncatingIfNeeded: control), UInt8(control >> 8)]
-    for word in [table, pending] { body += (0..<4).map { UInt8(truncatingIfNeeded: word >> (8 * $0)) } }
+    for word in [table, pending] {
+      body += (0..<4).map { UInt8(truncatingIfNeeded: word >> (8 * $0)) }
+    }
     interruptCapability = space.addCapability(
       PCICapability.msix, body, writable: [0, 0xc0])
     space.seal()

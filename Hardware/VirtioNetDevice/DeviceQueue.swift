@@ -19,7 +19,11 @@ struct DeviceQueue {
   private var nextUsed: UInt16 = 0
   /// Used index when the driver was last interrupted.
   private var signalled: UInt16 = 0
-  private var memory: (descriptors: UnsafeMutableRawPointer, available: UnsafeMutableRawPointer, used: UnsafeMutableRawPointer)?
+  private var memory:
+    (
+      descriptors: UnsafeMutableRawPointer, available: UnsafeMutableRawPointer,
+      used: UnsafeMutableRawPointer
+    )?
   private var generation: UInt64 = .max
   /// The ring broke the specification so that it cannot be read on.
   private(set) var isBroken = false
@@ -65,7 +69,8 @@ struct DeviceQueue {
     let index = acquire_load16(memory.available + 2)
     let count = index &- nextAvailable
     if count > size {
-      record.add("2.7.6.1", "available index went from \(nextAvailable) to \(index) in a ring of \(size)")
+      record.add(
+        "2.7.6.1", "available index went from \(nextAvailable) to \(index) in a ring of \(size)")
       isBroken = true
       return 0
     }

@@ -193,7 +193,9 @@ extension VirtioNetDevice {
     var queue = 0
     var received = 0
     while received < Self.burst {
-      if queuePairsInUse > 1 { queue = 2 * ((received + Int(counters.receivedFrames)) % queuePairsInUse) }
+      if queuePairsInUse > 1 {
+        queue = 2 * ((received + Int(counters.receivedFrames)) % queuePairsInUse)
+      }
       guard let outcome = receiveFrame(queue) else { break }
       received += 1
       if !outcome { break }
@@ -250,7 +252,8 @@ extension VirtioNetDevice {
       violations.add("5.1.6.3.1", "a receive buffer of \(chain.writableBytes) bytes")
     }
     if !features.contains(.mergeableBuffers) && chain.writableBytes < 1526 {
-      violations.add("5.1.6.3.1", "a receive buffer of \(chain.writableBytes) bytes without MRG_RXBUF")
+      violations.add(
+        "5.1.6.3.1", "a receive buffer of \(chain.writableBytes) bytes without MRG_RXBUF")
     }
   }
 

@@ -223,7 +223,9 @@ public final class VirtioNetDevice: EmulatedFunction {
     let cleared = status.subtracting(new).subtracting(.needsReset)
     if cleared != [] { violations.add("2.1.1", "status bits \(cleared.rawValue) were cleared") }
     let set = new.subtracting(status)
-    if status.contains(.failed) { violations.add("2.1.1", "status was set after FAILED without a reset") }
+    if status.contains(.failed) {
+      violations.add("2.1.1", "status was set after FAILED without a reset")
+    }
     if set.contains(.driver) && !new.contains(.acknowledge) {
       violations.add("3.1.1", "DRIVER before ACKNOWLEDGE")
     }

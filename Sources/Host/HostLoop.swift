@@ -46,7 +46,7 @@ struct HostLoop<D: NetworkDriver & ~Copyable>: ~Copyable {
 
   private mutating func finish() {
     driver.stop()
-    paths.forEach { (path: inout PacketPath<D.QueuePair>) in path.takeBackFromDevice() }
+    for index in 0..<paths.count { paths[index].takeBackFromDevice() }
     statistics.publish(paths)
   }
 

@@ -33,8 +33,4 @@ struct PathArray<QueuePair: NetworkQueuePair & ~Copyable>: ~Copyable {
       yield &elements[index]
     }
   }
-
-  func forEach(_ body: (inout PacketPath<QueuePair>) -> Void) {
-    for index in 0..<count { body(&elements[index]) }
-  }
 }

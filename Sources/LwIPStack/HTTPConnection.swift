@@ -96,7 +96,8 @@ final class HTTPConnection {
       if closing { closesAfter = true }
       return
     }
-    respond("404 Not Found", body: "there are / and /bytes/N\n", omitsBody: isHead, closing: closing)
+    respond(
+      "404 Not Found", body: "there are / and /bytes/N\n", omitsBody: isHead, closing: closing)
   }
 
   private func respond(_ status: String, body: String, omitsBody: Bool = false, closing: Bool) {
@@ -104,7 +105,8 @@ final class HTTPConnection {
     if closing { closesAfter = true }
   }
 
-  private func header(_ status: String, _ length: UInt64, _ type: String, _ closing: Bool) -> String {
+  private func header(_ status: String, _ length: UInt64, _ type: String, _ closing: Bool) -> String
+  {
     "HTTP/1.1 \(status)\r\nContent-Length: \(length)\r\nContent-Type: \(type)\r\n"
       + "Connection: \(closing ? "close" : "keep-alive")\r\n\r\n"
   }

@@ -64,7 +64,8 @@ final class LwIPInterface {
         interface.configure(netif)
         return err_t(ERR_OK.rawValue)
       }, ethernet_input)
-    let mask = environment.prefixLength == 32 ? .max : ~(UInt32.max >> UInt32(environment.prefixLength))
+    let mask =
+      environment.prefixLength == 32 ? .max : ~(UInt32.max >> UInt32(environment.prefixLength))
     martlet_set_ipv4(netif, environment.address, mask, environment.gateway)
     netif_create_ip6_linklocal_address(netif, 1)
     netif_set_default(netif)

@@ -36,7 +36,8 @@ final class PatternClient {
     } else if isInBody && seen == byteCount {
       let seconds = Double(Self.now() - started) / 1e9
       report(
-        "fetched \(byteCount) bytes, every one as expected, \(Int(Double(byteCount) / seconds / 1e6)) MB/s")
+        "fetched \(byteCount) bytes, every one as expected, \(Int(Double(byteCount) / seconds / 1e6)) MB/s"
+      )
       exitCode = 0
     }
   }
@@ -95,7 +96,9 @@ final class PatternClient {
       if head.suffix(4) == [13, 10, 13, 10] { isInBody = true }
     }
     if body.isEmpty { return }
-    if let wrong = PatternContent.firstDifference(UnsafeRawBufferPointer(rebasing: body), offset: seen) {
+    if let wrong = PatternContent.firstDifference(
+      UnsafeRawBufferPointer(rebasing: body), offset: seen)
+    {
       failure = "byte \(seen + UInt64(wrong)) is wrong"
     }
     seen += UInt64(body.count)

@@ -55,7 +55,10 @@ public struct Offload: BitwiseCopyable, Sendable, Equatable {
   /// None, or how the packet is cut into transport segments.
   @frozen
   public enum Segmentation: UInt8, BitwiseCopyable, Sendable {
-    case none = 0, tcp4 = 1, udp = 3, tcp6 = 4
+    case none = 0
+    case tcp4 = 1
+    case udp = 3
+    case tcp6 = 4
   }
 
   public var segmentation: Segmentation

@@ -27,7 +27,11 @@ public protocol PCIFunction: AnyObject {
   func reset() throws(PCIError)
 }
 
-public enum InterruptKind: UInt32, Sendable { case intx = 0, msi = 1, msix = 2 }
+public enum InterruptKind: UInt32, Sendable {
+  case intx = 0
+  case msi = 1
+  case msix = 2
+}
 
 public struct InterruptCapability: Sendable, Equatable {
   public var kind: InterruptKind
@@ -38,7 +42,11 @@ public struct InterruptCapability: Sendable, Equatable {
   }
 }
 
-public enum RegisterWidth: Int, Sendable { case byte = 1, word = 2, dword = 4 }
+public enum RegisterWidth: Int, Sendable {
+  case byte = 1
+  case word = 2
+  case dword = 4
+}
 
 /// What goes wrong on the way to a PCI function. Carries the facts; `description` is one line with the remedy where
 /// there is one.

@@ -4,13 +4,15 @@ import CLinux
 ///
 /// C function pointers and a context, so that an access costs no reference counting.
 public struct RegisterCalls: @unchecked Sendable {
-  public typealias Load = @convention(c) (
-    _ context: UnsafeMutableRawPointer, _ bar: Int32, _ offset: UInt64, _ byteCount: Int32
-  ) -> UInt64
-  public typealias Store = @convention(c) (
-    _ context: UnsafeMutableRawPointer, _ bar: Int32, _ offset: UInt64, _ byteCount: Int32,
-    _ value: UInt64
-  ) -> Void
+  public typealias Load =
+    @convention(c) (
+      _ context: UnsafeMutableRawPointer, _ bar: Int32, _ offset: UInt64, _ byteCount: Int32
+    ) -> UInt64
+  public typealias Store =
+    @convention(c) (
+      _ context: UnsafeMutableRawPointer, _ bar: Int32, _ offset: UInt64, _ byteCount: Int32,
+      _ value: UInt64
+    ) -> Void
 
   // Invariant: `context` stays valid as long as the function that handed out the region.
   @usableFromInline let context: UnsafeMutableRawPointer
@@ -135,7 +137,11 @@ public struct RegisterWindow: @unchecked Sendable {
   }
   @inlinable public func write8(_ value: UInt8, at offset: Int) {
     check(offset, 1)
-    if let mapped { volatile_store8(mapped + offset, value) } else { store(UInt64(value), offset, 1) }
+    if let mapped {
+      volatile_store8(mapped + offset, value)
+    } else {
+      store(UInt64(value), offset, 1)
+    }
   }
   @inlinable public func write16(_ value: UInt16, at offset: Int) {
     check(offset, 2)

@@ -186,7 +186,8 @@ public final class KernelStack: StackInstance {
     let kind = header.load(fromByteOffset: VirtioNetHeader.segmentation, as: UInt8.self)
     guard flags & VirtioNetHeader.needsChecksum != 0 else { return nil }
     return Offload(
-      segmentation: Offload.Segmentation(rawValue: kind & ~VirtioNetHeader.segmentationECN) ?? .none,
+      segmentation: Offload.Segmentation(rawValue: kind & ~VirtioNetHeader.segmentationECN)
+        ?? .none,
       needsChecksum: true, headerLength: word(VirtioNetHeader.headerLength),
       segmentSize: word(VirtioNetHeader.segmentSize),
       checksumStart: word(VirtioNetHeader.checksumStart),

@@ -9,7 +9,9 @@ enum KernelInterface {
     case ..<1: return tap
     case ENOENT: throw .input("there is no /dev/net/tun: `modprobe tun`")
     case EPERM, EACCES:
-      throw .input("no right to make the interface \(name): run as root, or `chmod 0666 /dev/net/tun` in a network namespace of your own")
+      throw .input(
+        "no right to make the interface \(name): run as root, or `chmod 0666 /dev/net/tun` in a network namespace of your own"
+      )
     case EBUSY: throw .input("the interface \(name) exists and is in use")
     case let error: throw .system("making the interface \(name)", error)
     }
@@ -21,7 +23,9 @@ enum KernelInterface {
   ) throws(SupervisorError) {
     let ip = try Tool("ip", package: "iproute2")
     var commands = [
-      ["link", "set", name, "address", interface.macAddress.description, "mtu", "\(interface.mtu)"],
+      [
+        "link", "set", name, "address", interface.macAddress.description, "mtu", "\(interface.mtu)",
+      ],
       ["addr", "add", plan.address.description, "dev", name], ["link", "set", name, "up"],
     ]
     if let gateway = plan.gateway {

@@ -25,7 +25,9 @@ public final class NetworkNamespace {
     let tap = try control.receiveDescriptor(from: "namespace holder", milliseconds: 5000)
     let namespace = NetworkNamespace(
       interface: interface, tap: tap, holder: holder, control: control, isRoot: isRoot)
-    for address in addresses { try namespace.configure(["addr", "add", address, "dev", interface]) }
+    for address in addresses {
+      try namespace.configure(["addr", "add", address, "dev", interface])
+    }
     try namespace.configure(["link", "set", "lo", "up"])
     try namespace.configure(["link", "set", interface, "up"])
     return namespace
@@ -46,7 +48,8 @@ public final class NetworkNamespace {
 
   /// The words that come before a command to run it in the namespace.
   public var prefix: [String] {
-    ["nsenter", "-t", "\(holder.identifier)", "-n"] + (isRoot ? [] : ["-U", "--preserve-credentials"])
+    ["nsenter", "-t", "\(holder.identifier)", "-n"]
+      + (isRoot ? [] : ["-U", "--preserve-credentials"])
   }
 
   /// Arguments of nsenter that run a command in the namespace.

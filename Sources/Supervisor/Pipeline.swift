@@ -215,7 +215,8 @@ public struct InterfaceDescription: Sendable {
   public var features: [String]
 
   init(_ message: ControlMessage) throws(SupervisorError) {
-    guard let mac = message["mac"].flatMap(MACAddress.init), let mtu = message["mtu"].flatMap(Int.init),
+    guard let mac = message["mac"].flatMap(MACAddress.init),
+      let mtu = message["mtu"].flatMap(Int.init),
       (68...65535).contains(mtu), let queues = message["queues"].flatMap(Int.init),
       (1...64).contains(queues), let offloads = message["offloads"].flatMap(UInt32.init)
     else { throw .refused(process: "driver host", reason: "it describes no interface") }

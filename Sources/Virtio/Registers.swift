@@ -20,7 +20,11 @@ public enum VirtioPCI {
 
   /// cfg_type of a virtio_pci_cap (4.1.4).
   public enum Structure: UInt8, Sendable {
-    case common = 1, notify = 2, interruptStatus = 3, device = 4, configurationAccess = 5
+    case common = 1
+    case notify = 2
+    case interruptStatus = 3
+    case device = 4
+    case configurationAccess = 5
   }
 
   /// Offsets in a virtio_pci_cap.

@@ -43,7 +43,8 @@ struct Run: ParsableCommand {
   @Option(help: "Descriptors of each ring: a power of two, 16 to 32768.")
   var ringSize = 256
 
-  @Option(help: "MiB of memory for received packets, and as much for those to be sent: 16 to 4096, even.")
+  @Option(
+    help: "MiB of memory for received packets, and as much for those to be sent: 16 to 4096, even.")
   var memory = 32
 
   @Option(help: "Pages: 2M, 1G or 4K. Without this, 2M where they can be had, else 4K.")
@@ -52,7 +53,10 @@ struct Run: ParsableCommand {
   @Option(help: "Bytes to fetch as a check with the emulated device; 0 for none.")
   var fetch = 100_000_000
 
-  @Option(help: "Seconds to run; without this, until Ctrl-C (or, with the emulated device and no terminal, until the checks are done).")
+  @Option(
+    help:
+      "Seconds to run; without this, until Ctrl-C (or, with the emulated device and no terminal, until the checks are done)."
+  )
   var seconds: UInt64?
 
   @Flag(help: "Leave the driver host unconfined, to compare or to debug. Not for use.")

@@ -29,7 +29,8 @@ struct RunChecks {
     if more != .exited(0) || !summary.contains(" 0% packet loss") {
       failures.append("pings were lost: \(summary)")
     }
-    for line in summary.split(separator: "\n") where line.contains("packet") || line.contains("rtt") {
+    for line in summary.split(separator: "\n") where line.contains("packet") || line.contains("rtt")
+    {
       say("ping: \(line)")
     }
     if plan.fetchBytes > 0 {

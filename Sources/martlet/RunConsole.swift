@@ -56,14 +56,20 @@ final class RunConsole {
     case .function(let address): device = "PCI function \(address)  (VFIO)"
     }
     if let namespace = session.namespace {
-      say("  kernel's TCP/IP, \(plan.address.neighbour)  (\(namespace.interface), in a namespace of its own)")
+      say(
+        "  kernel's TCP/IP, \(plan.address.neighbour)  (\(namespace.interface), in a namespace of its own)"
+      )
       say("        |  TAP")
     }
     say("  \(device)")
     say("        |  registers, rings, interrupts")
-    say("  driver host \(session.pipeline.hostIdentifier)  (confined; \(interface.macAddress), MTU \(interface.mtu))")
+    say(
+      "  driver host \(session.pipeline.hostIdentifier)  (confined; \(interface.macAddress), MTU \(interface.mtu))"
+    )
     say("        |  channel: shared memory, no copy")
-    say("  stack instance \(session.pipeline.instanceIdentifier)  (\(plan.stack.rawValue), \(plan.address))")
+    say(
+      "  stack instance \(session.pipeline.instanceIdentifier)  (\(plan.stack.rawValue), \(plan.address))"
+    )
     say("  supervisor \(getpid()) watches all; negotiated: \(offloads)")
     if let warning = session.pipeline.memoryWarning { say("  warning: \(warning)") }
   }
