@@ -1,3 +1,5 @@
+import Glibc
+
 /// A PCI function as a driver sees it. How it is reached (kernel VFIO, vfio-user, a model in this process) does not
 /// show. DMA memory is given to the driver already mapped; a driver cannot map any itself.
 ///
@@ -65,6 +67,8 @@ public enum PCIError: Error, Equatable, Sendable {
   /// The function's configuration space breaks the specification (PCI Local Bus 3.0, 6.7, or PCI Express).
   case malformedCapability(at: Int, reason: String)
   case missingCapability(String)
+  /// No process that plays a function listens there.
+  case unreachable(path: String, errno: Int32)
   /// The process that plays the function broke the protocol that it is reached by.
   case peer(String, reason: String)
 }
@@ -73,7 +77,7 @@ extension PCIError: CustomStringConvertible {
   public var description: String {
     switch self {
     case .gone(let name): "device \(name) no longer answers"
-    case .system(let call, let errno): "\(call) failed with errno \(errno)"
+    case .system(let call, let errno): "\(call) failed: \(String(cString: strerror(errno)))"
     case .lockedMemory(let byteCount, let limit):
       "\(byteCount) bytes cannot be locked for the device, the limit being \(limit == .max ? "the memory that there is" : "\(limit)"): `ulimit -l unlimited` as root, or LimitMEMLOCK=infinity in the systemd unit"
     case .noRegion(let bar): "the function has no memory region behind BAR \(bar)"
@@ -84,6 +88,8 @@ extension PCIError: CustomStringConvertible {
     case .resetUnsupported: "the function cannot be reset by itself"
     case .malformedCapability(let at, let reason): "capability at offset \(at): \(reason)"
     case .missingCapability(let name): "the function lacks its \(name) capability"
+    case .unreachable(let path, let errno):
+      "no vfio-user server can be reached at \(path) (\(String(cString: strerror(errno)))): start one (`martlet serve virtio-net --socket \(path) --wire …`), or name another socket"
     case .peer(let name, let reason): "\(name): \(reason)"
     }
   }

@@ -52,7 +52,7 @@ public final class VFIOUserAccess: DeviceAccess {
     let result = linux_connect_unix(socket, path)
     guard result == 0 else {
       close(socket)
-      throw .system(call: "connect to \(path)", errno: -result)
+      throw .unreachable(path: path, errno: -result)
     }
     return socket
   }

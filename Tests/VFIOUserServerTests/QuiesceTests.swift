@@ -68,14 +68,14 @@ import VFIOUserMessages
     let path = served.path
     let access = try VFIOUserAccess(path: path, timeout: 300)
     served.end()
-    #expect(throws: PCIError.system(call: "connect to \(path)", errno: ENOENT)) {
+    #expect(throws: PCIError.unreachable(path: path, errno: ENOENT)) {
       try access.quiesce()
     }
-    #expect(throws: PCIError.system(call: "connect to \(path)", errno: ENOENT)) {
+    #expect(throws: PCIError.unreachable(path: path, errno: ENOENT)) {
       _ = try VFIOUserAccess(path: path)
     }
     let long = "/tmp/" + String(repeating: "x", count: 200)
-    #expect(throws: PCIError.system(call: "connect to \(long)", errno: ENAMETOOLONG)) {
+    #expect(throws: PCIError.unreachable(path: long, errno: ENAMETOOLONG)) {
       _ = try VFIOUserAccess(path: long)
     }
   }
