@@ -9,6 +9,8 @@ public struct KernelFacts: Sendable {
   public var hasHugepageMemory: Bool
   public var hasProcessDescriptors: Bool
   public var hasClone3: Bool
+  /// 0 where this process can make a user namespace, or the errno.
+  public var userNamespace: Int32
   public var isRoot: Bool
   /// Bytes; UInt64.max for no limit.
   public var lockedMemoryLimit: UInt64
@@ -30,6 +32,7 @@ public struct KernelFacts: Sendable {
     return KernelFacts(
       landlock: linux_landlock_version(), hasHugepageMemory: memory >= 0,
       hasProcessDescriptors: process >= 0, hasClone3: linux_has_clone3() != 0,
-      isRoot: geteuid() == 0, lockedMemoryLimit: linux_locked_memory_limit(), hasType1: type1)
+      userNamespace: -linux_try_user_namespace(), isRoot: geteuid() == 0,
+      lockedMemoryLimit: linux_locked_memory_limit(), hasType1: type1)
   }
 }

@@ -1,3 +1,5 @@
+import Glibc
+
 /// One thing that a run needs: what was found, why it matters, and the command that mends it.
 public struct ReadinessCheck: Sendable, Equatable {
   public enum State: String, Sendable { case ok, warning, failed }
@@ -167,24 +169,18 @@ public struct Readiness: Sendable {
 
   private var userNamespaces: ReadinessCheck {
     let name = "user namespaces"
-    let why = "the driver host runs in one of its own"
-    let limit = machine.number("/proc/sys/user/max_user_namespaces") ?? 0
-    if limit == 0 {
-      return .failed(
-        name, "none allowed", why: why, mend: "sysctl -w user.max_user_namespaces=10000")
-    }
+    guard facts.userNamespace != 0 else { return .ok(name, "allowed") }
+    var mend = "run it outside the container or change of root that forbids them"
     for (file, bad, key) in [
       (
-        "/proc/sys/kernel/unprivileged_userns_clone", UInt64(0),
-        "kernel.unprivileged_userns_clone=1"
-      ),
-      (
-        "/proc/sys/kernel/apparmor_restrict_unprivileged_userns", 1,
+        "kernel/apparmor_restrict_unprivileged_userns", UInt64(1),
         "kernel.apparmor_restrict_unprivileged_userns=0"
       ),
-    ] where !facts.isRoot && machine.number(file) == bad {
-      return .failed(name, "for root only", why: why, mend: "sudo sysctl -w \(key)")
-    }
-    return .ok(name, "allowed")
+      ("kernel/unprivileged_userns_clone", 0, "kernel.unprivileged_userns_clone=1"),
+      ("user/max_user_namespaces", 0, "user.max_user_namespaces=10000"),
+    ] where machine.number("/proc/sys/\(file)") == bad { mend = "sudo sysctl -w \(key)" }
+    return .failed(
+      name, String(cString: strerror(facts.userNamespace)),
+      why: "the driver host runs in one of its own", mend: mend)
   }
 }
