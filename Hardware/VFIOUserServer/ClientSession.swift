@@ -13,7 +13,11 @@ final class ClientSession {
   let memory: DMATable
   let interrupts: ClientInterrupts
   let messageDMA: MessageDMA
-  private var isNegotiated = false
+  /// Nanoseconds that a client has to say its version: one that holds the connection and says nothing would keep all
+  /// others out.
+  private static let versionTimeout: UInt64 = 2_000_000_000
+  private let start = MessageClock.now
+  private(set) var isNegotiated = false
   private(set) var commands: UInt64 = 0
 
   init(descriptor: Int32, model: EmulatedFunction) {
@@ -49,7 +53,12 @@ final class ClientSession {
       } catch {
         throw error == .closed && !stream.hasPart ? .left : .refused(.malformedMessage)
       }
-      guard let message = next else { return done }
+      guard let message = next else {
+        if !isNegotiated && MessageClock.now - start > Self.versionTimeout {
+          throw .refused(.silentClient)
+        }
+        return done
+      }
       try handle(message, &refusals)
     }
     return limit

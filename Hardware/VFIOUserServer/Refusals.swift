@@ -20,8 +20,8 @@ public struct Refusals: Sendable, Equatable {
     case failedDMAMessage = "failed_dma_message"
     /// Memory behind a mapping went away.
     case truncatedMemory = "truncated_memory"
-    /// A further client while one is served.
-    case busy = "busy"
+    /// The client connected and did not say its version, while others may be waiting.
+    case silentClient = "silent_client"
   }
 
   private var counts: [Reason: UInt64] = [:]

@@ -64,7 +64,7 @@ extension VFIOUserServer {
         continue
       }
       publish()
-      if set.wait(milliseconds: -1, for: stop) { return 0 }
+      if set.wait(milliseconds: waitLimit, for: stop) { return 0 }
       model.wake()
       busyUntil = now() + idleNanoseconds
     }

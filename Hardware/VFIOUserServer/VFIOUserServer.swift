@@ -32,6 +32,10 @@ public final class VFIOUserServer {
   /// Becomes readable when the client sends; -1 while there is none.
   public var client: Int32 { session?.stream.descriptor ?? -1 }
 
+  /// Milliseconds after which ``service()`` has to be called again without any descriptor having become readable; -1
+  /// for never.
+  public var waitLimit: Int32 { session.map { $0.isNegotiated ? -1 : 500 } ?? -1 }
+
   /// Takes a client where there is none, and works off a bounded number of its messages.
   /// - Returns: whether there was anything to do.
   @discardableResult

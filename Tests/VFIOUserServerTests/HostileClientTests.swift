@@ -295,6 +295,15 @@ import VFIOUserMessages
     }
   }
 
+  @Test func aClientThatConnectsAndSaysNothingMakesRoom() throws {
+    for bytes in [[], [1, 0]] as [[UInt8]] {
+      try against("silent_client", negotiated: false) { (client) throws in
+        if !bytes.isEmpty { client.send(bytes) }
+        #expect(client.isClosedByServer)
+      }
+    }
+  }
+
   @Test func aClientThatDoesNotReadItsRepliesIsDismissed() throws {
     try against("blocked_client") { (client) throws in
       var request = ByteWriter()
