@@ -10,38 +10,51 @@ final class ServedProcess {
   private let output: Int32
   private var hasEnded = false
 
-  init(_ arguments: [String] = ["--wire", "none"]) throws {
-    path = "/tmp/martlet-test-\(getpid())-\(UInt32.random(in: 0 ... .max)).sock"
-    var buffer = [CChar](repeating: 0, count: 4096)
-    let count = readlink("/proc/self/exe", &buffer, 4095)
-    let runner = String(
-      decoding: buffer[0..<max(0, count)].map { UInt8(bitPattern: $0) }, as: UTF8.self)
-    let folder = runner[..<(runner.lastIndex(of: "/") ?? runner.startIndex)]
+  init(_ arguments: [String] = ["--wire", "none"], path: String? = nil) throws {
+    let path =
+      path ?? "/tmp/martlet-test-\(getpid())-\(UInt32.random(in: 0 ... .max)).sock"
+    self.path = path
     var pipes: [Int32] = [-1, -1]
     guard pipe(&pipes) == 0 else { throw MessageError.system(call: "pipe", errno: errno) }
-    var actions = posix_spawn_file_actions_t()
-    posix_spawn_file_actions_init(&actions)
-    posix_spawn_file_actions_adddup2(&actions, pipes[1], 1)
-    for descriptor in pipes { posix_spawn_file_actions_addclose(&actions, descriptor) }
-    defer { posix_spawn_file_actions_destroy(&actions) }
-    let words = ["martlet", "serve", "virtio-net", "--socket", path, "--json"] + arguments
-    var values: [UnsafeMutablePointer<CChar>?] = words.map { strdup($0) }
-    values.append(nil)
-    defer { for value in values { free(value) } }
-    var identifier: pid_t = 0
-    let result = posix_spawn(&identifier, "\(folder)/martlet", &actions, nil, values, environ)
-    close(pipes[1])
-    guard result == 0 else { throw MessageError.system(call: "posix_spawn", errno: result) }
-    process = identifier
+    // Processes of other tests must not hold its ends open.
+    for descriptor in pipes { _ = linux_fcntl(descriptor, F_SETFD, Int(FD_CLOEXEC)) }
+    defer { close(pipes[1]) }
+    process = try Self.spawn(
+      ["serve", "virtio-net", "--socket", path, "--json"] + arguments, output: pipes[1], errors: 2,
+      closing: pipes)
     output = pipes[0]
     // The first line says that clients can connect.
     var byte: UInt8 = 0
     while read(output, &byte, 1) == 1 && byte != 0x0a {}
   }
 
+  /// Starts the `martlet` that was built beside these tests.
+  static func spawn(
+    _ arguments: [String], output: Int32, errors: Int32, closing: [Int32]
+  ) throws -> pid_t {
+    var buffer = [CChar](repeating: 0, count: 4096)
+    let count = readlink("/proc/self/exe", &buffer, 4095)
+    let runner = String(
+      decoding: buffer[0..<max(0, count)].map { UInt8(bitPattern: $0) }, as: UTF8.self)
+    let folder = runner[..<(runner.lastIndex(of: "/") ?? runner.startIndex)]
+    var actions = posix_spawn_file_actions_t()
+    posix_spawn_file_actions_init(&actions)
+    if output != 1 { posix_spawn_file_actions_adddup2(&actions, output, 1) }
+    if errors != 2 { posix_spawn_file_actions_adddup2(&actions, errors, 2) }
+    for descriptor in closing { posix_spawn_file_actions_addclose(&actions, descriptor) }
+    defer { posix_spawn_file_actions_destroy(&actions) }
+    var values: [UnsafeMutablePointer<CChar>?] = (["martlet"] + arguments).map { strdup($0) }
+    values.append(nil)
+    defer { for value in values { free(value) } }
+    var identifier: pid_t = 0
+    let result = posix_spawn(&identifier, "\(folder)/martlet", &actions, nil, values, environ)
+    guard result == 0 else { throw MessageError.system(call: "posix_spawn", errno: result) }
+    return identifier
+  }
+
   deinit { if !hasEnded { end() } }
 
-  var isAlive: Bool { kill(process, 0) == 0 && waitpid(process, nil, WNOHANG) == 0 }
+  var isAlive: Bool { Glibc.kill(process, 0) == 0 && waitpid(process, nil, WNOHANG) == 0 }
 
   /// Open descriptors of the process.
   var descriptorCount: Int {
@@ -65,12 +78,20 @@ final class ServedProcess {
     return lines
   }
 
+  /// Ends the process as nobody should.
+  func kill() {
+    hasEnded = true
+    _ = Glibc.kill(process, SIGKILL)
+    waitpid(process, nil, 0)
+    close(output)
+  }
+
   /// Ends the process as an operator would.
   /// - Returns: what it printed, and its exit code.
   @discardableResult
   func end() -> (report: String, code: Int32) {
     hasEnded = true
-    kill(process, SIGTERM)
+    _ = Glibc.kill(process, SIGTERM)
     var text: [UInt8] = []
     var chunk = [UInt8](repeating: 0, count: 4096)
     while case let count = read(output, &chunk, chunk.count), count > 0 { text += chunk[0..<count] }
