@@ -82,8 +82,10 @@ public enum MessageLimits {
   public static let dataByteCount = 1 << 20
   /// The largest message: that much data behind a header and the 16 bytes that say where it goes.
   public static let messageByteCount = dataByteCount + MessageHeader.byteCount + 16
-  /// Most descriptors in one message. QEMU's channel carries 16.
+  /// Most descriptors in one message, as told to the peer. QEMU's channel carries 16.
   public static let descriptorCount = 16
+  /// Most that are taken all the same: Cloud Hypervisor sends those of all vectors at once, whatever it is told.
+  public static let acceptedDescriptorCount = 64
   /// What has to be assumed of a peer that does not say (vfio-user 0.9.2, "VFIO_USER_VERSION").
   public static let assumedDescriptorCount = 1
   /// Most ranges that a server takes: each is a mapping of its process, which has 65530.

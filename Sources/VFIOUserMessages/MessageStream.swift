@@ -109,10 +109,10 @@ public final class MessageStream {
       var new: [Int32] = []
       var sent: Int32 = 0
       let already = received
-      let room =
-        MessageLimits.descriptorCount - min(descriptors.count, MessageLimits.descriptorCount)
+      let most = MessageLimits.acceptedDescriptorCount
+      let room = most - min(descriptors.count, most)
       let result = bytes.withUnsafeMutableBytes { buffer in
-        withUnsafeTemporaryAllocation(of: Int32.self, capacity: MessageLimits.descriptorCount) {
+        withUnsafeTemporaryAllocation(of: Int32.self, capacity: most) {
           slots in
           // In bounds: `already` is less than `count`, which is the buffer's own length.
           let result = linux_receive_descriptors(

@@ -16,7 +16,11 @@ final class ScriptedServer: @unchecked Sendable {
   private let script: Script
   private var thread = pthread_t()
 
-  init(_ script: @escaping Script) {
+  private let repliesToAll: Bool
+
+  /// - Parameter repliesToAll: also to commands that ask for no reply, as some servers do.
+  init(repliesToAll: Bool = false, _ script: @escaping Script) {
+    self.repliesToAll = repliesToAll
     var ends: [Int32] = [-1, -1]
     socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0, &ends)
     client = ends[0]
@@ -34,7 +38,7 @@ final class ScriptedServer: @unchecked Sendable {
   private func run() {
     let stream = MessageStream(descriptor: end)
     while let message = try? stream.receive(deadline: MessageClock.now + 10_000_000_000) {
-      if message.header.flags.contains(.noReply) { continue }
+      if message.header.flags.contains(.noReply) && !repliesToAll { continue }
       guard let bytes = script(message.header, message.payload, stream) else { return }
       _ = bytes.withUnsafeBytes { buffer in
         buffer.isEmpty
@@ -180,6 +184,16 @@ final class ScriptedServer: @unchecked Sendable {
     server.join()
     for _ in 0..<1000 { window.write16(1, at: 2) }
     #expect(window.read8(at: 0) == 0xff)
+  }
+
+  @Test func repliesThatNobodyAskedForDoNotPileUp() throws {
+    let server = ScriptedServer(repliesToAll: true) { header, payload, _ in
+      ScriptedServer.good(header, payload)
+    }
+    let function = try VFIOUserFunction(negotiated: server.client, timeout: 1000)
+    let window = try function.openRegion(bar: 2).window(at: 0, byteCount: 4096)
+    for _ in 0..<20_000 { window.write16(1, at: 2) }
+    #expect(window.read32(at: 0) == 0x1111_1111)
   }
 
   @Test func commandsOfTheServerBetweenCommandAndReplyAreAnswered() throws {
