@@ -143,6 +143,7 @@ final class LwIPInterface {
   /// lwIP has a frame: one slot for each of its pieces, all in place.
   private func output(_ packet: UnsafeMutablePointer<pbuf>) -> err_t {
     let full = err_t(ERR_MEM.rawValue)
+    if sending.room < Descriptor.maximumSlots { channel.ends[0].transmit.push(&sending) }
     guard sending.room >= Descriptor.maximumSlots, let tag = freeTags.last else {
       counts.ringFull += 1
       return full

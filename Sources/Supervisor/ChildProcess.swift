@@ -8,7 +8,8 @@ public struct ChildProcess: ~Copyable {
   public let identifier: pid_t
   /// Becomes readable when the process has ended.
   public let descriptor: Int32
-  private var hasEnded = false
+  /// Whether it has been waited for.
+  public private(set) var hasEnded = false
 
   /// Which namespaces of its own a process gets.
   public struct Isolation: OptionSet, Sendable {

@@ -87,7 +87,9 @@ public struct Pipeline: ~Copyable {
       descriptors: [
         -1, 1, 2, instanceControl.peer, memory.arena.descriptor, channel.descriptor,
         instanceCounters.descriptor, instanceBell, hostBell, tap,
-      ])
+      ],
+      // An instance needs no right at all: as root it becomes nobody.
+      isolation: geteuid() == 0 ? .user : [])
     instanceControl.closePeer()
     _ = try awaitReady(instanceControl, of: "stack instance", milliseconds: 10_000)
     return Pipeline(
@@ -142,19 +144,24 @@ public struct Pipeline: ~Copyable {
     hostCounters.read() + instanceCounters.read()
   }
 
-  /// Waits for the instance to end by itself, as one with a client's task does.
+  /// Becomes readable when the instance ends by itself, as one with a client's task does.
+  public var instanceDescriptor: Int32 { instance.descriptor }
   public mutating func instanceEnd() -> ProcessEnd { instance.end(withinMilliseconds: 0) }
 
   /// Ends instance, host and device use, in this order.
   /// - Returns: what did not end as it should.
   public mutating func stop() -> [String] {
     var complaints: [String] = []
-    instanceControl.send("stop")
-    let instanceEnd = instance.end(withinMilliseconds: 2000)
-    if instanceEnd != .exited(0) { complaints.append("the stack instance \(instanceEnd)") }
-    hostControl.send("stop")
-    let hostEnd = host.end(withinMilliseconds: 3000)
-    if hostEnd != .exited(0) { complaints.append("the driver host \(hostEnd)") }
+    if !instance.hasEnded {
+      instanceControl.send("stop")
+      let end = instance.end(withinMilliseconds: 2000)
+      if end != .exited(0) { complaints.append("the stack instance \(end)") }
+    }
+    if !host.hasEnded {
+      hostControl.send("stop")
+      let end = host.end(withinMilliseconds: 3000)
+      if end != .exited(0) { complaints.append("the driver host \(end)") }
+    }
     do throws(PCIError) {
       try memory.release()
     } catch {

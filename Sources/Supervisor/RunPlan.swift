@@ -14,6 +14,17 @@ public struct RunPlan: Sendable {
 
   public enum Stack: String, Sendable, CaseIterable { case lwip, kernel }
 
+  /// What is at the far end of an emulated wire.
+  public enum FarEnd: String, Sendable, CaseIterable {
+    /// The kernel where it can be had, else a stack.
+    case automatic
+    /// This machine's kernel, by a TAP interface in a network namespace.
+    case kernel
+    /// A second device, driver host and stack instance.
+    case stack
+  }
+
+  public var farEnd = FarEnd.automatic
   public var device = Device.emulated
   public var stack = Stack.lwip
   public var address: StackAddress

@@ -33,13 +33,12 @@ public struct RunSession: ~Copyable {
     var namespace: NetworkNamespace?
     switch plan.device {
     case .emulated:
-      let far = try NetworkNamespace.make(
-        interface: "martlet0", addresses: [plan.address.neighbour.description])
+      namespace = try kernelFarEnd(plan, report)
+      let wire = namespace.map { EmulatedDevice.Wire.tap($0.tap) } ?? StackFarEnd.nearWire
       let emulated = try EmulatedDevice.start(
-        wire: .tap(far.tap), macAddress: "52:54:00:6d:61:72", queues: plan.queues)
+        wire: wire, macAddress: "52:54:00:6d:61:72", queues: plan.queues)
       access = emulated.access
       device = emulated
-      namespace = far
     case .vfioUser(let path): access = try Self.connect(path)
     case .function(let address): access = try Self.open(address)
     }
@@ -82,6 +81,21 @@ public struct RunSession: ~Copyable {
     self.report = report
     self.eachSecond = eachSecond
     nextSecond = Self.now() + 1000
+  }
+
+  /// The kernel as the far end, in a namespace of its own; nil where a stack has to do.
+  private static func kernelFarEnd(
+    _ plan: RunPlan, _ report: (String) -> Void
+  ) throws(SupervisorError) -> NetworkNamespace? {
+    if plan.farEnd == .stack { return nil }
+    do throws(SupervisorError) {
+      return try NetworkNamespace.make(
+        interface: "martlet0", addresses: [plan.address.neighbour.description])
+    } catch {
+      if plan.farEnd == .kernel { throw error }
+      report("the kernel cannot be the far end (\(error)): a second stack instance is")
+      return nil
+    }
   }
 
   private static func connect(_ path: String) throws(SupervisorError) -> any DeviceAccess {

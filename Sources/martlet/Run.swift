@@ -59,6 +59,10 @@ struct Run: ParsableCommand {
   )
   var seconds: UInt64?
 
+  @Option(
+    help: "What the emulated wire ends in: kernel, stack, or automatic (the kernel if it can be).")
+  var farEnd = RunPlan.FarEnd.automatic
+
   @Flag(help: "Leave the driver host unconfined, to compare or to debug. Not for use.")
   var unsafeUnconfined = false
 
@@ -104,6 +108,7 @@ struct Run: ParsableCommand {
       throw ValidationError("--fetch takes a number of bytes, not \(fetch)")
     }
     plan.mode = mode
+    plan.farEnd = farEnd
     plan.queues = queues
     plan.ringSize = ringSize
     plan.partBytes = memory << 20
@@ -136,3 +141,4 @@ struct Run: ParsableCommand {
 }
 
 extension RunPlan.Stack: ExpressibleByArgument {}
+extension RunPlan.FarEnd: ExpressibleByArgument {}

@@ -12,7 +12,9 @@ struct RunChecks {
   func run(
     _ session: inout RunSession, started: UInt64, failures: inout [String]
   ) throws -> Bool {
-    guard let namespace = session.namespace else { return true }
+    guard let namespace = session.namespace else {
+      return try fetchFromStack(&session, failures: &failures)
+    }
     let ping = try Tool("ping", package: "iputils-ping")
     let (first, text) = try execute(
       &session, namespace, [ping.path, "-n", "-c", "1", "-W", "2", plan.address.host], 3000)
@@ -38,6 +40,22 @@ struct RunChecks {
     }
     _ = try session.wait(for: -1, milliseconds: 300)
     CounterCheck(session.counters, namespace.frames).run(failures: &failures)
+    return true
+  }
+
+  /// Without the kernel: a second stack instance fetches and checks.
+  private func fetchFromStack(
+    _ session: inout RunSession, failures: inout [String]
+  ) throws -> Bool {
+    if plan.fetchBytes == 0 { return true }
+    var far = try StackFarEnd.start(plan)
+    let outcome = try session.wait(for: far.descriptor, milliseconds: 130_000)
+    let (fetch, complaints) = far.stop()
+    failures += complaints
+    if outcome == .interrupted { return false }
+    if fetch != .exited(0) { failures.append("the far stack instance \(fetch)") }
+    _ = try session.wait(for: -1, milliseconds: 300)
+    CounterCheck(session.counters, nil).run(failures: &failures)
     return true
   }
 
