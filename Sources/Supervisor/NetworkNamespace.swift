@@ -7,7 +7,7 @@ public final class NetworkNamespace {
   public let interface: String
   /// The TAP's descriptor, with a virtio-net header of 12 bytes before each frame.
   public let tap: Int32
-  private let holder: ChildProcess
+  private var holder: ChildProcess
   private let control: ControlSocket
   private let isRoot: Bool
 
@@ -54,6 +54,10 @@ public final class NetworkNamespace {
 
   /// Arguments of nsenter that run a command in the namespace.
   public func entering(_ command: [String]) -> [String] { Array(prefix.dropFirst()) + command }
+
+  /// Becomes readable when the process that holds the namespace has ended, and the namespace with it.
+  public var descriptor: Int32 { holder.descriptor }
+  func end() -> ProcessEnd { holder.end(withinMilliseconds: 0) }
 
   /// Gives the interface a MAC address.
   func setAddress(_ address: String) throws(SupervisorError) {

@@ -131,6 +131,8 @@ public struct RunSession: ~Copyable {
     let end = Self.now() + limit
     while true {
       var entries = pipeline.descriptors.map(Self.entry)
+      entries.append(Self.entry(namespace?.descriptor ?? -1))
+      entries.append(Self.entry(stackNamespace?.descriptor ?? -1))
       entries.append(Self.entry(device?.descriptor ?? -1))
       entries.append(Self.entry(termination))
       entries.append(Self.entry(descriptor))
@@ -147,6 +149,10 @@ public struct RunSession: ~Copyable {
       if entries[last - 2].revents != 0 {
         let how = device?.end() ?? .exited(0)
         throw .ended(process: "device", how: how)
+      }
+      for (index, held) in [(last - 3, stackNamespace), (last - 4, namespace)]
+      where entries[index].revents != 0 {
+        throw .ended(process: "namespace holder", how: held?.end() ?? .exited(0))
       }
       for line in try pipeline.check() { report(line) }
       if entries[last].revents != 0 { return .ready }

@@ -12,5 +12,3 @@ for mode in adaptive poll interrupt; do
   [ "$first" -lt 1000 ]
 done
 [ "$(cat /proc/sys/vm/nr_hugepages)" = "$before" ]
-! pgrep -x martlet-host
-! pgrep -x martlet-stack

@@ -1,0 +1,41 @@
+# kill -9 of each process in turn: the rest ends with a reason, and nothing is left.
+set -u
+martlet=.build/release/martlet
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+code=0
+complain() { echo "$1"; cat "$log"; code=1; }
+before=$(cat /proc/sys/vm/nr_hugepages)
+
+# Processes below a supervisor.
+below() { ps -o pid= --ppid "$1" | tr -d ' '; }
+find_below() { for p in $(below "$1"); do grep -q "$2" <(tr '\0' ' ' < /proc/$p/cmdline; cat /proc/$p/comm) && echo $p; done; }
+
+for victim in martlet-host martlet-stack "serve virtio-net" hold-namespace supervisor; do
+  $martlet run --seconds 60 --fetch 0 < /dev/null > "$log" 2>&1 &
+  runner=$!
+  for _ in $(seq 100); do grep -q "try it" "$log" && break; sleep 0.1; done
+  grep -q "try it" "$log" || { complain "the run did not start"; continue; }
+  children=$(below $runner)
+  [ "$(wc -w <<< "$children")" = 4 ] || complain "there should be 4 processes: $children"
+  if [ "$victim" = supervisor ]; then target=$runner; else target=$(find_below $runner "$victim"); fi
+  kill -9 $target
+  wait $runner 2> /dev/null
+  status=$?
+  if [ "$victim" = supervisor ]; then
+    [ $status = 137 ] || complain "supervisor: exit $status"
+  else
+      [ $status = 1 ] || complain "$victim killed: the run ended with $status"
+    [ "$(grep -c '^martlet run: ' "$log")" = 1 ] || complain "$victim killed: no reason in one line"
+  fi
+  for _ in $(seq 30); do
+    left=""
+    for p in $children; do [ -d /proc/$p ] && ! grep -q '^State:.Z' /proc/$p/status && left="$left $p"; done
+    [ -z "$left" ] && break
+    sleep 0.1
+  done
+  [ -z "$left" ] || complain "$victim killed: left over: $left"
+done
+ip link show 2> /dev/null | grep martlet && complain "an interface is left"
+[ "$(cat /proc/sys/vm/nr_hugepages)" -le "$((before + 68))" ] || complain "huge pages are left"
+exit $code
