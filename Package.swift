@@ -77,12 +77,12 @@ var targets: [Target] = [
       logging,
     ]),
 
-  tests("MemoryTests", ["Memory"]),
+  tests("MemoryTests", ["Memory", "CLinux"]),
   tests("PCITests", ["PCI", "EmulatedPCI"]),
   tests("PCIDiscoveryTests", ["PCIDiscovery"]),
-  tests("RingsTests", ["Rings"]),
+  tests("RingsTests", ["Rings", "Memory", "Virtio", "CLinux"]),
   tests("VirtioNetTests", ["VirtioNet", "VirtioNetDevice", "EmulatedPCI"]),
-  tests("ChannelTests", ["Channel"]),
+  tests("ChannelTests", ["Channel", "Memory", "CLinux"]),
   tests("VFIOTests", ["VFIO", "VFIOUserMessages", "PCI", "Memory", "CLinux"]),
   tests(
     "VFIOUserServerTests",
