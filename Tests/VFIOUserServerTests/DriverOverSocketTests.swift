@@ -13,85 +13,6 @@ import Wire
 
 @testable import VirtioNet
 
-/// A model that is served from a thread of its own, on a socket with a name.
-final class ServedModel: @unchecked Sendable {
-  let path = "/tmp/martlet-model-\(getpid())-\(UInt32.random(in: 0 ... .max)).sock"
-  let server: VFIOUserServer
-  private let stop = eventfd(0, Int32(EFD_CLOEXEC))
-  private let listening: Int32
-  private let wire: Int32
-  private var thread = pthread_t()
-
-  init(_ model: EmulatedFunction, wire: Int32 = -1) {
-    listening = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
-    _ = linux_bind_unix(listening, path)
-    listen(listening, 4)
-    server = VFIOUserServer(model: model, listening: listening)
-    self.wire = wire
-    let box = Unmanaged.passRetained(self)
-    pthread_create(
-      &thread, nil,
-      { argument in
-        let served = Unmanaged<ServedModel>.fromOpaque(argument!).takeRetainedValue()
-        served.run()
-        return nil
-      }, box.toOpaque())
-  }
-
-  private func run() {
-    if let network = server.model as? VirtioNetDevice {
-      _ = server.run(network, wire: wire, stop: stop)
-    } else if let plain = server.model as? RegisterModel {
-      _ = server.run(plain, wire: wire, stop: stop)
-    }
-  }
-
-  /// Ends the thread; the server and its model can be looked at afterwards.
-  func end() {
-    var one: UInt64 = 1
-    _ = write(stop, &one, 8)
-    pthread_join(thread, nil)
-    server.end()
-    close(listening)
-    close(stop)
-    unlink(path)
-  }
-}
-
-/// A model whose only register does DMA: it reads 8 bytes at the address that is written to it, and writes their
-/// complement behind them.
-final class RegisterModel: EmulatedFunction, PollingModel {
-  private var wanted: UInt64?
-  private(set) var failures = 0
-
-  init() {
-    super.init(
-      configuration: ConfigurationSpace(
-        vendor: 0x1234, device: 0x5678, classCode: 0xff0000, revision: 0, subsystem: 1),
-      bars: [0: 4096], vectors: 2, interruptBAR: 1)
-  }
-
-  override func readRegister(bar: Int, offset: UInt64, byteCount: Int) -> UInt64 {
-    wanted == nil ? UInt64(failures) : .max
-  }
-  override func writeRegister(bar: Int, offset: UInt64, byteCount: Int, value: UInt64) {
-    wanted = value << 12
-  }
-  override func step() -> Bool {
-    guard let address = wanted else { return false }
-    wanted = nil
-    var bytes = [UInt8](repeating: 0, count: 8)
-    let read = bytes.withUnsafeMutableBytes { iommu.read(address, into: $0) }
-    for index in bytes.indices { bytes[index] = ~bytes[index] }
-    let written = bytes.withUnsafeBytes { iommu.write(address + 8, from: $0) }
-    if !read || !written { failures += 1 }
-    interrupts.trigger(1)
-    return true
-  }
-  func prepareToSleep() -> Bool { wanted == nil }
-  func wake() {}
-}
-
 func waits(for descriptor: Int32, milliseconds: Int32 = 2000) -> Bool {
   var entry = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
   return poll(&entry, 1, milliseconds) == 1
@@ -188,6 +109,48 @@ func waits(for descriptor: Int32, milliseconds: Int32 = 2000) -> Bool {
     }
     #expect(seen == count && done == count && back == count)
     driver.stop()
+  }
+
+  /// The client takes the memory away while the rings run, then goes without a word.
+  @Test func memoryThatIsUnmappedUnderRunningRingsIsAFault() throws {
+    let (near, far) = try DatagramWire.pair()
+    let device = VirtioNetDevice(wire: near)
+    let served = ServedModel(device, wire: near.descriptor)
+    do {
+      let access = try VFIOUserAccess(path: served.path)
+      let memory = try Arena(byteCount: 2 << 20, pageSize: .ordinary, name: "memory")
+      try access.mapDMA(
+        DMAMemory(
+          address: memory.address, descriptor: memory.descriptor, offset: 0, byteCount: 2 << 20),
+        iova: 0x10_0000, rights: [.read, .write])
+      let function = try VFIOUserFunction(negotiated: access.descriptor)
+      var driver = try VirtioNet(
+        DriverResources(
+          function: function,
+          rings: DMAZone(
+            DMARange(address: memory.address, iova: 0x10_0000, byteCount: 1 << 20)),
+          arena: DMARange(
+            address: memory.address + (1 << 20), iova: 0x20_0000, byteCount: 1 << 20),
+          queuePairs: 1, ringSize: 256))
+      var pair = driver.takeQueuePair(0)
+      try driver.start()
+      let page: UInt64 = 4096
+      #expect(throws: PCIError.system(call: "vfio-user dmaUnmap", errno: EINVAL)) {
+        try access.unmapDMA(iova: 0x10_0000, byteCount: page)
+      }
+      try access.unmapDMA(iova: 0x10_0000, byteCount: 2 << 20)
+      var sending = Burst(capacity: 4)
+      sending.append(Descriptor(segment: 0, length: 60, tag: 1))
+      try pair.transmit(&sending)
+      let bytes = Self.frame(1)
+      _ = send(far.descriptor, bytes, bytes.count, 0)
+      usleep(20_000)
+      #expect(try function.vendor == 0x1af4)
+    }
+    try VFIOUserAccess(path: served.path).quiesce()
+    served.end()
+    #expect(device.iommu.faultCount > 0)
+    #expect(served.server.clients == 2)
   }
 
   static func frame(_ number: Int) -> [UInt8] {
