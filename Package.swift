@@ -94,6 +94,8 @@ var targets: [Target] = [
   tests("HostTests", ["Host", "VirtioNet", "VirtioNetDevice", "EmulatedPCI", "Confinement"]),
   tests("StacksTests", ["Stacks"] + (hasLwIP ? ["LwIPStack"] : [])),
   tests("CommandTests", ["Supervisor"]),
+  // These run in the lab's guest only; elsewhere they are skipped.
+  tests("LabTests", ["Supervisor", "VFIO", "VirtioNet", "Driver", "Memory", "PCI", "CLinux"]),
 ]
 
 if hasLwIP {

@@ -39,7 +39,7 @@ failed=0
 for job in "${jobs[@]}"; do
   name=$(basename "$job" .sh)
   log=$lab/logs/$name.log
-  boot "$job" "$log"
+  boot "$(realpath "$job")" "$log"
   code=$?
   p=$(grep -ac '^ok ' "$log")
   f=$(grep -ac '^FAIL ' "$log")

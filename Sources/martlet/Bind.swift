@@ -57,7 +57,10 @@ struct Bind: ParsableCommand {
     let group = function.group.map(String.init) ?? "?"
     let whose = user.map { ", /dev/vfio/\(group) handed to \($0)" } ?? ""
     guard outcome.changed else { return "\(function.address) is bound to vfio-pci already\(whose)" }
-    for use in outcome.overridden { writeLine("martlet bind: overridden: \(use)", to: 2) }
+    if !outcome.overridden.isEmpty {
+      let uses = outcome.overridden.map(\.description).joined(separator: "; ")
+      writeLine("martlet bind: taken although \(uses)", to: 2)
+    }
     return
       "\(function.address): \(outcome.formerDriver ?? "no driver") -> vfio-pci, group \(group)\(whose)"
   }
