@@ -1,6 +1,7 @@
 import ArgumentParser
 import Glibc
 import Memory
+import PCIDiscovery
 import Supervisor
 
 /// `martlet run`: one NIC, one driver host, one stack instance.
@@ -13,7 +14,8 @@ struct Run: ParsableCommand {
       device, driver, channel and stack agree. On a terminal it then stays until Ctrl-C. With a real device, or any \
       vfio-user server, it runs until Ctrl-C.
 
-      Exit code: 0 when all went well, 1 when a check or a process failed, 64 for wrong arguments.
+      Exit code: 0 when all went well, 1 when a check or a process failed, 2 when there is no such device, 64 for \
+      wrong arguments.
       """)
 
   @Option(
@@ -136,7 +138,12 @@ struct Run: ParsableCommand {
       }
       return .vfioUser(path)
     }
-    return .function(device)
+    do {
+      return .function("\(try PCIBus().function(named: device).address)")
+    } catch {
+      writeLine("martlet run: \(error)", to: 2)
+      throw ExitCode(2)
+    }
   }
 }
 

@@ -13,6 +13,9 @@ says "a missing function" 2 "there is no PCI function 0000:00:17.0" $martlet bin
 says "an interface without function" 2 "is on no PCI function" $martlet bind lo
 says "a missing user" 2 "there is no user nobody-at-all" $martlet bind $nic --user nobody-at-all
 says "a function without driver" 1 "Martlet has no driver for" $martlet bind 00:1f.0
+says "run on a malformed address" 2 "neither a PCI address" $martlet run --device 00:03 --seconds 1
+says "run on a missing function" 2 "there is no PCI function" $martlet run --device 00:17.0 --seconds 1
+says "run takes short addresses" 1 "martlet bind $nic" $martlet run --device 00:03.0 --seconds 1
 says "run on what is not bound" 1 "martlet bind $nic" $martlet run --device $nic --seconds 1
 says "unbind what is not bound" 1 "nothing to give back" $martlet unbind $nic
 
