@@ -57,7 +57,8 @@ public struct Pipeline: ~Copyable {
       arguments: [
         "--access", access.kind.rawValue, "--device-name", access.name,
         "--rings-iova", "\(memory.ringsIOVA)", "--rings-bytes", "\(memory.rings.byteCount)",
-        "--arena-iova", "\(memory.arenaIOVA)", "--arena-bytes", "\(memory.arena.byteCount)",
+        "--arena-iova", "\(memory.arenaIOVA + (plan.fault == .dmaOutside ? 64 << 30 : 0))",
+        "--arena-bytes", "\(memory.arena.byteCount)",
         "--receive-bytes", "\(memory.receiveBytes)", "--queues", "\(plan.queues)",
         "--ring-size", "\(plan.ringSize)", "--mode", plan.mode,
         "--confined", plan.isConfined ? "yes" : "no",

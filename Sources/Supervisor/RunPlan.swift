@@ -38,6 +38,14 @@ public struct RunPlan: Sendable {
   public var partBytes = 32 << 20
   public var pageSize: Arena.PageSize?
   public var isConfined = true
+  /// A fault to be made on purpose, for tests.
+  public var fault: Fault?
+
+  public enum Fault: String, Sendable, CaseIterable {
+    /// The driver puts buffers on its rings that lie outside everything that is mapped for the device.
+    case dmaOutside = "dma-outside"
+  }
+
   /// Bytes to fetch as a check, with the emulated device; 0 for none.
   public var fetchBytes = 100_000_000
 

@@ -11,6 +11,8 @@ public struct RunSession: ~Copyable {
   public let namespace: NetworkNamespace?
   /// Where the kernel stack's interface is, with an emulated device.
   public let stackNamespace: NetworkNamespace?
+  /// Where a real function's IOMMU faults are seen.
+  private var kernelLog: KernelLog
   private let termination: Int32
   private let report: (String) -> Void
   private let eachSecond: (borrowing RunSession) -> Void
@@ -31,6 +33,7 @@ public struct RunSession: ~Copyable {
     let access: any DeviceAccess
     var device: EmulatedDevice?
     var namespace: NetworkNamespace?
+    var functionAddress: String?
     switch plan.device {
     case .emulated:
       namespace = try kernelFarEnd(plan, report)
@@ -40,7 +43,9 @@ public struct RunSession: ~Copyable {
       access = emulated.access
       device = emulated
     case .vfioUser(let path): access = try Self.connect(path)
-    case .function(let address): access = try Self.open(address)
+    case .function(let address):
+      access = try Self.open(address)
+      functionAddress = address
     }
     var stackNamespace: NetworkNamespace?
     var tap: Int32 = -1
@@ -54,6 +59,8 @@ public struct RunSession: ~Copyable {
         tap = try KernelInterface.open(name: "martlet0")
       }
     }
+    // Before the device can do anything.
+    let kernelLog = KernelLog(address: functionAddress)
     let pipeline = try Pipeline.start(plan, on: access, tap: tap)
     if plan.stack == .kernel {
       if let stackNamespace {
@@ -64,19 +71,21 @@ public struct RunSession: ~Copyable {
     }
     return RunSession(
       pipeline: pipeline, device: device, namespace: namespace, stackNamespace: stackNamespace,
-      termination: termination, report: report, eachSecond: eachSecond)
+      kernelLog: kernelLog, termination: termination, report: report,
+      eachSecond: eachSecond)
   }
 
   private init(
     pipeline: consuming Pipeline, device: EmulatedDevice?,
     namespace: NetworkNamespace?, stackNamespace: NetworkNamespace?,
-    termination: Int32, report: @escaping (String) -> Void,
+    kernelLog: consuming KernelLog, termination: Int32, report: @escaping (String) -> Void,
     eachSecond: @escaping (borrowing RunSession) -> Void
   ) {
     self.pipeline = pipeline
     self.device = device
     self.namespace = namespace
     self.stackNamespace = stackNamespace
+    self.kernelLog = kernelLog
     self.termination = termination
     self.report = report
     self.eachSecond = eachSecond
@@ -118,8 +127,10 @@ public struct RunSession: ~Copyable {
 
   /// All counters by name: device, host, instance.
   public var counters: [(name: String, value: UInt64)] {
-    (device?.counters ?? []) + pipeline.counters
+    (device?.counters ?? []) + pipeline.counters + [("iommu_faults", faults)]
   }
+  /// Times that the IOMMU has stopped the function, as the kernel's log says.
+  private var faults: UInt64 { kernelLog.faults }
 
   /// Waits until a descriptor is readable, a signal asks for the end, or time is up, and watches all processes
   /// meanwhile.
@@ -131,6 +142,7 @@ public struct RunSession: ~Copyable {
     let end = Self.now() + limit
     while true {
       var entries = pipeline.descriptors.map(Self.entry)
+      entries.append(Self.entry(kernelLog.descriptor))
       entries.append(Self.entry(namespace?.descriptor ?? -1))
       entries.append(Self.entry(stackNamespace?.descriptor ?? -1))
       entries.append(Self.entry(device?.descriptor ?? -1))
@@ -155,6 +167,7 @@ public struct RunSession: ~Copyable {
         throw .ended(process: "namespace holder", how: held?.end() ?? .exited(0))
       }
       for line in try pipeline.check() { report(line) }
+      for line in kernelLog.newFaults() { report("the IOMMU stopped the device: \(line)") }
       if entries[last].revents != 0 { return .ready }
     }
   }

@@ -68,6 +68,9 @@ struct Run: ParsableCommand {
   @Flag(help: "Leave the driver host unconfined, to compare or to debug. Not for use.")
   var unsafeUnconfined = false
 
+  @Option(help: ArgumentHelp("A fault to make on purpose.", visibility: .private))
+  var inject: RunPlan.Fault?
+
   @Flag(help: "Print final counters as JSON.")
   var json = false
 
@@ -111,6 +114,7 @@ struct Run: ParsableCommand {
     }
     plan.mode = mode
     plan.farEnd = farEnd
+    plan.fault = inject
     plan.queues = queues
     plan.ringSize = ringSize
     plan.partBytes = memory << 20
@@ -149,3 +153,4 @@ struct Run: ParsableCommand {
 
 extension RunPlan.Stack: ExpressibleByArgument {}
 extension RunPlan.FarEnd: ExpressibleByArgument {}
+extension RunPlan.Fault: ExpressibleByArgument {}
