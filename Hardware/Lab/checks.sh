@@ -31,3 +31,33 @@ make_peer() {
   ip -n peer link set lo up
   ip -n peer link set peer0 up
 }
+iommu_faults() { dmesg | grep -c 'DMAR.*fault addr'; }
+# Starts a command that ends with `martlet run` and its options, and waits until it runs.
+start() {
+  "$@" > /tmp/run.log 2>&1 &
+  runner=$!
+  for _ in $(seq 150); do
+    grep -q 'running until' /tmp/run.log && return 0
+    kill -0 $runner 2> /dev/null || return 1
+    sleep 0.1
+  done
+  return 1
+}
+stop() {
+  kill -INT $runner
+  wait $runner
+}
+# A counter of the last run, empty where it is 0.
+counter() { sed -n "s/^ *$1 //p" /tmp/run.log | tail -1; }
+peer_ping() {
+  ip netns exec peer ping -n -q -c "$1" -i 0.02 -W 5 10.0.0.2 > /tmp/ping.log 2>&1
+  tail -3 /tmp/ping.log
+  grep -q "$1 received" /tmp/ping.log
+}
+# The checksum of what the stack serves, against the pattern's.
+peer_fetch() {
+  local got wanted
+  got=$(ip netns exec peer curl -sS --max-time 100 "http://10.0.0.2/bytes/$1" | sha256sum)
+  wanted=$($martlet pattern "$1" | sha256sum)
+  [ "$got" = "$wanted" ]
+}

@@ -1,6 +1,7 @@
 # A driver that names memory outside everything that is mapped: the IOMMU stops the device, the supervisor says so, the
 # guest goes on, and the next run works.
-. "$(dirname "$0")/peer.bash"
+. "$(dirname "$0")/../../Hardware/Lab/checks.sh"
+make_peer
 $martlet bind $nic
 check "starts" start $martlet run --device $nic --address 10.0.0.2/24 --inject dma-outside
 ip netns exec peer ping -n -q -c 5 -i 0.1 -W 1 10.0.0.2 > /dev/null

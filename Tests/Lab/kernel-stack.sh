@@ -1,5 +1,6 @@
 # The kernel's own stack on the NIC, as an instance: every program of the guest can use it.
-. "$(dirname "$0")/peer.bash"
+. "$(dirname "$0")/../../Hardware/Lab/checks.sh"
+make_peer
 $martlet bind $nic
 check "starts" start $martlet run --device $nic --stack kernel --address 10.0.0.2/24
 ip addr show martlet0

@@ -1,9 +1,10 @@
 # Real VFIO behind a real (emulated) IOMMU: doctor, bind, run with lwIP in each mode, give the NIC back.
-. "$(dirname "$0")/peer.bash"
+. "$(dirname "$0")/../../Hardware/Lab/checks.sh"
+make_peer
 
 check "devices lists both" test "$($martlet devices | grep -c 'Virtio')" -ge 2
 check "bind" $martlet bind $nic
-check "bound to vfio-pci" test "$(driver_of $nic)" = vfio-pci
+check "bound to vfio-pci" test "$(driver $nic)" = vfio-pci
 $martlet doctor 00:03.0 > /tmp/doctor.log
 green=$?
 sed 's/^/  /' /tmp/doctor.log
@@ -29,7 +30,7 @@ done
 cat /tmp/status.log
 
 check "unbind" $martlet unbind $nic
-check "back with its driver" test "$(driver_of $nic)" = virtio-pci
+check "back with its driver" test "$(driver $nic)" = virtio-pci
 sleep 1
 own=$(interface $nic)
 ip addr add 10.0.0.3/24 dev "$own"
