@@ -1,6 +1,10 @@
 # The function is handed to a user without rights, who runs everything on it.
 . "$(dirname "$0")/../../Hardware/Lab/checks.sh"
 make_peer
+# Where the user can reach them, wherever this checkout lies.
+mkdir /tmp/bin
+cp "$martlet" "$martlet-host" "$martlet-stack" /tmp/bin
+martlet=/tmp/bin/martlet
 check "bind for a user" $martlet bind $nic --user nobody
 ulimit -l 8192
 as_user() { setpriv --reuid=nobody --regid=nogroup --clear-groups "$@"; }
