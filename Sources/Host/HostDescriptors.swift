@@ -13,6 +13,7 @@ struct HostDescriptors {
 
   struct Ready {
     var supervisor = false
+    var device = false
   }
 
   /// Waits for any of them, at most so long.
@@ -23,7 +24,9 @@ struct HostDescriptors {
     if device >= 0 { entries.append(entry(device)) }
     let count = Glibc.poll(&entries, UInt(entries.count), milliseconds)
     guard count > 0 else { return Ready() }
-    return Ready(supervisor: entries[0].revents != 0)
+    return Ready(
+      supervisor: entries[0].revents != 0,
+      device: device >= 0 && entries[entries.count - 1].revents != 0)
   }
 
   func poll() -> Ready { wait(milliseconds: 0) }

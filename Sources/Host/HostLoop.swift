@@ -16,6 +16,7 @@ struct HostLoop<D: NetworkDriver & ~Copyable>: ~Copyable {
   private var statistics: HostStatistics
   private var announced: NetworkInterface
   private var looks: UInt32 = 0
+  private var configurationIsDue = false
 
   init(
     driver: consuming D, paths: consuming PathArray<D.QueuePair>, descriptors: HostDescriptors,
@@ -89,20 +90,30 @@ struct HostLoop<D: NetworkDriver & ~Copyable>: ~Copyable {
     for index in 0..<paths.count where !paths[index].prepareToSleep() { maySleep = false }
     if maySleep {
       statistics.countSleep()
-      descriptors.wait(milliseconds: 100)
+      let ready = descriptors.wait(milliseconds: 100)
+      takeSignals()
+      // A device process that has gone is noticed by its registers.
+      if ready.device { configurationIsDue = true }
     }
     for index in 0..<paths.count { paths[index].wake() }
+  }
+
+  /// Empties the eventfds, so that the next sleep is one.
+  private mutating func takeSignals() {
+    let signals = descriptors.drainInterrupts()
+    statistics.countInterrupts(signals.queues)
+    if signals.configuration > 0 { configurationIsDue = true }
   }
 
   /// - Returns: false when the host should end.
   private mutating func look() throws(HostError) -> Bool {
     let ready = descriptors.poll()
-    let signals = descriptors.drainInterrupts()
-    statistics.countInterrupts(signals.queues)
+    takeSignals()
     if ready.supervisor, !supervisor.mayGoOn() { return false }
     // The configuration is read when its interrupt says so, and now and then where there is none.
     looks &+= 1
-    if signals.configuration == 0 && looks & 31 != 0 { return true }
+    if !configurationIsDue && looks & 31 != 0 { return true }
+    configurationIsDue = false
     var changed = false
     try wrapping { () throws(DriverError) in changed = try driver.handleConfigurationChange() }
     if changed, driver.interface != announced {
