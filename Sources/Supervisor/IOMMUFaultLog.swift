@@ -2,9 +2,12 @@ import Glibc
 
 /// What the kernel's log says about a function's accesses that the IOMMU has stopped. The device itself does not
 /// tell. The kernel leaves out repetitions: one line or more for what went wrong, never a number of accesses.
-public struct IOMMUFaultLog: ~Copyable {
-  private let descriptor: Int32
+public final class IOMMUFaultLog {
+  /// Becomes readable when anything is logged.
+  public let descriptor: Int32
   private let address: String
+  /// Messages so far.
+  public private(set) var count: UInt64 = 0
 
   /// Reads what comes from now on.
   /// - Parameter address: in full, such as "0000:00:03.0".
@@ -37,6 +40,7 @@ public struct IOMMUFaultLog: ~Copyable {
       let text = String(decoding: record[..<count], as: UTF8.self)
       if let fault = Self.fault(in: text, of: address) { faults.append(fault) }
     }
+    count += UInt64(faults.count)
     return faults
   }
 

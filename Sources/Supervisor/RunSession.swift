@@ -12,7 +12,7 @@ public struct RunSession: ~Copyable {
   /// Where the kernel stack's interface is, with an emulated device.
   public let stackNamespace: NetworkNamespace?
   /// Where a real function's IOMMU faults are seen.
-  private var kernelLog: KernelLog
+  private let faultLog: IOMMUFaultLog?
   private let termination: Int32
   private let report: (String) -> Void
   private let eachSecond: (borrowing RunSession) -> Void
@@ -60,7 +60,7 @@ public struct RunSession: ~Copyable {
       }
     }
     // Before the device can do anything.
-    let kernelLog = KernelLog(address: functionAddress)
+    let faultLog = functionAddress.flatMap { IOMMUFaultLog(address: $0) }
     let pipeline = try Pipeline.start(plan, on: access, tap: tap)
     if plan.stack == .kernel {
       if let stackNamespace {
@@ -71,21 +71,21 @@ public struct RunSession: ~Copyable {
     }
     return RunSession(
       pipeline: pipeline, device: device, namespace: namespace, stackNamespace: stackNamespace,
-      kernelLog: kernelLog, termination: termination, report: report,
+      faultLog: faultLog, termination: termination, report: report,
       eachSecond: eachSecond)
   }
 
   private init(
     pipeline: consuming Pipeline, device: EmulatedDevice?,
     namespace: NetworkNamespace?, stackNamespace: NetworkNamespace?,
-    kernelLog: consuming KernelLog, termination: Int32, report: @escaping (String) -> Void,
+    faultLog: IOMMUFaultLog?, termination: Int32, report: @escaping (String) -> Void,
     eachSecond: @escaping (borrowing RunSession) -> Void
   ) {
     self.pipeline = pipeline
     self.device = device
     self.namespace = namespace
     self.stackNamespace = stackNamespace
-    self.kernelLog = kernelLog
+    self.faultLog = faultLog
     self.termination = termination
     self.report = report
     self.eachSecond = eachSecond
@@ -130,7 +130,7 @@ public struct RunSession: ~Copyable {
     (device?.counters ?? []) + pipeline.counters + [("iommu_faults", faults)]
   }
   /// Times that the IOMMU has stopped the function, as the kernel's log says.
-  private var faults: UInt64 { kernelLog.faults }
+  private var faults: UInt64 { faultLog?.count ?? 0 }
 
   /// Waits until a descriptor is readable, a signal asks for the end, or time is up, and watches all processes
   /// meanwhile.
@@ -142,7 +142,7 @@ public struct RunSession: ~Copyable {
     let end = Self.now() + limit
     while true {
       var entries = pipeline.descriptors.map(Self.entry)
-      entries.append(Self.entry(kernelLog.descriptor))
+      entries.append(Self.entry(faultLog?.descriptor ?? -1))
       entries.append(Self.entry(namespace?.descriptor ?? -1))
       entries.append(Self.entry(stackNamespace?.descriptor ?? -1))
       entries.append(Self.entry(device?.descriptor ?? -1))
@@ -167,7 +167,7 @@ public struct RunSession: ~Copyable {
         throw .ended(process: "namespace holder", how: held?.end() ?? .exited(0))
       }
       for line in try pipeline.check() { report(line) }
-      for line in kernelLog.newFaults() { report("the IOMMU stopped the device: \(line)") }
+      for line in faultLog?.newFaults() ?? [] { report("the IOMMU stopped the device: \(line)") }
       if entries[last].revents != 0 { return .ready }
     }
   }

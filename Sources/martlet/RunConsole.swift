@@ -9,13 +9,11 @@ final class RunConsole {
   private let started = RunConsole.now()
   private var before: [String: UInt64] = [:]
   private var failures: [String] = []
-  private let faults: FaultReport
 
   init(_ plan: RunPlan, seconds: UInt64?, json: Bool) {
     self.plan = plan
     self.seconds = seconds
     self.json = json
-    faults = FaultReport(plan.device)
   }
 
   func run() throws {
@@ -23,7 +21,6 @@ final class RunConsole {
       plan, report: { say($0) },
       eachSecond: { [self] in
         printRates($0.counters)
-        faults.show()
       })
     do {
       picture(session)
@@ -35,7 +32,6 @@ final class RunConsole {
     }
     let totals = session.counters
     failures += session.stop()
-    faults.show()
     printTotals(totals)
     if !failures.isEmpty { throw SupervisorError.checkFailed(failures.joined(separator: "; ")) }
   }

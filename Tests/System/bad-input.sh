@@ -18,7 +18,7 @@ one_line() {
   lines=$(timeout 20 "$@" 2>&1 > /dev/null < /dev/null | wc -l)
   [ "$lines" = 1 ] || { echo "$*: $lines lines"; code=1; }
 }
-expect 1 "0000:ff:1f.7" $martlet run --device 0000:ff:1f.7
+expect 2 "0000:ff:1f.7" $martlet run --device 0000:ff:1f.7
 one_line $martlet run --device 0000:ff:1f.7
 expect any "no-such" $martlet run --device no-such
 expect 64 "address" $martlet run --address 10.0.0.0/24
