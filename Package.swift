@@ -90,7 +90,7 @@ var targets: [Target] = [
       "VFIOUserServer", "VFIOUserMessages", "VFIO", "VirtioNetDevice", "VirtioNet", "Wire",
       "EmulatedPCI", "Memory", "CLinux",
     ]),
-  tests("HardwareTests", ["VirtioNetDevice", "EmulatedPCI", "Wire", "CLinux"]),
+  tests("HardwareTests", ["VirtioNetDevice", "EmulatedPCI", "Wire", "CLinux", "PCI", "Virtio"]),
   tests("HostTests", ["Host", "VirtioNet", "VirtioNetDevice", "EmulatedPCI", "Confinement"]),
   tests("StacksTests", ["Stacks"] + (hasLwIP ? ["LwIPStack"] : [])),
   tests("CommandTests", ["Supervisor"]),
