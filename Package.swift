@@ -91,7 +91,13 @@ var targets: [Target] = [
       "EmulatedPCI", "Memory", "CLinux",
     ]),
   tests("HardwareTests", ["VirtioNetDevice", "EmulatedPCI", "Wire", "CLinux", "PCI", "Virtio"]),
-  tests("HostTests", ["Host", "VirtioNet", "VirtioNetDevice", "EmulatedPCI", "Confinement"]),
+  tests(
+    "HostTests",
+    [
+      "Host", "CLinux", "Channel", "Driver", "Memory", "PCI", "Virtio", "VirtioNet",
+      "VirtioNetDevice",
+      "EmulatedPCI", "Wire",
+    ]),
   tests("StacksTests", ["Stacks"] + (hasLwIP ? ["LwIPStack"] : [])),
   tests("CommandTests", ["Supervisor"]),
   // These run in the lab's guest only; elsewhere they are skipped.
