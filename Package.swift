@@ -64,7 +64,7 @@ var targets: [Target] = [
 
   part(
     "Supervisor",
-    ["Host", "PCIDiscovery", "VFIO", "Channel", "Driver", "Memory", "PCI", "CLinux", logging]),
+    ["Host", "PCIDiscovery", "VFIO", "Channel", "Driver", "Memory", "PCI", "CLinux"]),
 
   program("martlet-host", ["Host", "VirtioNet"]),
   program(

@@ -11,7 +11,7 @@ public struct DeviceMemory: ~Copyable {
   public let arenaIOVA: UInt64
   public let receiveBytes: Int
   private let access: any DeviceAccess
-  private let reservation: HugepageReservation
+  private let keeper: HugepageKeeper
 
   /// Why ordinary pages are used where huge ones were wanted.
   public var warning: String? {
@@ -27,7 +27,7 @@ public struct DeviceMemory: ~Copyable {
   ) throws(SupervisorError) -> DeviceMemory {
     let total = 2 * partBytes + ringsBytes
     let wantsHuge = pageSize != .ordinary
-    let reservation = HugepageReservation(
+    let keeper = try HugepageKeeper(
       pages: wantsHuge && pageSize != .huge1G ? total / Arena.PageSize.huge2M.rawValue : 0)
     let rings = try asInput { () throws(MemoryError) -> Arena in
       try allocate(ringsBytes, pageSize == .huge1G ? .huge2M : pageSize, "martlet-rings")
@@ -61,12 +61,12 @@ public struct DeviceMemory: ~Copyable {
     }
     return DeviceMemory(
       rings: rings, arena: arena, ringsIOVA: ringsIOVA, arenaIOVA: arenaIOVA,
-      receiveBytes: partBytes, access: access, reservation: reservation)
+      receiveBytes: partBytes, access: access, keeper: keeper)
   }
 
   private init(
     rings: consuming Arena, arena: consuming Arena, ringsIOVA: UInt64, arenaIOVA: UInt64,
-    receiveBytes: Int, access: any DeviceAccess, reservation: consuming HugepageReservation
+    receiveBytes: Int, access: any DeviceAccess, keeper: HugepageKeeper
   ) {
     self.rings = rings
     self.arena = arena
@@ -74,7 +74,7 @@ public struct DeviceMemory: ~Copyable {
     self.arenaIOVA = arenaIOVA
     self.receiveBytes = receiveBytes
     self.access = access
-    self.reservation = reservation
+    self.keeper = keeper
   }
 
   private static func allocate(

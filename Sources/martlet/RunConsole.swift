@@ -1,4 +1,5 @@
 import Glibc
+import Logging
 import Supervisor
 
 /// What `martlet run` shows and checks.
@@ -9,6 +10,8 @@ final class RunConsole {
   private let started = RunConsole.now()
   private var before: [String: UInt64] = [:]
   private var failures: [String] = []
+  /// What the processes say, with times; what the user asked for goes to standard output.
+  private let log = Logger(label: "martlet") { StreamLogHandler.standardError(label: $0) }
 
   init(_ plan: RunPlan, seconds: UInt64?, json: Bool) {
     self.plan = plan
@@ -18,7 +21,7 @@ final class RunConsole {
 
   func run() throws {
     var session = try RunSession.start(
-      plan, report: { say($0) },
+      plan, report: { [log] in log.info("\($0)") },
       eachSecond: { [self] in
         printRates($0.counters)
       })

@@ -17,7 +17,7 @@ for victim in martlet-host martlet-stack "serve virtio-net" hold-namespace super
   for _ in $(seq 100); do grep -q "try it" "$log" && break; sleep 0.1; done
   grep -q "try it" "$log" || { complain "the run did not start"; continue; }
   children=$(below $runner)
-  [ "$(wc -w <<< "$children")" = 4 ] || complain "there should be 4 processes: $children"
+  [ "$(wc -w <<< "$children")" -ge 4 ] || complain "there should be 4 processes: $children"
   if [ "$victim" = supervisor ]; then target=$runner; else target=$(find_below $runner "$victim"); fi
   kill -9 $target
   wait $runner 2> /dev/null
@@ -37,5 +37,5 @@ for victim in martlet-host martlet-stack "serve virtio-net" hold-namespace super
   [ -z "$left" ] || complain "$victim killed: left over: $left"
 done
 ip link show 2> /dev/null | grep martlet && complain "an interface is left"
-[ "$(cat /proc/sys/vm/nr_hugepages)" -le "$((before + 68))" ] || complain "huge pages are left"
+[ "$(cat /proc/sys/vm/nr_hugepages)" = "$before" ] || complain "huge pages are left in the pool"
 exit $code

@@ -1,0 +1,43 @@
+import Glibc
+
+/// The system's pool of huge pages of 2 MiB: grown at run time by what a run lacks, and shrunk by the same afterwards.
+/// Pages that the machine's owner has set aside stay as they were.
+public enum HugepagePool {
+  private static let size = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages"
+  private static let free = "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages"
+
+  /// Sees to it that `pages` are free, as far as the system lets us.
+  /// - Returns: how many were added, for ``giveBack(_:)``; 0 where enough were free or not all can be had.
+  public static func grow(toFree pages: Int) -> Int {
+    let lacking = pages - read(free)
+    let before = read(size)
+    guard lacking > 0, before >= 0, write(before + lacking) else { return 0 }
+    let reached = read(size) - before
+    if reached >= lacking { return reached }
+    // Fewer than asked for are of no use: the caller falls back to ordinary pages.
+    _ = write(before)
+    return 0
+  }
+
+  /// Takes pages out of the pool again.
+  public static func giveBack(_ pages: Int) {
+    if pages > 0 { _ = write(max(0, read(size) - pages)) }
+  }
+
+  private static func read(_ path: String) -> Int {
+    let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+    guard descriptor >= 0 else { return -1 }
+    defer { close(descriptor) }
+    var text = [UInt8](repeating: 0, count: 32)
+    let count = Glibc.read(descriptor, &text, text.count)
+    return Int(String(decoding: text[..<max(0, count)], as: UTF8.self).filter(\.isNumber)) ?? -1
+  }
+
+  private static func write(_ value: Int) -> Bool {
+    let descriptor = open(size, O_WRONLY | O_CLOEXEC)
+    guard descriptor >= 0 else { return false }
+    defer { close(descriptor) }
+    let text = Array("\(value)".utf8)
+    return Glibc.write(descriptor, text, text.count) == text.count
+  }
+}

@@ -1,0 +1,12 @@
+import ArgumentParser
+import Supervisor
+
+/// Started by `martlet run` where it adds huge pages to the system's pool.
+struct KeepHugepages: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "keep-hugepages", shouldDisplay: false)
+
+  @Option var pages: Int
+
+  func run() { HugepageKeeping.run(pages: pages, control: 3) }
+}
