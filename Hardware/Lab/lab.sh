@@ -22,7 +22,7 @@ boot() {
     -m 1024 -smp 1 -nodefaults -display none -serial stdio -no-reboot \
     -kernel "$lab/vmlinuz" -initrd "$lab/initrd.zst" \
     -append "console=ttyS0 intel_iommu=on iommu=nopt quiet panic=-1 no_timer_check lab.guest=$here/guest.sh lab.job=$job lab.martlet=$root/.build/release/martlet" \
-    -device intel-iommu,intremap=on,caching-mode=on -device isa-debug-exit,iobase=0xf4,iosize=0x04 \
+    -device intel-iommu,intremap=on,caching-mode=on,aw-bits=48 -device isa-debug-exit,iobase=0xf4,iosize=0x04 \
     -fsdev local,id=host,path=/,readonly=on,security_model=none,multidevs=remap -device virtio-9p-pci,fsdev=host,mount_tag=host,addr=1e \
     -fsdev local,id=results,path="$lab/results",security_model=none -device virtio-9p-pci,fsdev=results,mount_tag=results,addr=1d \
     -netdev hubport,id=a,hubid=0 -device virtio-net-pci,netdev=a,addr=3,disable-legacy=on,iommu_platform=on,mac=52:54:00:00:00:01 \

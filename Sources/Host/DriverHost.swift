@@ -60,7 +60,8 @@ public struct DriverHost: ~Copyable {
     _ arguments: HostArguments, _ supervisor: SupervisorSocket
   ) throws(HostError) -> DriverHost {
     let rings = try inherit(Inherited.rings, arguments.ringsBytes)
-    let arena = try inherit(Inherited.arena, arguments.arenaBytes)
+    let arena = try inherit(
+      Inherited.arena, arguments.arenaBytes, at: arguments.arenaAddress)
     guard let layout = ChannelLayout(queues: arguments.queues, slots: channelSlots) else {
       throw .arguments("there is no channel for \(arguments.queues) queues")
     }
@@ -93,9 +94,11 @@ public struct DriverHost: ~Copyable {
       queueInterrupts: Array(interrupts.dropFirst()))
   }
 
-  private static func inherit(_ descriptor: Int32, _ byteCount: Int) throws(HostError) -> Arena {
+  private static func inherit(
+    _ descriptor: Int32, _ byteCount: Int, at address: UInt? = nil
+  ) throws(HostError) -> Arena {
     do throws(MemoryError) {
-      return try Arena(adopting: descriptor, byteCount: byteCount)
+      return try Arena(adopting: descriptor, byteCount: byteCount, at: address)
     } catch {
       throw .memory(error.description)
     }

@@ -8,6 +8,8 @@ struct HostArguments {
   var ringsBytes = 0
   var arenaIOVA: UInt64 = 0
   var arenaBytes = 0
+  /// Where the arena has to be mapped; nil for anywhere.
+  var arenaAddress: UInt?
   /// The arena's first bytes are the host's and device-writable; the rest is the instance's.
   var receiveBytes = 0
   var queues = 1
@@ -33,6 +35,7 @@ struct HostArguments {
       case "--rings-bytes": ringsBytes = try Self.number(name, value)
       case "--arena-iova": arenaIOVA = try Self.number(name, value)
       case "--arena-bytes": arenaBytes = try Self.number(name, value)
+      case "--arena-address": arenaAddress = try Self.number(name, value) as UInt
       case "--receive-bytes": receiveBytes = try Self.number(name, value)
       case "--queues": queues = try Self.number(name, value)
       case "--ring-size": ringSize = try Self.number(name, value)

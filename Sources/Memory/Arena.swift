@@ -52,9 +52,11 @@ public struct Arena: ~Copyable, @unchecked Sendable {
   }
 
   /// Maps memory that came from another process. The descriptor is the arena's from now on, also when this throws.
-  /// - Parameter byteCount: how many bytes were promised; more may be behind the descriptor.
+  /// - Parameters:
+  ///   - byteCount: how many bytes were promised; more may be behind the descriptor.
+  ///   - address: where to map it, and nowhere else; nil leaves that to the kernel.
   public init(
-    adopting descriptor: Int32, byteCount: Int, writable: Bool = true
+    adopting descriptor: Int32, byteCount: Int, writable: Bool = true, at address: UInt? = nil
   ) throws(MemoryError) {
     do throws(MemoryError) {
       var status = stat()
@@ -64,8 +66,8 @@ public struct Arena: ~Copyable, @unchecked Sendable {
       }
       let seals = linux_fcntl(descriptor, LINUX_F_GET_SEALS, 0)
       guard seals >= 0, seals & LINUX_F_SEAL_SHRINK != 0 else { throw .notSealed }
-      address = try Self.map(
-        descriptor, byteCount: byteCount, call: "mapping memory", writable: writable)
+      self.address = try Self.map(
+        descriptor, byteCount: byteCount, call: "mapping memory", writable: writable, at: address)
       pageSize = PageSize(rawValue: Int(status.st_blksize)) ?? .ordinary
     } catch {
       close(descriptor)
@@ -93,13 +95,17 @@ public struct Arena: ~Copyable, @unchecked Sendable {
   }
 
   private static func map(
-    _ descriptor: Int32, byteCount: Int, call: String, writable: Bool
+    _ descriptor: Int32, byteCount: Int, call: String, writable: Bool,
+    at address: UInt? = nil
   ) throws(MemoryError) -> UnsafeMutableRawPointer {
     let protection = writable ? PROT_READ | PROT_WRITE : PROT_READ
+    let hint = address.flatMap { UnsafeMutableRawPointer(bitPattern: $0) }
+    // Fixed, but never over what is mapped there already.
+    let placement = hint == nil ? 0 : LINUX_MAP_FIXED_NOREPLACE
     guard
-      let address = linux_mmap(
-        nil, byteCount, protection, MAP_SHARED | Int32(MAP_POPULATE), descriptor, 0)
+      let mapped = linux_mmap(
+        hint, byteCount, protection, MAP_SHARED | Int32(MAP_POPULATE) | placement, descriptor, 0)
     else { throw .system(call: call, errno: errno) }
-    return address
+    return mapped
   }
 }

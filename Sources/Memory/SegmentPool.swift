@@ -155,6 +155,33 @@ public struct SegmentPool: ~Copyable, @unchecked Sendable {
     }
   }
 
+  /// Takes up to `limit` free segments of one class without giving them a reference, for a ``SegmentCache``.
+  /// - Returns: how many were written to `units`.
+  mutating func takeFree(
+    _ sizeClass: Int, limit: Int, into units: UnsafeMutablePointer<UInt32>
+  ) -> Int {
+    let taken = min(limit, freeCount[sizeClass])
+    freeCount[sizeClass] -= taken
+    units.update(from: free[sizeClass] + freeCount[sizeClass], count: taken)
+    return taken
+  }
+
+  /// Takes back what ``takeFree(_:limit:into:)`` gave: segments without a reference.
+  mutating func putFree(_ sizeClass: Int, _ units: UnsafePointer<UInt32>, count: Int) {
+    (free[sizeClass] + freeCount[sizeClass]).update(from: units, count: count)
+    freeCount[sizeClass] += count
+  }
+
+  /// The count in a segment's header, for atomic access.
+  @inlinable
+  func referenceWord(of segment: UInt32) -> UnsafeMutableRawPointer {
+    UnsafeMutableRawPointer(headers + header(of: segment)) + MemoryLayout<UInt32>.size
+  }
+
+  /// A segment's class.
+  @inlinable
+  func sizeClass(of segment: UInt32) -> Int { Int(blockClass[Int(segment &- dataUnit) >> 7]) }
+
   /// References to a segment, 0 where it is free.
   public func references(to segment: UInt32) -> Int { Int(headers[header(of: segment)].references) }
 

@@ -12,6 +12,8 @@ public struct InstanceArguments {
   var channelSlots = 4096
   var arenaBytes = 0
   var receiveBytes = 0
+  /// Where the arena has to be mapped; nil for anywhere.
+  var arenaAddress: UInt?
   var address: UInt32 = 0
   var prefixLength = 24
   var gateway: UInt32 = 0
@@ -44,6 +46,7 @@ public struct InstanceArguments {
     case "--channel-queues": channelQueues = try Self.number(name, value)
     case "--channel-slots": channelSlots = try Self.number(name, value)
     case "--arena-bytes": arenaBytes = try Self.number(name, value)
+    case "--arena-address": arenaAddress = try Self.number(name, value) as UInt
     case "--receive-bytes": receiveBytes = try Self.number(name, value)
     case "--http": httpPort = try Self.number(name, value)
     case "--gateway": gateway = try Self.address(name, value)

@@ -40,7 +40,8 @@ public final class InstanceEnvironment {
     guard let layout = ChannelLayout(queues: arguments.channelQueues, slots: arguments.channelSlots)
     else { throw StackError("there is no channel of \(arguments.channelSlots) slots") }
     arena = try asStackError { () throws(MemoryError) -> Arena in
-      try Arena(adopting: Inherited.arena, byteCount: arguments.arenaBytes)
+      try Arena(
+        adopting: Inherited.arena, byteCount: arguments.arenaBytes, at: arguments.arenaAddress)
     }
     channel = try asStackError { () throws(ChannelError) -> ChannelMemory in
       try ChannelMemory(adopting: Inherited.channel, layout: layout)

@@ -23,7 +23,8 @@ public struct DeviceMemory: ~Copyable {
   ///   - partBytes: of the receive part and of the transmit part each, a multiple of 2 MiB.
   ///   - pageSize: nil for 2 MiB where they can be had and ordinary ones elsewhere.
   public static func make(
-    for access: any DeviceAccess, partBytes: Int, ringsBytes: Int, pageSize: Arena.PageSize?
+    for access: any DeviceAccess, partBytes: Int, ringsBytes: Int, pageSize: Arena.PageSize?,
+    usesVirtualAddresses: Bool = false
   ) throws(SupervisorError) -> DeviceMemory {
     let total = 2 * partBytes + ringsBytes
     let wantsHuge = pageSize != .ordinary
@@ -35,12 +36,9 @@ public struct DeviceMemory: ~Copyable {
     let arena = try asInput { () throws(MemoryError) -> Arena in
       try allocate(2 * partBytes, pageSize, "martlet-arena")
     }
-    var plan = IOVAPlan(ranges: access.iovaRanges)
-    let alignment = UInt64(arena.pageSize.rawValue)
-    guard
-      let ringsIOVA = plan.reserve(byteCount: UInt64(ringsBytes), alignment: alignment),
-      let arenaIOVA = plan.reserve(byteCount: UInt64(2 * partBytes), alignment: alignment)
-    else { throw .device("\(access.name) cannot address \(total) bytes of memory") }
+    let (ringsIOVA, arenaIOVA) =
+      usesVirtualAddresses
+      ? try virtualAddresses(access, rings, arena) : try chosenAddresses(access, rings, arena)
     do throws(PCIError) {
       try access.mapDMA(
         DMAMemory(
@@ -62,6 +60,37 @@ public struct DeviceMemory: ~Copyable {
     return DeviceMemory(
       rings: rings, arena: arena, ringsIOVA: ringsIOVA, arenaIOVA: arenaIOVA,
       receiveBytes: partBytes, access: access, keeper: keeper)
+  }
+
+  private static func chosenAddresses(
+    _ access: any DeviceAccess, _ rings: borrowing Arena, _ arena: borrowing Arena
+  ) throws(SupervisorError) -> (UInt64, UInt64) {
+    var plan = IOVAPlan(ranges: access.iovaRanges)
+    let alignment = UInt64(arena.pageSize.rawValue)
+    guard
+      let ringsIOVA = plan.reserve(byteCount: UInt64(rings.byteCount), alignment: alignment),
+      let arenaIOVA = plan.reserve(byteCount: UInt64(arena.byteCount), alignment: alignment)
+    else { throw .device("\(access.name) cannot address \(arena.byteCount) bytes of memory") }
+    return (ringsIOVA, arenaIOVA)
+  }
+
+  /// IOVA = virtual address: where the memory lies in this process, and then in the others as well.
+  private static func virtualAddresses(
+    _ access: any DeviceAccess, _ rings: borrowing Arena, _ arena: borrowing Arena
+  ) throws(SupervisorError) -> (UInt64, UInt64) {
+    let addresses = [
+      (UInt64(UInt(bitPattern: rings.address)), UInt64(rings.byteCount)),
+      (UInt64(UInt(bitPattern: arena.address)), UInt64(arena.byteCount)),
+    ]
+    for (start, byteCount) in addresses
+    where !access.iovaRanges.contains(where: {
+      $0.contains(start) && $0.contains(start + byteCount - 1)
+    }) {
+      throw .device(
+        "the IOMMU of \(access.name) cannot use virtual addresses (47 bits); leave out --iova virtual, or give QEMU's intel-iommu aw-bits=48"
+      )
+    }
+    return (addresses[0].0, addresses[1].0)
   }
 
   private init(

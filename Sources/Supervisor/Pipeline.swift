@@ -31,7 +31,10 @@ public struct Pipeline: ~Copyable {
   ) throws(SupervisorError) -> Pipeline {
     let memory = try DeviceMemory.make(
       for: access, partBytes: plan.partBytes, ringsBytes: ringsBytes * max(1, plan.queues / 4),
-      pageSize: plan.pageSize)
+      pageSize: plan.pageSize, usesVirtualAddresses: plan.usesVirtualAddresses)
+    let placement =
+      plan.usesVirtualAddresses
+      ? ["--arena-address", "\(UInt(bitPattern: memory.arena.address))"] : []
     guard let layout = ChannelLayout(queues: plan.queues, slots: DriverHost.channelSlots) else {
       throw .input("\(plan.queues) queues are too many: at most 64")
     }
@@ -63,7 +66,7 @@ public struct Pipeline: ~Copyable {
         "--ring-size", "\(plan.ringSize)", "--mode", plan.mode,
         "--confined", plan.isConfined ? "yes" : "no",
         "--behind-iommu", access.kind == .vfio ? "yes" : "no",
-      ],
+      ] + placement,
       descriptors: [
         -1, 1, 2, hostControl.peer, access.descriptor, memory.rings.descriptor,
         memory.arena.descriptor, channel.descriptor, hostCounters.descriptor, hostBell,
@@ -84,7 +87,8 @@ public struct Pipeline: ~Copyable {
     ]
     if let gateway = plan.gateway { arguments += ["--gateway", gateway] }
     let instance = try ChildProcess(
-      name: "stack instance", program: Programs.stack, arguments: arguments + instanceArguments,
+      name: "stack instance", program: Programs.stack,
+      arguments: arguments + placement + instanceArguments,
       descriptors: [
         -1, 1, 2, instanceControl.peer, memory.arena.descriptor, channel.descriptor,
         instanceCounters.descriptor, instanceBell, hostBell, tap,

@@ -37,6 +37,8 @@ public struct RunPlan: Sendable {
   /// Bytes of each part of the instance's arena: receive and transmit.
   public var partBytes = 32 << 20
   public var pageSize: Arena.PageSize?
+  /// The device sees memory at the addresses that driver host and instance see it at.
+  public var usesVirtualAddresses = false
   public var isConfined = true
   /// A fault to be made on purpose, for tests.
   public var fault: Fault?

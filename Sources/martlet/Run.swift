@@ -52,6 +52,10 @@ struct Run: ParsableCommand {
   @Option(help: "Pages: 2M, 1G or 4K. Without this, 2M where they can be had, else 4K.")
   var pages: String?
 
+  @Option(
+    help: "linear: the device sees memory at low addresses. virtual: where the programs see it.")
+  var iova = "linear"
+
   @Option(help: "Bytes to fetch as a check with the emulated device; 0 for none.")
   var fetch = 100_000_000
 
@@ -112,6 +116,10 @@ struct Run: ParsableCommand {
     guard fetch >= 0, fetch <= 1 << 40 else {
       throw ValidationError("--fetch takes a number of bytes, not \(fetch)")
     }
+    guard ["linear", "virtual"].contains(iova) else {
+      throw ValidationError("--iova takes linear or virtual, not \(iova)")
+    }
+    plan.usesVirtualAddresses = iova == "virtual"
     plan.mode = mode
     plan.farEnd = farEnd
     plan.fault = inject

@@ -28,6 +28,9 @@ for mode in adaptive poll interrupt; do
   check "$mode: nothing was copied" test "$(counter stack_tx_copied_bytes)$(counter stack_rx_copied_bytes)" = ""
 done
 cat /tmp/status.log
+check "IOVA = virtual address: starts" start $martlet run --device $nic --address 10.0.0.2/24 --iova virtual
+check "IOVA = virtual address: 2 MB with the right checksum" peer_fetch 2000000
+check "IOVA = virtual address: ends with 0" stop
 
 check "unbind" $martlet unbind $nic
 check "back with its driver" test "$(driver $nic)" = virtio-pci

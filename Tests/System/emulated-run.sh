@@ -11,4 +11,8 @@ for mode in adaptive poll interrupt; do
   first=$(sed -n 's/^first ping answered \([0-9]*\) ms.*/\1/p' <<< "$out")
   [ "$first" -lt 1000 ]
 done
+$martlet run --fetch 2000000 --iova virtual < /dev/null 2>&1 | grep "counters agree"
+$martlet run --fetch 2000000 --pages 4K --queues 2 < /dev/null 2>&1 | grep "counters agree"
+$martlet run --fetch 2000000 --far-end stack < /dev/null 2>&1 | grep "counters agree"
+$martlet run --stack kernel < /dev/null 2>&1 | grep "counters agree"
 [ "$(cat /proc/sys/vm/nr_hugepages)" = "$before" ]
