@@ -42,7 +42,8 @@ struct QueueBuilder: ~Copyable {
     return VirtioNetQueuePair(
       receiveRing: receive, transmitRing: transmit, index: index, arena: arena, headers: headers,
       tables: tables, features: features, receiveDoorbell: receiveDoorbell,
-      transmitDoorbell: transmitDoorbell, interruptLine: interrupts.line)
+      transmitDoorbell: transmitDoorbell, interruptLine: interrupts.line,
+      transport: transport, vector: vector)
   }
 
   /// 5.1.2: it comes after all pairs that the device has with MQ, after the first one without.

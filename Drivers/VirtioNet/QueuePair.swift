@@ -19,6 +19,8 @@ public struct VirtioNetQueuePair: NetworkQueuePair, ~Copyable {
   let receiveDoorbell: QueueDoorbell
   let transmitDoorbell: QueueDoorbell
   let interruptLine: INTxLine?
+  let transport: any VirtioTransport
+  let vector: UInt16
   public internal(set) var statistics = QueueStatistics()
 
   /// Pieces of a packet whose last buffers have not come yet.
@@ -91,7 +93,35 @@ public struct VirtioNetQueuePair: NetworkQueuePair, ~Copyable {
     interruptLine?.acknowledge()
   }
 
+  /// Resets the receive ring alone, where the device can (VIRTIO_F_RING_RESET, 2.6.1), and brings it up again, empty and
+  /// no longer broken. The other rings go on.
+  /// - Parameter segments: gets what the device held; room for all of it is needed.
+  public mutating func resetReceiveRing(into segments: inout Burst) throws(DriverError) {
+    guard features.contains(.ringReset) else {
+      throw .unsupported("\(transport.function.name) cannot reset a single queue")
+    }
+    precondition(segments.room >= receiveRing.outstanding + partial.count)
+    try transport.resetQueue(2 * index)
+    takeBackReceive(&segments)
+    receiveRing.restart()
+    _ = try transport.enable(2 * index, receiveRing, vector: vector)
+  }
+
   public mutating func takeBack(segments: inout Burst, packets: inout Burst) {
+    takeBackReceive(&segments)
+    while packets.room > 0 && !refused.isEmpty {
+      packets.append(refused[refused.count - 1])
+      refused.truncate(to: refused.count - 1)
+    }
+    while packets.room > 0, let cookie = transmitRing.takeOutstanding() {
+      packets.append(Descriptor(segment: 0, tag: UInt16(truncatingIfNeeded: cookie)))
+    }
+  }
+}
+
+extension VirtioNetQueuePair {
+  /// The receive segments that the device held, and those of a packet that is not whole yet.
+  private mutating func takeBackReceive(_ segments: inout Burst) {
     while segments.room > 0 && !partial.isEmpty {
       segments.append(partial[partial.count - 1])
       partial.truncate(to: partial.count - 1)
@@ -102,13 +132,6 @@ public struct VirtioNetQueuePair: NetworkQueuePair, ~Copyable {
         Descriptor(
           segment: UInt32(truncatingIfNeeded: cookie >> 32),
           offset: UInt32(truncatingIfNeeded: cookie)))
-    }
-    while packets.room > 0 && !refused.isEmpty {
-      packets.append(refused[refused.count - 1])
-      refused.truncate(to: refused.count - 1)
-    }
-    while packets.room > 0, let cookie = transmitRing.takeOutstanding() {
-      packets.append(Descriptor(segment: 0, tag: UInt16(truncatingIfNeeded: cookie)))
     }
   }
 }

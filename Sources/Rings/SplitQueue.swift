@@ -234,6 +234,20 @@ public struct SplitQueue: ~Copyable, @unchecked Sendable {
     return nil
   }
 
+  /// Begins anew, as after ``init(memory:size:usesEventIndex:)``, with what broke it forgotten. Only while the device
+  /// does not use the ring, and after ``takeOutstanding()`` has handed back everything.
+  public mutating func restart() {
+    precondition(heads == 0)
+    let byteCount = Self.byteCount(size: size)
+    descriptors.initializeMemory(as: UInt8.self, repeating: 0, count: byteCount)
+    nextAvailable = 0
+    published = 0
+    notified = 0
+    nextUsed = 0
+    broken = nil
+    disarm()
+  }
+
   // MARK: Interrupts
 
   /// Asks for an interrupt at the next used chain (2.7.10).

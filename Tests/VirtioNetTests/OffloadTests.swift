@@ -159,6 +159,40 @@ import Wire
     #expect(bench.device.violations.first == [])
   }
 
+  /// A device that names a buffer it does not hold breaks the ring; a reset of that ring alone mends it.
+  @Test func aBrokenRingIsResetByItself() throws {
+    let bench = try Bench()
+    var driver = try VirtioNet(bench.resources(ringSize: 64))
+    var pair = driver.takeQueuePair(0)
+    try driver.start()
+    var ledger = SegmentLedger(firstUnit: 0, byteCount: 512 << 10)
+    var posts = Burst(capacity: 64)
+    ledger.lend(upTo: 64, into: &posts)
+    try pair.postReceive(&posts)
+    // The used ring of the first queue: index 1, element (77, 100).
+    let used = bench.rings + 64 * 16 + 256
+    used.storeBytes(of: 77, toByteOffset: 4, as: UInt32.self)
+    used.storeBytes(of: 1, toByteOffset: 2, as: UInt16.self)
+    var received = Burst(capacity: 128)
+    var seen: DriverError?
+    do throws(DriverError) { try pair.receive(into: &received) } catch { seen = error }
+    #expect(seen == .ring(queue: 0, .idOutOfRange(id: 77, size: 64)))
+    var back = Burst(capacity: 64)
+    try pair.resetReceiveRing(into: &back)
+    let count = back.count
+    #expect(count == 64)
+    for index in 0..<count { ledger.reclaim(back[index].segment) }
+    ledger.lend(upTo: 64, into: &posts)
+    try pair.postReceive(&posts)
+    bench.wire.arriving = [frame(1)]
+    while bench.device.step() {}
+    try pair.receive(into: &received)
+    let packets = received.count
+    #expect(packets == 1)
+    #expect(bench.device.violations.first == [])
+    driver.stop()
+  }
+
   @Test func packetsOverSeveralBuffersStayWhole() throws {
     var options = VirtioNetDevice.Options()
     options.mtu = 9000
