@@ -16,7 +16,6 @@ test: build
 lab: build
 	Setup/packages.sh lab
 	swift build --build-tests
-	swift build --build-tests
 	Hardware/Lab/lab.sh
 
 setup:

@@ -29,7 +29,7 @@ version=$(basename kernel/lib/modules/*)
 modules=kernel/lib/modules/$version
 tree=$(mktemp -d)
 trap 'rm -rf "$tree"' EXIT
-mkdir -p "$tree"/{bin,modules,proc,sys,dev,host,results,newroot,overlay}
+mkdir -p "$tree"/{bin,modules,proc,sys,dev,results,newroot}
 cp /bin/busybox "$tree/bin/"
 declare -A taken
 # A module after everything that it needs.
@@ -45,12 +45,20 @@ take() {
   esac
   echo "$name" >> "$tree/modules/order"
 }
-for name in virtio_pci virtio_net 9pnet_virtio 9p overlay vfio_iommu_type1 vfio-pci tun veth e1000e; do
+for name in virtio_pci virtio_net 9pnet_virtio 9p vfio_iommu_type1 vfio-pci tun veth e1000e; do
   path=$(sed -n "s|^\([^:]*/$name\.ko\(\.xz\)\?\):.*|\1|p" "$modules/modules.dep" | head -1)
   [ -z "$path" ] || take "$path"
 done
 cp "$here/init" "$tree/init"
 chmod +x "$tree/init"
 (cd "$tree" && find . | cpio -o -H newc --quiet) | zstd -q -3 -f -o initrd.zst
-cp kernel/boot/vmlinuz-* vmlinuz
+# The kernel without its compression: what costs most of the start under emulation. Where its packing is not xz it is
+# taken as it is.
+packed=$(echo kernel/boot/vmlinuz-*)
+cp "$packed" vmlinux
+for offset in $(LC_ALL=C grep -aboP '\xfd7zXZ\x00' "$packed" | cut -d: -f1); do
+  tail -c +$((offset + 1)) "$packed" | xz -dc --single-stream > unpacked 2> /dev/null || continue
+  if [ "$(head -c 4 unpacked)" = $'\x7fELF' ]; then mv unpacked vmlinux; fi
+done
+rm -f unpacked
 echo "$stamp" > stamp

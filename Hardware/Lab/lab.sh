@@ -12,18 +12,40 @@ mkdir -p "$lab/logs" "$lab/results"
 jobs=("$@")
 [ ${#jobs[@]} -gt 0 ] || jobs=("$root"/Tests/Lab/*.sh)
 
-# Hardware virtualisation where a guest really runs in it; emulation elsewhere.
-accelerator=tcg
-if [ "${LAB_KVM:-0}" = 1 ]; then accelerator=kvm; fi
+# All that the guest sees of this machine: /usr, this checkout, the Swift runtime that the test bundle is linked to, and
+# of /etc the names of two users and how the loader and commands are found.
+rm -rf "$lab/etc"
+mkdir -p "$lab/etc"
+cp -a /etc/ld.so.cache /etc/alternatives "$lab/etc/"
+getent passwd root nobody > "$lab/etc/passwd"
+getent group root nogroup > "$lab/etc/group"
+printf '%s: files\n' passwd group hosts protocols > "$lab/etc/nsswitch.conf"
+echo "127.0.0.1 localhost" > "$lab/etc/hosts"
+share() {
+  echo "-fsdev local,id=$1,path=$2,readonly=on,security_model=none,multidevs=remap" \
+    "-device virtio-9p-pci,fsdev=$1,mount_tag=$1,addr=$3"
+}
+shares="$(share usr /usr 1e) $(share checkout "$root" 1c)"
+words="lab.checkout=$root"
+bundle=$root/.build/debug/martletPackageTests.xctest
+runtime=$(ldd "$bundle" 2> /dev/null | sed -n 's|.* => \(/.*\)/libswiftCore\.so .*|\1|p')
+case $runtime in
+  '' | /usr/* | "$root"/*) ;;
+  *)
+    shares="$shares $(share runtime "$runtime" 1b)"
+    words="$words lab.runtime=$runtime"
+    ;;
+esac
 
 boot() {
-  local job=$1 log=$2
-  timeout "${LAB_TIMEOUT:-400}" qemu-system-x86_64 -machine q35,accel=$accelerator,kernel-irqchip=split -cpu max \
+  local job=$1 log=$2 accelerator=$3 limit=$4
+  # shellcheck disable=SC2086
+  timeout "$limit" qemu-system-x86_64 -machine q35,accel=$accelerator,kernel-irqchip=split -cpu max \
     -m 1024 -smp 1 -nodefaults -display none -serial stdio -no-reboot \
-    -kernel "$lab/vmlinuz" -initrd "$lab/initrd.zst" \
-    -append "console=ttyS0 intel_iommu=on iommu=nopt quiet panic=-1 no_timer_check lab.guest=$here/guest.sh lab.job=$job lab.martlet=$root/.build/release/martlet" \
+    -kernel "$lab/vmlinux" -initrd "$lab/initrd.zst" \
+    -append "console=ttyS0 intel_iommu=on iommu=nopt quiet panic=-1 no_timer_check lab.guest=$here/guest.sh lab.job=$job lab.martlet=$root/.build/release/martlet $words" \
     -device intel-iommu,intremap=on,caching-mode=on,aw-bits=48 -device isa-debug-exit,iobase=0xf4,iosize=0x04 \
-    -fsdev local,id=host,path=/,readonly=on,security_model=none,multidevs=remap -device virtio-9p-pci,fsdev=host,mount_tag=host,addr=1e \
+    $shares \
     -fsdev local,id=results,path="$lab/results",security_model=none -device virtio-9p-pci,fsdev=results,mount_tag=results,addr=1d \
     -netdev hubport,id=a,hubid=0 -device virtio-net-pci,netdev=a,addr=3,disable-legacy=on,iommu_platform=on,mac=52:54:00:00:00:01 \
     -netdev hubport,id=b,hubid=0 -device virtio-net-pci,netdev=b,addr=4,disable-legacy=on,iommu_platform=on,mac=52:54:00:00:00:02 \
@@ -34,12 +56,21 @@ boot() {
   return $((code >> 1))
 }
 
+# Hardware virtualisation where a guest gets through its start in it, emulation elsewhere. Some machines have /dev/kvm and
+# guests hang in it, so it is tried, once for each checkout.
+if [ ! -e "$lab/accelerator" ]; then
+  accelerator=tcg
+  [ -w /dev/kvm ] && (boot /dev/null "$lab/logs/kvm.log" kvm 15) 2> /dev/null && accelerator=kvm
+  echo $accelerator > "$lab/accelerator"
+fi
+accelerator=${LAB_ACCELERATOR:-$(cat "$lab/accelerator")}
+
 passed=0
 failed=0
 for job in "${jobs[@]}"; do
   name=$(basename "$job" .sh)
   log=$lab/logs/$name.log
-  boot "$(realpath "$job")" "$log"
+  boot "$(realpath "$job")" "$log" "$accelerator" "${LAB_TIMEOUT:-400}"
   code=$?
   p=$(grep -ac '^ok ' "$log")
   f=$(grep -ac '^FAIL ' "$log")

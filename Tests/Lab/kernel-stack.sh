@@ -7,7 +7,7 @@ ip addr show martlet0
 check "ping 100 of 100" peer_ping 100
 check "the other way" ping -n -q -c 20 -i 0.02 -W 5 -I martlet0 10.0.0.1
 head -c 3000000 /dev/urandom > /tmp/sent
-(cd /tmp && exec python3 -m http.server --bind 10.0.0.2 8000 > /dev/null 2>&1) &
+busybox httpd -f -p 10.0.0.2:8000 -h /tmp > /dev/null 2>&1 &
 server=$!
 sleep 2
 ip netns exec peer curl -sS --max-time 60 http://10.0.0.2:8000/sent -o /tmp/received
