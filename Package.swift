@@ -20,15 +20,57 @@ func part(_ name: String, in root: String = "Sources", _ dependencies: [Target.D
     name: name, dependencies: dependencies, path: "\(root)/\(name)", swiftSettings: swift)
 }
 
-func program(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+func program(
+  _ name: String, _ dependencies: [Target.Dependency], plugins: [Target.PluginUsage] = []
+) -> Target {
   .executableTarget(
-    name: name, dependencies: dependencies, path: "Sources/\(name)", swiftSettings: swift)
+    name: name, dependencies: dependencies, path: "Sources/\(name)", swiftSettings: swift,
+    plugins: plugins)
 }
 
 func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
   .testTarget(
     name: name, dependencies: dependencies, path: "Tests/\(name)", swiftSettings: swift)
 }
+
+/// A driver: Drivers/NAME, with its model in Drivers/NAME/Model and its tests in Drivers/NAME/Tests where it has them
+/// there.
+/// - Parameter definitions: targets with the definitions that driver and model share.
+func driver(_ name: String, _ definitions: [Target.Dependency] = []) -> [Target] {
+  let folder = "Drivers/\(name)"
+  func has(_ part: String) -> Bool {
+    FileManager.default.fileExists(atPath: "\(Context.packageDirectory)/\(folder)/\(part)")
+  }
+  let apart = ["Model", "Tests", "README.md"].filter(has)
+  var targets: [Target] = [
+    .target(
+      name: name, dependencies: ["Driver", "Rings", "Memory", "PCI"] + definitions, path: folder,
+      exclude: apart, swiftSettings: swift)
+  ]
+  if has("Model") {
+    targets.append(
+      .target(
+        name: "\(name)Model", dependencies: ["EmulatedPCI", "Wire", "PCI"] + definitions,
+        path: "\(folder)/Model", swiftSettings: swift))
+  }
+  if has("Tests") {
+    targets.append(
+      .testTarget(
+        name: "\(name)DriverTests",
+        dependencies: [
+          .target(name: name), .target(name: "\(name)Model"), "DriverConformance", "EmulatedPCI",
+          "Wire", "Driver", "Memory", "PCI",
+        ], path: "\(folder)/Tests", swiftSettings: swift))
+  }
+  return targets
+}
+
+/// The drivers of Martlet's own programs: one line each.
+let drivers = [
+  driver("E1000e"),
+  driver("VirtioNet", ["Virtio"]),
+]
+let driverNames = drivers.map { Target.Dependency.target(name: $0[0].name) }
 
 let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
 let arguments: Target.Dependency = .product(
@@ -47,8 +89,7 @@ var targets: [Target] = [
   part("PCI", ["Memory", "CLinux"]),
   part("Virtio"),
   part("Rings", ["Memory", "Virtio", "CLinux"]),
-  part("Driver", ["PCI", "Rings", "Memory"]),
-  part("VirtioNet", in: "Drivers", ["Driver", "Rings", "Memory", "PCI", "Virtio"]),
+  part("Driver", ["PCI", "Rings", "Memory", "CLinux"]),
   part("Channel", ["Memory", "CLinux"]),
   part("VFIOUserMessages", ["CLinux"]),
   part("VFIO", ["VFIOUserMessages", "PCI", "Memory", "CLinux"]),
@@ -66,16 +107,17 @@ var targets: [Target] = [
     "Supervisor",
     ["Host", "PCIDiscovery", "VFIO", "Channel", "Driver", "Memory", "PCI", "CLinux"]),
 
-  program("martlet-host", ["Host", "VirtioNet"]),
+  .plugin(name: "RegisterDrivers", capability: .buildTool()),
+  program(
+    "martlet-host", ["Host", "Driver"] + driverNames, plugins: ["RegisterDrivers"]),
   program(
     "martlet-stack", ["Stacks"] + (hasLwIP ? ["LwIPStack"] : [])),
   program(
     "martlet",
     [
       "Supervisor", "PCIDiscovery", "VFIOUserServer", "VirtioNetDevice", "Wire", "EmulatedPCI",
-      "VirtioNet", "Stacks", "VFIO", "Driver", "Channel", "Memory", "PCI", "CLinux", arguments,
-      logging,
-    ]),
+      "Stacks", "VFIO", "Driver", "Channel", "Memory", "PCI", "CLinux", arguments, logging,
+    ] + driverNames, plugins: ["RegisterDrivers"]),
 
   tests("MemoryTests", ["Memory", "CLinux"]),
   tests("PCITests", ["PCI", "EmulatedPCI"]),
@@ -103,6 +145,8 @@ var targets: [Target] = [
   // These run in the lab's guest only; elsewhere they are skipped.
   tests("LabTests", ["Supervisor", "VFIO", "VirtioNet", "Driver", "Memory", "PCI", "CLinux"]),
 ]
+
+targets += drivers.flatMap { $0 }
 
 if hasLwIP {
   targets += [

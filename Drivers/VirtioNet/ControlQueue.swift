@@ -1,4 +1,3 @@
-import CLinux
 import Driver
 import Memory
 import Rings
@@ -12,7 +11,6 @@ struct ControlQueue: ~Copyable {
   private let buffer: DMARange
 
   static let bufferBytes = 4096
-  private static let limit: UInt64 = 1_000_000_000
 
   init(ring: consuming SplitQueue, doorbell: QueueDoorbell, buffer: DMARange) {
     self.ring = ring
@@ -28,12 +26,10 @@ struct ControlQueue: ~Copyable {
       throw .commandFailed("\(name): \(data.count) bytes are too many")
     }
     let acknowledgement = buffer.byteCount - 1
-    buffer.address.storeBytes(of: commandClass, as: UInt8.self)
-    buffer.address.storeBytes(of: command, toByteOffset: 1, as: UInt8.self)
-    for (index, byte) in data.enumerated() {
-      buffer.address.storeBytes(of: byte, toByteOffset: 2 + index, as: UInt8.self)
-    }
-    buffer.address.storeBytes(of: 0xff, toByteOffset: acknowledgement, as: UInt8.self)
+    buffer.store8(commandClass, at: 0)
+    buffer.store8(command, at: 1)
+    for (index, byte) in data.enumerated() { buffer.store8(byte, at: 2 + index) }
+    buffer.store8(0xff, at: acknowledgement)
     // A command that was never answered may still hold the buffer: the queue is of no use then.
     guard ring.outstanding == 0 else {
       throw .commandFailed("\(name): one before it is unanswered")
@@ -44,19 +40,19 @@ struct ControlQueue: ~Copyable {
     ring.finish(chain, cookie: 0)
     ring.publish()
     if ring.shouldNotify() { doorbell.ring() }
-    let limit = MonotonicClock.nanoseconds() + Self.limit
+    let limit = Deadline(milliseconds: 1000)
     while try usedCount() == 0 {
-      if MonotonicClock.nanoseconds() > limit {
+      if limit.hasPassed {
         throw .commandFailed("\(name): the device does not answer")
       }
-      cpu_pause()
+      limit.pause()
     }
     do throws(RingError) {
       _ = try ring.takeUsed()
     } catch {
       throw .ring(queue: -1, error)
     }
-    let answer = volatile_load8(buffer.address + acknowledgement)
+    let answer = buffer.load8(at: acknowledgement)
     guard answer == VirtioNetCommand.acknowledged else {
       throw .commandFailed("\(name) (answer \(answer))")
     }

@@ -72,12 +72,12 @@ final class PCITransport: VirtioTransport {
   func reset() throws(DriverError) {
     setStatus([])
     // Each read is a round trip to the device; a real one needs a few milliseconds at most.
-    let limit = MonotonicClock.nanoseconds() + 2_000_000_000
+    let limit = Deadline(milliseconds: 2000)
     while true {
       let status = self.status
       if status == [] { return }
       if status.rawValue == 0xff { throw .deviceGone }
-      if MonotonicClock.nanoseconds() > limit { throw .resetTimeout }
+      if limit.hasPassed { throw .resetTimeout }
     }
   }
 
@@ -118,9 +118,9 @@ final class PCITransport: VirtioTransport {
     }
     common.write16(UInt16(queue), at: VirtioPCI.Common.queueSelect)
     common.write16(1, at: VirtioPCI.Common.queueReset)
-    let limit = MonotonicClock.nanoseconds() + 1_000_000_000
+    let limit = Deadline(milliseconds: 1000)
     while common.read16(at: VirtioPCI.Common.queueReset) != 0 {
-      if MonotonicClock.nanoseconds() > limit { throw .resetTimeout }
+      if limit.hasPassed { throw .resetTimeout }
     }
   }
 

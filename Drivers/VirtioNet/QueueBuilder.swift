@@ -8,14 +8,14 @@ import Virtio
 struct QueueBuilder: ~Copyable {
   private let transport: any VirtioTransport
   private let features: VirtioFeatures
-  private let interrupts: InterruptSetup
+  private let interrupts: InterruptVectors
   private var rings: DMAZone
   private let arena: DMARange
   private let ringSize: Int
   private let maximumPairs: Int
 
   init(
-    transport: any VirtioTransport, features: VirtioFeatures, interrupts: InterruptSetup,
+    transport: any VirtioTransport, features: VirtioFeatures, interrupts: InterruptVectors,
     maximumPairs: Int, resources: consuming DriverResources
   ) {
     self.transport = transport
@@ -36,13 +36,13 @@ struct QueueBuilder: ~Copyable {
       ? try allocate(
         transmit.size * VirtioNetQueuePair.tableEntries * SplitRing.descriptorBytes,
         alignment: 64) : nil
-    let vector = interrupts.vector(ofPair: index)
+    let vector = interrupts.vector(ofPair: index).map { UInt16($0) } ?? VirtioPCI.noVector
     let receiveDoorbell = try transport.enable(2 * index, receive, vector: vector)
     let transmitDoorbell = try transport.enable(2 * index + 1, transmit, vector: vector)
     return VirtioNetQueuePair(
       receiveRing: receive, transmitRing: transmit, index: index, arena: arena, headers: headers,
       tables: tables, features: features, receiveDoorbell: receiveDoorbell,
-      transmitDoorbell: transmitDoorbell, interruptLine: interrupts.line,
+      transmitDoorbell: transmitDoorbell, interruptLine: interrupts.kind == .intx ? INTxLine(transport) : nil,
       transport: transport, vector: vector)
   }
 
@@ -73,57 +73,6 @@ struct QueueBuilder: ~Copyable {
       throw .outOfRingMemory(needed: byteCount)
     }
     return range
-  }
-}
-
-/// Which of the function's vectors signals what.
-struct InterruptSetup {
-  /// nil where the host only polls.
-  let kind: InterruptKind?
-  let line: INTxLine?
-  private let vectors: Int
-
-  init(
-    _ function: any PCIFunction, _ plan: InterruptPlan, transport: any VirtioTransport
-  ) throws(DriverError) {
-    guard let first = plan.queues.first else {
-      kind = nil
-      line = nil
-      vectors = 0
-      return
-    }
-    do throws(PCIError) {
-      let offered = try function.interrupts
-      switch offered.kind {
-      case .msix where offered.vectors > plan.queues.count:
-        kind = .msix
-        line = nil
-        vectors = 1 + plan.queues.count
-        try function.enableInterrupts(.msix, eventfds: [plan.configuration] + plan.queues)
-      case .msix where offered.vectors >= 1:
-        // Too few: one vector for everything.
-        kind = .msix
-        line = nil
-        vectors = 1
-        try function.enableInterrupts(.msix, eventfds: [first])
-      default:
-        // Virtio has no MSI without X (4.1.5.1.2): the interrupt line serves everything.
-        kind = .intx
-        line = INTxLine(transport)
-        vectors = 0
-        try function.enableInterrupts(.intx, eventfds: [first])
-      }
-    } catch {
-      throw .pci(error)
-    }
-  }
-
-  func vector(ofPair index: Int) -> UInt16 {
-    switch vectors {
-    case 0: VirtioPCI.noVector
-    case 1: 0
-    default: UInt16(1 + index)
-    }
   }
 }
 

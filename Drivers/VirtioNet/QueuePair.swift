@@ -1,4 +1,3 @@
-import CLinux
 import Driver
 import Memory
 import PCI

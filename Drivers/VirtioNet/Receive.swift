@@ -1,4 +1,3 @@
-import CLinux
 import Driver
 import Memory
 import Rings
@@ -17,9 +16,11 @@ struct ReceiveHeader {
   init() {}
 
   @inline(__always)
-  init(copying address: UnsafeMutableRawPointer) {
-    let low = UInt64(relaxed_load32(address)) | UInt64(relaxed_load32(address + 4)) &<< 32
-    let high = relaxed_load32(address + 8)
+  init(copying memory: DMARange, at position: Int) {
+    // A buffer begins at a multiple of four, not always of eight.
+    let low =
+      UInt64(memory.load32(at: position)) | UInt64(memory.load32(at: position &+ 4)) &<< 32
+    let high = memory.load32(at: position &+ 8)
     flags = UInt8(truncatingIfNeeded: low)
     segmentation = UInt8(truncatingIfNeeded: low &>> 8)
     headerLength = UInt16(truncatingIfNeeded: low &>> 16)
@@ -62,7 +63,7 @@ extension VirtioNetQueuePair {
         repost(buffer)
         return
       }
-      partialHeader = ReceiveHeader(copying: arena.address + Int(buffer.position))
+      partialHeader = ReceiveHeader(copying: arena, at: Int(buffer.position))
       var first = buffer
       first.offset &+= UInt32(VirtioNetHeader.byteCount)
       first.length &-= UInt32(VirtioNetHeader.byteCount)

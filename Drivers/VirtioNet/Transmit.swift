@@ -1,4 +1,3 @@
-import CLinux
 import Driver
 import Memory
 import Rings
@@ -47,13 +46,12 @@ extension VirtioNetQueuePair {
     let header = headers.iova &+ UInt64(head &* 16)
     if let tables, pieces > 1, pieces < Self.tableEntries {
       let offset = head &* Self.tableEntries &* SplitRing.descriptorBytes
-      let table = tables.address + offset
-      entry(table, header, UInt32(VirtioNetHeader.byteCount), next: 1)
+      entry(tables, offset, header, UInt32(VirtioNetHeader.byteCount), next: 1)
       for piece in 0..<pieces {
         let slot = burst[first &+ piece]
         let isLast = piece == pieces &- 1
         entry(
-          table + (piece &+ 1) &* 16, arena.iova &+ slot.position, slot.length,
+          tables, offset &+ (piece &+ 1) &* 16, arena.iova &+ slot.position, slot.length,
           next: isLast ? 0 : UInt16(piece &+ 2))
       }
       transmitRing.addIndirect(
@@ -75,11 +73,11 @@ extension VirtioNetQueuePair {
   /// One descriptor of an indirect table; the last one has no next (0).
   @inline(__always)
   private func entry(
-    _ address: UnsafeMutableRawPointer, _ iova: UInt64, _ byteCount: UInt32, next: UInt16
+    _ table: DMARange, _ at: Int, _ iova: UInt64, _ byteCount: UInt32, next: UInt16
   ) {
-    relaxed_store64(address, iova)
+    table.store64(iova, at: at)
     let flags = next == 0 ? 0 : UInt64(SplitRing.next)
-    relaxed_store64(address + 8, UInt64(byteCount) | flags &<< 32 | UInt64(next) &<< 48)
+    table.store64(UInt64(byteCount) | flags &<< 32 | UInt64(next) &<< 48, at: at &+ 8)
   }
 
   /// - Returns: nil where the packet asks for what was not negotiated or does not fit it.
@@ -106,13 +104,11 @@ extension VirtioNetQueuePair {
   /// The virtio_net_hdr of the chain that begins with descriptor `head`.
   @inline(__always)
   private func write(_ metadata: Offload, at head: Int) {
-    let address = headers.address + head &* 16
     let flags = metadata.needsChecksum ? UInt64(VirtioNetHeader.needsChecksum) : 0
-    relaxed_store64(
-      address,
+    headers.store64(
       flags | UInt64(metadata.segmentation.rawValue) &<< 8
         | UInt64(metadata.headerLength) &<< 16 | UInt64(metadata.segmentSize) &<< 32
-        | UInt64(metadata.checksumStart) &<< 48)
-    relaxed_store32(address + 8, UInt32(metadata.checksumOffset))
+        | UInt64(metadata.checksumStart) &<< 48, at: head &* 16)
+    headers.store32(UInt32(metadata.checksumOffset), at: head &* 16 &+ 8)
   }
 }

@@ -67,8 +67,9 @@ public struct VirtioNet: NetworkDriver, ~Copyable {
     var interface = try readInterface(transport, features)
     let maximumPairs = interface.queuePairs
     interface.queuePairs = max(1, min(resources.queuePairs, maximumPairs))
-    let interrupts = try InterruptSetup(
-      transport.function, resources.interrupts, transport: transport)
+    // 4.1.5.1.2: virtio knows MSI-X and the interrupt line only.
+    let interrupts = try InterruptVectors(
+      transport.function, resources.interrupts, allowsMSI: false)
     if interrupts.kind == .msix { try transport.setConfigurationVector(0) }
     var builder = QueueBuilder(
       transport: transport, features: features, interrupts: interrupts,

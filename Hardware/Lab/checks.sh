@@ -21,7 +21,7 @@ says() {
     fail "$name"
   fi
 }
-interface() { ls "/sys/bus/pci/devices/$1/virtio"*/net 2> /dev/null | head -1; }
+interface() { ls -d "/sys/bus/pci/devices/$1/"{virtio*/,}net/* 2> /dev/null | head -1 | xargs -r basename; }
 driver() { basename "$(readlink "/sys/bus/pci/devices/$1/driver" || echo none)"; }
 # The kernel's end of the wire, in a namespace of its own.
 make_peer() {

@@ -14,6 +14,12 @@ public protocol NetworkDriver: ~Copyable {
   /// The functions that it drives.
   static var matches: [PCIMatch] { get }
 
+  /// Where a device fills every receive buffer to one fixed size, that size in bytes; nil where it is told each buffer's
+  /// length.
+  static var receiveBufferBytes: Int? { get }
+  /// What the device itself counts, named by DPDK's xstats grammar, such as "rx_crc_errors".
+  static var deviceStatistics: [String] { get }
+
   /// Resets and sets up the function; nothing is received or sent before ``start()``. A driver that throws leaves
   /// the function reset.
   init(_ resources: consuming DriverResources) throws(DriverError)
@@ -42,6 +48,15 @@ public protocol NetworkDriver: ~Copyable {
   mutating func setFilter(unicast: [MACAddress], multicast: [MACAddress]) throws(DriverError)
   /// Receive interrupts are held back until so many packets or microseconds, whichever is first.
   mutating func setReceiveCoalescing(packets: UInt32, microseconds: UInt32) throws(DriverError)
+
+  /// The device's own counters since ``start()``, one for each name in ``deviceStatistics``. Control path.
+  mutating func readDeviceStatistics() -> [UInt64]
+}
+
+extension NetworkDriver where Self: ~Copyable {
+  public static var receiveBufferBytes: Int? { nil }
+  public static var deviceStatistics: [String] { [] }
+  public mutating func readDeviceStatistics() -> [UInt64] { [] }
 }
 
 /// One receive and one transmit queue, with the same four verbs in every driver: ``postReceive(_:)``,
@@ -92,19 +107,22 @@ public struct DriverResources: ~Copyable {
   public let queuePairs: Int
   /// Ring size wanted, in descriptors: a power of two.
   public let ringSize: Int
+  /// Bytes of payload wanted behind the Ethernet header, where the device does not say; nil for what is usual.
+  public let mtu: Int?
   public let interrupts: InterruptPlan
   /// The function sits behind an IOMMU, which a device must not go around.
   public let requiresPlatformAccess: Bool
 
   public init(
     function: any PCIFunction, rings: consuming DMAZone, arena: DMARange, queuePairs: Int = 1,
-    ringSize: Int = 256, interrupts: InterruptPlan = .none, requiresPlatformAccess: Bool = false
+    ringSize: Int = 256, mtu: Int? = nil, interrupts: InterruptPlan = .none, requiresPlatformAccess: Bool = false
   ) {
     self.function = function
     self.rings = rings
     self.arena = arena
     self.queuePairs = queuePairs
     self.ringSize = ringSize
+    self.mtu = mtu
     self.interrupts = interrupts
     self.requiresPlatformAccess = requiresPlatformAccess
   }
@@ -123,6 +141,11 @@ public struct InterruptPlan: Sendable {
   public init(configuration: Int32, queues: [Int32]) {
     self.configuration = configuration
     self.queues = queues
+  }
+
+  /// The same for fewer queue pairs.
+  public func first(_ pairs: Int) -> InterruptPlan {
+    InterruptPlan(configuration: configuration, queues: Array(queues.prefix(pairs)))
   }
 
   /// Polling only.

@@ -11,15 +11,18 @@ import VFIO
 /// the function until its supervisor goes.
 ///
 /// Descriptors: 3 control, 4 device, 5 rings, 6 arena, 7 channel, 8 counters, 9 rung for the host, 10 rung by it.
-public struct DriverHost: ~Copyable {
+public struct DriverHost: DriverVisitor, ~Copyable {
   private let arguments: HostArguments
   private let supervisor: SupervisorSocket
   private let rings: Arena
   private let arena: Arena
   private let channel: ChannelMemory
-  private let counters: CounterPage
+  private var counters: CounterPage?
   private let configurationInterrupt: Int32
   private let queueInterrupts: [Int32]
+  private let function: any PCIFunction
+  private let identity: PCIMatch
+  private var hasDriven = false
 
   private enum Inherited {
     static let control: Int32 = 3
@@ -39,15 +42,17 @@ public struct DriverHost: ~Copyable {
     HostStatistics.capacity(queues: queues)
   }
 
-  /// The program's whole life. `body` offers each driver that the program has by ``drive(with:)``.
+  /// The program's whole life. `body` offers each driver that the program has by ``visit(_:)``, until one takes the
+  /// function.
   /// - Returns: an exit code.
   public static func main(
-    _ arguments: [String], _ body: (consuming DriverHost) throws -> Void
+    _ arguments: [String], _ body: (inout DriverHost) throws -> Void
   ) -> Int32 {
     let supervisor = SupervisorSocket(descriptor: Inherited.control)
     do {
-      let host = try start(HostArguments(arguments), supervisor)
-      try body(host)
+      var host = try start(HostArguments(arguments), supervisor)
+      try body(&host)
+      guard host.hasDriven else { throw host.noDriver() }
       return 0
     } catch {
       supervisor.say("error \(error)")
@@ -88,8 +93,10 @@ public struct DriverHost: ~Copyable {
         throw .confinement(error)
       }
     }
+    let function = try openFunction(arguments)
     return DriverHost(
-      arguments: arguments, supervisor: supervisor, rings: rings, arena: arena, channel: channel,
+      arguments: arguments, function: function, identity: try identify(function),
+      supervisor: supervisor, rings: rings, arena: arena, channel: channel,
       counters: counters, configurationInterrupt: interrupts[0],
       queueInterrupts: Array(interrupts.dropFirst()))
   }
@@ -105,33 +112,27 @@ public struct DriverHost: ~Copyable {
   }
 
   private init(
-    arguments: HostArguments, supervisor: SupervisorSocket, rings: consuming Arena,
+    arguments: HostArguments, function: any PCIFunction, identity: PCIMatch,
+    supervisor: SupervisorSocket, rings: consuming Arena,
     arena: consuming Arena, channel: consuming ChannelMemory, counters: consuming CounterPage,
     configurationInterrupt: Int32, queueInterrupts: [Int32]
   ) {
     self.arguments = arguments
+    self.function = function
+    self.identity = identity
     self.supervisor = supervisor
     self.rings = rings
     self.arena = arena
     self.channel = channel
-    self.counters = counters
+    self.counters = consume counters
     self.configurationInterrupt = configurationInterrupt
     self.queueInterrupts = queueInterrupts
   }
 
-  /// Drives the function if it is one of the driver's, until the supervisor says stop.
-  /// - Returns: whether this driver was for the function.
-  public consuming func drive<D: NetworkDriver & ~Copyable>(with driver: D.Type) throws(HostError) {
-    let function = try openFunction()
-    let identity: PCIMatch
-    do throws(PCIError) {
-      identity = PCIMatch(vendor: try function.vendor, device: try function.device)
-    } catch {
-      throw .pci(error)
-    }
-    guard D.matches.contains(identity) else {
-      throw .arguments("\(arguments.deviceName) is not a function for the driver \(D.name)")
-    }
+  /// Drives the function until the supervisor says stop, if it is one of the driver's and none has done so before.
+  public mutating func visit<D: NetworkDriver & ~Copyable>(_ driver: D.Type) throws(HostError) {
+    guard D.matches.contains(identity), let counters = counters.take() else { return }
+    hasDriven = true
     let interrupts =
       arguments.mode == .poll
       ? InterruptPlan.none
@@ -144,7 +145,7 @@ public struct DriverHost: ~Copyable {
       driver,
       DriverResources(
         function: function, rings: zone, arena: arenaRange, queuePairs: arguments.queues,
-        ringSize: arguments.ringSize, interrupts: interrupts,
+        ringSize: arguments.ringSize, mtu: arguments.mtu, interrupts: interrupts,
         requiresPlatformAccess: arguments.requiresPlatformAccess))
     supervisor.say("ready " + describe(device.interface))
     let paths = makePaths(&device)
@@ -155,7 +156,8 @@ public struct DriverHost: ~Copyable {
     var loop = HostLoop(
       driver: device, paths: paths, descriptors: descriptors, mode: arguments.mode,
       supervisor: supervisor,
-      statistics: HostStatistics(page: counters, queues: arguments.queues))
+      statistics: HostStatistics(
+        page: counters, queues: arguments.queues, device: D.deviceStatistics))
     try loop.run()
   }
 
@@ -169,7 +171,21 @@ public struct DriverHost: ~Copyable {
     }
   }
 
-  private func openFunction() throws(HostError) -> any PCIFunction {
+  private func noDriver() -> HostError {
+    .arguments("\(arguments.deviceName) (\(identity)) is a function for none of the drivers")
+  }
+
+  private static func identify(_ function: any PCIFunction) throws(HostError) -> PCIMatch {
+    do throws(PCIError) {
+      return PCIMatch(vendor: try function.vendor, device: try function.device)
+    } catch {
+      throw .pci(error)
+    }
+  }
+
+  private static func openFunction(
+    _ arguments: HostArguments
+  ) throws(HostError) -> any PCIFunction {
     do throws(PCIError) {
       switch arguments.access {
       case .vfio:
@@ -195,7 +211,8 @@ public struct DriverHost: ~Copyable {
           queuePair: device.takeQueuePair(queue),
           channel: HostEnd(channel, queue: queue, peerEvent: Inherited.peerDoorbell),
           ledger: SegmentLedger(
-            firstUnit: UInt32(queue * share / Descriptor.unit), byteCount: share),
+            firstUnit: UInt32(queue * share / Descriptor.unit), byteCount: share,
+            segmentSize: D.receiveBufferBytes ?? 2048, isColoured: D.receiveBufferBytes == nil),
           transmitPart: UInt64(arguments.receiveBytes)..<UInt64(arena.byteCount)))
     }
     return paths

@@ -14,6 +14,8 @@ struct HostArguments {
   var receiveBytes = 0
   var queues = 1
   var ringSize = 256
+  /// Bytes behind the Ethernet header, where the device leaves the choice; nil for what is usual.
+  var mtu: Int?
   var mode = PollMode.adaptive
   var isConfined = true
   var requiresPlatformAccess = false
@@ -39,6 +41,7 @@ struct HostArguments {
       case "--receive-bytes": receiveBytes = try Self.number(name, value)
       case "--queues": queues = try Self.number(name, value)
       case "--ring-size": ringSize = try Self.number(name, value)
+      case "--mtu": mtu = try Self.number(name, value) as Int
       case "--mode":
         guard let chosen = PollMode(rawValue: value) else { throw Self.bad(name, value) }
         mode = chosen

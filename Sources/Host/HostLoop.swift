@@ -47,6 +47,7 @@ struct HostLoop<D: NetworkDriver & ~Copyable>: ~Copyable {
 
   private mutating func finish() {
     driver.stop()
+    statistics.publish(device: driver.readDeviceStatistics())
     for index in 0..<paths.count { paths[index].takeBackFromDevice() }
     statistics.publish(paths)
   }
@@ -114,6 +115,7 @@ struct HostLoop<D: NetworkDriver & ~Copyable>: ~Copyable {
     looks &+= 1
     if !configurationIsDue && looks & 31 != 0 { return true }
     configurationIsDue = false
+    statistics.publish(device: driver.readDeviceStatistics())
     var changed = false
     try wrapping { () throws(DriverError) in changed = try driver.handleConfigurationChange() }
     if changed, driver.interface != announced {

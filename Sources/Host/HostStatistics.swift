@@ -6,6 +6,8 @@ struct HostStatistics: ~Copyable {
   private let page: CounterPage
   private var sleeps: UInt64 = 0
   private var interrupts: UInt64 = 0
+  private let firstDeviceCounter: Int
+  private let deviceCounters: Int
 
   /// Counters of each queue, in the order in which they are published.
   private static let queueNames = [
@@ -15,10 +17,20 @@ struct HostStatistics: ~Copyable {
   ]
 
   /// Entries that a page for so many queues needs.
-  static func capacity(queues: Int) -> Int { 2 + queues * queueNames.count }
+  static func capacity(queues: Int) -> Int {
+    2 + queues * queueNames.count + maximumDeviceCounters
+  }
+  /// Counters of the device that are shown; a driver that names more has the rest left out.
+  private static let maximumDeviceCounters = 64
 
-  init(page: consuming CounterPage, queues: Int) {
+  /// - Parameter device: names of what the device itself counts.
+  init(page: consuming CounterPage, queues: Int, device: [String]) {
     self.page = page
+    firstDeviceCounter = 2 + queues * Self.queueNames.count
+    deviceCounters = min(device.count, Self.maximumDeviceCounters)
+    for (index, name) in device.prefix(deviceCounters).enumerated() {
+      self.page.name(firstDeviceCounter + index, name)
+    }
     self.page.name(0, "host_sleeps")
     self.page.name(1, "host_interrupts")
     for queue in 0..<queues {
@@ -32,6 +44,12 @@ struct HostStatistics: ~Copyable {
 
   mutating func countSleep() { sleeps += 1 }
   mutating func countInterrupts(_ count: UInt64) { interrupts += count }
+
+  func publish(device counters: [UInt64]) {
+    for (index, value) in counters.prefix(deviceCounters).enumerated() {
+      page.set(firstDeviceCounter + index, value)
+    }
+  }
 
   func publish<QueuePair>(
     _ paths: borrowing PathArray<QueuePair>

@@ -26,6 +26,21 @@ public struct DMARange: BitwiseCopyable, @unchecked Sendable {
       address: address + offset, iova: iova &+ UInt64(offset), byteCount: byteCount)
   }
 
+  /// The first `byteCount` bytes, of which there must be as many.
+  @inlinable
+  public func first(_ byteCount: Int) -> DMARange {
+    precondition(byteCount >= 0 && byteCount <= self.byteCount)
+    return DMARange(address: address, iova: iova, byteCount: byteCount)
+  }
+
+  /// What follows the first `offset` bytes, of which there must be as many.
+  @inlinable
+  public func dropFirst(_ offset: Int) -> DMARange {
+    precondition(offset >= 0 && offset <= byteCount)
+    return DMARange(
+      address: address + offset, iova: iova &+ UInt64(offset), byteCount: byteCount - offset)
+  }
+
   /// Whether a descriptor's bytes lie wholly inside this range, which is an arena's from its first byte.
   @inlinable
   public func contains(_ descriptor: Descriptor) -> Bool {

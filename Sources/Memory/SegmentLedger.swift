@@ -21,6 +21,7 @@ public struct SegmentLedger: ~Copyable, @unchecked Sendable {
   public let count: Int
   @usableFromInline let firstUnit: UInt32
   @usableFromInline let unitsShift: UInt32
+  @usableFromInline let colours: UInt32
   /// Bytes of a segment.
   public let segmentSize: Int
 
@@ -28,11 +29,16 @@ public struct SegmentLedger: ~Copyable, @unchecked Sendable {
   ///   - firstUnit: where the segments begin, in units of ``Descriptor/unit`` from the arena's start.
   ///   - byteCount: bytes to cut into segments.
   ///   - segmentSize: a power of two, at least 1024 bytes.
-  public init(firstUnit: UInt32, byteCount: Int, segmentSize: Int = 2048) {
+  ///   - isColoured: whether bytes may begin at different offsets (``lend(upTo:into:)``); not where a device fills every
+  ///     buffer to one fixed size.
+  public init(
+    firstUnit: UInt32, byteCount: Int, segmentSize: Int = 2048, isColoured: Bool = true
+  ) {
     precondition(segmentSize >= 1024 && segmentSize & (segmentSize - 1) == 0)
     count = byteCount / segmentSize
     self.firstUnit = firstUnit
     self.segmentSize = segmentSize
+    colours = isColoured ? 7 : 0
     unitsShift = UInt32((segmentSize / Descriptor.unit).trailingZeroBitCount)
     owners = .allocate(capacity: max(1, count))
     owners.initialize(repeating: Owner.host.rawValue, count: count)
@@ -53,7 +59,7 @@ public struct SegmentLedger: ~Copyable, @unchecked Sendable {
 
   /// Appends up to `limit` free segments to the burst: they are the device's now.
   ///
-  /// The bytes begin at one of eight offsets, 64 apart: were all to begin at the same one, their first lines would
+  /// The bytes of coloured segments begin at one of eight offsets, 64 apart: were all to begin at the same one, their first lines would
   /// share two sets of a first-level cache.
   @inlinable
   public mutating func lend(upTo limit: Int, into burst: inout Burst) {
@@ -63,7 +69,7 @@ public struct SegmentLedger: ~Copyable, @unchecked Sendable {
       freeCount &-= 1
       let index = free[freeCount]
       owners[Int(index)] = Owner.device.rawValue
-      let colour = (index & 7) &* 64
+      let colour = (index & colours) &* 64
       burst.append(
         Descriptor(
           segment: firstUnit &+ index &<< unitsShift, offset: colour,

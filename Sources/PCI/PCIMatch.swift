@@ -7,3 +7,13 @@ public struct PCIMatch: Hashable, Sendable {
     self.device = device
   }
 }
+
+extension PCIMatch: CustomStringConvertible {
+  /// As lspci writes it: "8086:10d3".
+  public var description: String {
+    [vendor, device].map { id in
+      let digits = String(id, radix: 16)
+      return String(repeating: "0", count: 4 - digits.count) + digits
+    }.joined(separator: ":")
+  }
+}

@@ -6,7 +6,7 @@ public enum RingError: Error, Sendable, Equatable {
   case idNotOutstanding(id: UInt32)
   /// 2.7.8: the used index moved further than buffers are outstanding, or backwards.
   case indexJump(from: UInt16, to: UInt16, outstanding: Int)
-  /// 2.7.8.2: more bytes were written than the buffer has.
+  /// More bytes were written than the buffer has (virtio 1.2, 2.7.8.2; of other rings as well).
   case lengthBeyondBuffer(id: UInt32, length: UInt32, posted: UInt32)
   /// 2.7.9: with VIRTIO_F_IN_ORDER, used in another order than made available.
   case outOfOrder(id: UInt32, expected: UInt32)
@@ -22,7 +22,7 @@ extension RingError: CustomStringConvertible {
     case .indexJump(let from, let to, let outstanding):
       "used index went from \(from) to \(to) with \(outstanding) buffers outstanding (virtio 1.2, 2.7.8)"
     case .lengthBeyondBuffer(let id, let length, let posted):
-      "device reports \(length) bytes in buffer \(id) of \(posted) (virtio 1.2, 2.7.8.2)"
+      "device reports \(length) bytes in buffer \(id) of \(posted)"
     case .outOfOrder(let id, let expected):
       "device used \(id) before \(expected) though in-order was agreed (virtio 1.2, 2.7.9)"
     }

@@ -66,7 +66,7 @@ public struct Pipeline: ~Copyable {
         "--ring-size", "\(plan.ringSize)", "--mode", plan.mode,
         "--confined", plan.isConfined ? "yes" : "no",
         "--behind-iommu", access.kind == .vfio ? "yes" : "no",
-      ] + placement,
+      ] + placement + (plan.mtu.map { ["--mtu", "\($0)"] } ?? []),
       descriptors: [
         -1, 1, 2, hostControl.peer, access.descriptor, memory.rings.descriptor,
         memory.arena.descriptor, channel.descriptor, hostCounters.descriptor, hostBell,

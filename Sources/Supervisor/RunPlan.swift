@@ -34,6 +34,8 @@ public struct RunPlan: Sendable {
   public var mode = "adaptive"
   public var queues = 1
   public var ringSize = 256
+  /// Where the device leaves the choice; nil for what is usual.
+  public var mtu: Int?
   /// Bytes of each part of the instance's arena: receive and transmit.
   public var partBytes = 32 << 20
   public var pageSize: Arena.PageSize?

@@ -1,8 +1,5 @@
+import Driver
 import Glibc
 import Host
-import VirtioNet
 
-exit(
-  DriverHost.main(Array(CommandLine.arguments.dropFirst())) { host in
-    try host.drive(with: VirtioNet.self)
-  })
+exit(DriverHost.main(Array(CommandLine.arguments.dropFirst())) { try visitDrivers(&$0) })

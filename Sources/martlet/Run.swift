@@ -45,6 +45,9 @@ struct Run: ParsableCommand {
   @Option(help: "Descriptors of each ring: a power of two, 16 to 32768.")
   var ringSize = 256
 
+  @Option(help: "Bytes of the largest packet, 68 to 9000, where the device leaves the choice.")
+  var mtu: Int?
+
   @Option(
     help: "MiB of memory for received packets, and as much for those to be sent: 16 to 4096, even.")
   var memory = 32
@@ -110,6 +113,10 @@ struct Run: ParsableCommand {
     guard (16...32768).contains(ringSize), ringSize & (ringSize - 1) == 0 else {
       throw ValidationError("--ring-size takes a power of two from 16 to 32768, not \(ringSize)")
     }
+    if let mtu, !(68...9000).contains(mtu) {
+      throw ValidationError("--mtu takes 68 to 9000, not \(mtu)")
+    }
+    plan.mtu = mtu
     guard (16...4096).contains(memory), memory % 2 == 0 else {
       throw ValidationError("--memory takes an even number of MiB from 16 to 4096, not \(memory)")
     }

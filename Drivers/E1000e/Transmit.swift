@@ -1,0 +1,211 @@
+import Driver
+import Memory
+import Rings
+
+extension E1000eQueuePair {
+  /// The most bytes that one descriptor is given: well below what the device takes, a multiple of a page.
+  private static var maximumPiece: UInt32 { 8192 }
+
+  /// Packets become descriptors: a context where something is left to the device, then the pieces in place.
+  public mutating func transmit(_ burst: inout Burst) throws(DriverError) {
+    let count = burst.count
+    var at = 0
+    while at < count {
+      var end = at
+      while burst[end].flags.contains(.more) && end &+ 1 < count { end &+= 1 }
+      // The rest of a packet is not here: whoever filled the burst delivers whole ones only.
+      if burst[end].flags.contains(.more) { break }
+      if refused.room == 0 { break }
+      let packet = OutgoingPacket(burst, at, end)
+      // With a context and a copied header at most.
+      let slots = packet.dataSlots(burst) &+ 2
+      if transmitRing.room < slots && slots < transmitRing.size { break }
+      if slots >= transmitRing.size || !send(packet, burst) {
+        statistics.sendErrors &+= 1
+        refused.append(Descriptor(segment: 0, tag: packet.tag))
+      }
+      at = end &+ 1
+    }
+    if at == 0 { return }
+    burst.removeFirst(at)
+    registers.write32(transmitRing.publish(), at: transmitTail)
+    statistics.doorbells &+= 1
+  }
+
+  /// - Returns: false where the packet cannot be sent as it is; nothing is on the ring then.
+  private mutating func send(_ packet: OutgoingPacket, _ burst: borrowing Burst) -> Bool {
+    guard packet.bytes >= 14, packet.hasPieces,
+      let metadata = packet.first == packet.at ? Offload() : Offload(burst[packet.at])
+    else { return false }
+    if metadata.segmentation != .none { return segment(packet, metadata, burst) }
+    guard packet.bytes <= maximumFrame else { return false }
+    var options: UInt64 = 0
+    var slots = packet.dataSlots(burst)
+    if metadata.needsChecksum {
+      let start = UInt64(metadata.checksumStart)
+      let at = start &+ UInt64(metadata.checksumOffset)
+      guard at &+ 2 <= UInt64(packet.bytes), at <= 255 else { return false }
+      // 7.2.11: from the start to the packet's end, which an end of 0 means.
+      slots &+= 1
+      give(start &<< 32 | at &<< 40, TransmitDescriptor.extended, packet, &slots)
+      options = TransmitDescriptor.insertTransportChecksum
+    }
+    givePieces(packet, burst, from: 0, options, &slots)
+    count(packet)
+    return true
+  }
+
+  private mutating func count(_ packet: OutgoingPacket) {
+    statistics.sentPackets &+= 1
+    statistics.sentBytes &+= UInt64(packet.bytes)
+  }
+
+  /// The packet's first descriptor carries its tag and how many they are.
+  @inline(__always)
+  private mutating func give(
+    _ low: UInt64, _ high: UInt64, _ packet: OutgoingPacket, _ slots: inout Int
+  ) {
+    transmitRing.give(low, high, cookie: UInt64(slots) &<< 16 | UInt64(packet.tag))
+    // Only the first one's counts.
+    slots = 0
+  }
+
+  /// Data descriptors for all bytes from `skipped` on.
+  private mutating func givePieces(
+    _ packet: OutgoingPacket, _ burst: borrowing Burst, from skipped: UInt32, _ options: UInt64,
+    _ slots: inout Int
+  ) {
+    let common =
+      TransmitDescriptor.data | TransmitDescriptor.extended | TransmitDescriptor.insertFCS | options
+    var toSkip = skipped
+    for index in packet.first...packet.end {
+      let slot = burst[index]
+      var done = min(toSkip, slot.length)
+      toSkip &-= done
+      while done < slot.length {
+        let length = min(slot.length &- done, Self.maximumPiece)
+        var high = common | UInt64(length)
+        done &+= length
+        if index == packet.end && done == slot.length {
+          high |= TransmitDescriptor.endOfPacket | TransmitDescriptor.reportStatus
+        }
+        give(
+          arena.iova &+ slot.position &+ UInt64(done &- length), high, packet, &slots)
+      }
+    }
+  }
+
+  /// TCP segmentation (7.2.6, 7.3.6). The device wants the pseudo-header's sum without the length, and rewrites lengths
+  /// and sums of the headers for each segment: it gets a copy of them that is the driver's.
+  private mutating func segment(
+    _ packet: OutgoingPacket, _ metadata: Offload, _ burst: borrowing Burst
+  ) -> Bool {
+    let start = Int(metadata.checksumStart)
+    let at = start &+ Int(metadata.checksumOffset)
+    guard metadata.needsChecksum, metadata.segmentSize > 0, start >= 34, at < 250,
+      start &+ 20 < packet.bytes
+    else { return false }
+    let buffer = transmitRing.nextSlot &* Self.headerBytes
+    let known = min(packet.bytes, Self.headerBytes)
+    copyHeader(packet, burst, byteCount: known, to: buffer)
+    // The header's length is in the header: what the metadata says of it is a hint.
+    let header = start &+ Int(headers.load8(at: buffer &+ start &+ 12) &>> 4) &* 4
+    guard header <= 240, header < packet.bytes, at &+ 2 <= header,
+      packet.bytes &- start <= 0xffff
+    else { return false }
+    let isIPv4 = metadata.segmentation == .tcp4
+    // Sums are in one's complement: taking the length out is adding its complement.
+    let sum =
+      UInt32(load16(buffer &+ at)) &+ UInt32(~UInt16(truncatingIfNeeded: packet.bytes &- start))
+    store16(UInt16(truncatingIfNeeded: sum & 0xffff &+ sum &>> 16), buffer &+ at)
+    let network = 14
+    if isIPv4 {
+      store16(0, buffer &+ network &+ 2)
+      store16(0, buffer &+ network &+ 10)
+    } else {
+      store16(0, buffer &+ network &+ 4)
+    }
+    // One for the context, one for the header; pieces that the header covers need none.
+    var slots = 2 &+ packet.dataSlots(from: UInt32(header), burst)
+    let payload = UInt64(packet.bytes &- header)
+    let kind =
+      TransmitDescriptor.extended | TransmitDescriptor.segmentation | TransmitDescriptor.tcp
+      | (isIPv4 ? TransmitDescriptor.ipv4 : 0)
+    give(
+      UInt64(network) | UInt64(network &+ 10) &<< 8 | UInt64(start &- 1) &<< 16
+        | UInt64(start) &<< 32 | UInt64(at) &<< 40,
+      payload | kind | UInt64(header) &<< 40 | UInt64(metadata.segmentSize) &<< 48, packet, &slots)
+    let options =
+      TransmitDescriptor.segmentation | TransmitDescriptor.insertTransportChecksum
+      | (isIPv4 ? TransmitDescriptor.insertIPChecksum : 0)
+    give(
+      headers.iova &+ UInt64(buffer),
+      TransmitDescriptor.data | TransmitDescriptor.extended | TransmitDescriptor.insertFCS | options
+        | UInt64(header), packet, &slots)
+    givePieces(packet, burst, from: UInt32(header), options, &slots)
+    count(packet)
+    return true
+  }
+
+  private func copyHeader(
+    _ packet: OutgoingPacket, _ burst: borrowing Burst, byteCount: Int, to buffer: Int
+  ) {
+    var done = 0
+    for index in packet.first...packet.end {
+      let slot = burst[index]
+      var at = 0
+      while at < Int(slot.length) && done < byteCount {
+        headers.store8(arena.load8(at: Int(slot.position) &+ at), at: buffer &+ done)
+        at &+= 1
+        done &+= 1
+      }
+    }
+  }
+
+  /// Big-endian, in a copied header.
+  private func load16(_ at: Int) -> UInt16 {
+    UInt16(headers.load8(at: at)) &<< 8 | UInt16(headers.load8(at: at &+ 1))
+  }
+
+  private func store16(_ value: UInt16, _ at: Int) {
+    headers.store8(UInt8(truncatingIfNeeded: value &>> 8), at: at)
+    headers.store8(UInt8(truncatingIfNeeded: value), at: at &+ 1)
+  }
+}
+
+/// Where a packet lies in a burst, and how large it is.
+private struct OutgoingPacket {
+  let at: Int
+  let first: Int
+  let end: Int
+  let tag: UInt16
+  private(set) var bytes = 0
+
+  init(_ burst: borrowing Burst, _ at: Int, _ end: Int) {
+    self.at = at
+    self.end = end
+    tag = burst[at].tag
+    first = burst[at].flags.contains(.offload) ? at &+ 1 : at
+    var index = first
+    while index <= end {
+      bytes &+= Int(burst[index].length)
+      index &+= 1
+    }
+  }
+
+  var hasPieces: Bool { first <= end }
+
+  /// Descriptors for all bytes from `skipped` on.
+  func dataSlots(from skipped: UInt32 = 0, _ burst: borrowing Burst) -> Int {
+    var toSkip = skipped
+    var count = 0
+    var index = first
+    while index <= end {
+      let covered = min(toSkip, burst[index].length)
+      toSkip &-= covered
+      count &+= Int((burst[index].length &- covered &+ 8191) &>> 13)
+      index &+= 1
+    }
+    return count
+  }
+}

@@ -1,0 +1,21 @@
+import CLinux
+import Glibc
+
+/// The end of a bounded wait for a device. Any thread.
+public struct Deadline: Sendable {
+  private let end: UInt64
+
+  /// - Parameter milliseconds: from now.
+  public init(milliseconds: Int) { end = Self.now() + UInt64(milliseconds) * 1_000_000 }
+
+  public var hasPassed: Bool { Self.now() > end }
+
+  /// Leaves the processor to others for a moment, before a register is read again.
+  public func pause() { cpu_pause() }
+
+  private static func now() -> UInt64 {
+    var time = timespec()
+    clock_gettime(CLOCK_MONOTONIC, &time)
+    return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
+  }
+}

@@ -1,0 +1,48 @@
+import PCI
+
+/// How the eventfds of an ``InterruptPlan`` were connected to a function: by MSI-X with a vector for each where it
+/// has that many, else by one vector or the line for everything.
+public struct InterruptVectors: Sendable {
+  /// nil where the host only polls.
+  public let kind: InterruptKind?
+  /// Vectors in use; 0 for the line.
+  public let count: Int
+
+  /// Connects them.
+  /// - Parameter allowsMSI: whether the device can signal by plain MSI (a virtio device cannot).
+  public init(
+    _ function: any PCIFunction, _ plan: InterruptPlan, allowsMSI: Bool = true
+  ) throws(DriverError) {
+    guard let first = plan.queues.first else {
+      kind = nil
+      count = 0
+      return
+    }
+    do throws(PCIError) {
+      let offered = try function.interrupts
+      switch offered.kind {
+      case .msix where offered.vectors > plan.queues.count:
+        kind = .msix
+        count = 1 + plan.queues.count
+        try function.enableInterrupts(.msix, eventfds: [plan.configuration] + plan.queues)
+      case .msix where offered.vectors >= 1:
+        kind = .msix
+        count = 1
+        try function.enableInterrupts(.msix, eventfds: [first])
+      case .msi where allowsMSI:
+        kind = .msi
+        count = 1
+        try function.enableInterrupts(.msi, eventfds: [first])
+      default:
+        kind = .intx
+        count = 0
+        try function.enableInterrupts(.intx, eventfds: [first])
+      }
+    } catch {
+      throw .pci(error)
+    }
+  }
+
+  /// The vector of a queue pair; that of configuration changes is 0. nil where there are no vectors.
+  public func vector(ofPair index: Int) -> Int? { count == 0 ? nil : count == 1 ? 0 : 1 + index }
+}

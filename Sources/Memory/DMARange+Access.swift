@@ -1,0 +1,34 @@
+import CLinux
+
+/// Reads and writes of memory that a device uses at the same time. Each is done exactly once, little-endian, at a
+/// multiple of its width, and never outside the range (a precondition: a defect of the driver). What was read may be
+/// checked and then used. Loads and stores are not ordered among themselves unless they say so. Any thread.
+extension DMARange {
+  @inlinable @inline(__always)
+  func at(_ offset: Int, _ width: Int) -> UnsafeMutableRawPointer {
+    precondition(offset >= 0 && offset <= byteCount &- width)
+    return address + offset
+  }
+
+  @inlinable public func load8(at offset: Int) -> UInt8 { volatile_load8(at(offset, 1)) }
+  @inlinable public func load32(at offset: Int) -> UInt32 { relaxed_load32(at(offset, 4)) }
+  @inlinable public func load64(at offset: Int) -> UInt64 { relaxed_load64(at(offset, 8)) }
+  @inlinable public func store8(_ value: UInt8, at offset: Int) {
+    volatile_store8(at(offset, 1), value)
+  }
+  @inlinable public func store32(_ value: UInt32, at offset: Int) {
+    relaxed_store32(at(offset, 4), value)
+  }
+  @inlinable public func store64(_ value: UInt64, at offset: Int) {
+    relaxed_store64(at(offset, 8), value)
+  }
+
+  /// What is read after it was written by the device before what this reads.
+  @inlinable public func loadAcquiring64(at offset: Int) -> UInt64 {
+    acquire_load64(at(offset, 8))
+  }
+  /// What was written before is visible to the device before this.
+  @inlinable public func storeReleasing64(_ value: UInt64, at offset: Int) {
+    release_store64(at(offset, 8), value)
+  }
+}
