@@ -3,9 +3,6 @@ import Memory
 import Rings
 
 extension E1000eQueuePair {
-  /// The most bytes that one descriptor is given: well below what the device takes, a multiple of a page.
-  private static var maximumPiece: UInt32 { 8192 }
-
   /// Packets become descriptors: a context where something is left to the device, then the pieces in place.
   public mutating func transmit(_ burst: inout Burst) throws(DriverError) {
     let count = burst.count
@@ -70,7 +67,8 @@ extension E1000eQueuePair {
     slots = 0
   }
 
-  /// Data descriptors for all bytes from `skipped` on.
+  /// Data descriptors for all bytes from `skipped` on. None crosses a page: the bus would cut it there anyway, and an
+  /// emulated controller behind an IOMMU drops a packet whose pages are not neighbours.
   private mutating func givePieces(
     _ packet: OutgoingPacket, _ burst: borrowing Burst, from skipped: UInt32, _ options: UInt64,
     _ slots: inout Int
@@ -83,14 +81,15 @@ extension E1000eQueuePair {
       var done = min(toSkip, slot.length)
       toSkip &-= done
       while done < slot.length {
-        let length = min(slot.length &- done, Self.maximumPiece)
+        let start = slot.position &+ UInt64(done)
+        let length = min(slot.length &- done, 4096 &- UInt32(start & 4095))
         var high = common | UInt64(length)
         done &+= length
         if index == packet.end && done == slot.length {
           high |= TransmitDescriptor.endOfPacket | TransmitDescriptor.reportStatus
         }
         give(
-          arena.iova &+ slot.position &+ UInt64(done &- length), high, packet, &slots)
+          arena.iova &+ start, high, packet, &slots)
       }
     }
   }
@@ -195,7 +194,7 @@ private struct OutgoingPacket {
 
   var hasPieces: Bool { first <= end }
 
-  /// Descriptors for all bytes from `skipped` on.
+  /// Descriptors for all bytes from `skipped` on, one for each page.
   func dataSlots(from skipped: UInt32 = 0, _ burst: borrowing Burst) -> Int {
     var toSkip = skipped
     var count = 0
@@ -203,7 +202,8 @@ private struct OutgoingPacket {
     while index <= end {
       let covered = min(toSkip, burst[index].length)
       toSkip &-= covered
-      count &+= Int((burst[index].length &- covered &+ 8191) &>> 13)
+      let start = (burst[index].position &+ UInt64(covered)) & 4095
+      count &+= Int((start &+ UInt64(burst[index].length &- covered) &+ 4095) &>> 12)
       index &+= 1
     }
     return count
