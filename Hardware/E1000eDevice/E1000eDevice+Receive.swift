@@ -7,9 +7,9 @@ extension E1000eDevice {
   /// Frames from the wire, and descriptors, in one step.
   private static let burst = 64
   private static let descriptorBurst = 256
-  /// Bytes with CRC: of ordinary frames, and with RCTL.LPE.
+  /// Bytes with CRC: of ordinary frames with a VLAN tag; and with RCTL.LPE, an MTU of 9 KB with header and CRC.
   private static let ordinaryBytes = 1522
-  static let longestFrame = 9234
+  static let longestFrame = 9216 + 18
 
   var hasReceiveWork: Bool {
     guard isReceiving, let frame = packetBuffer.frames.first else { return false }
@@ -17,13 +17,23 @@ extension E1000eDevice {
   }
 
   func receiveBurst() -> Bool {
-    var worked = false
+    var causes: UInt32 = 0
+    var budget = Self.descriptorBurst
+    var worked = storeFrames(&budget, &causes)
     for _ in 0..<Self.burst {
       guard let frame = takeFromWire() else { break }
       accept(frame)
       worked = true
+      _ = storeFrames(&budget, &causes)
     }
-    return storeFrames() || worked
+    if causes & Cause.rxdmt0 != 0 {
+      // 7.1.9: the threshold is not delayed, and ends the delay of what waits.
+      raise(causes | interruptState.receive.causes)
+      interruptState.receive = .init()
+    } else if causes != 0 {
+      raiseReceive(causes)
+    }
+    return worked
   }
 
   private func takeFromWire() -> [UInt8]? {
@@ -169,12 +179,13 @@ extension E1000eDevice {
 
   // MARK: Into the driver's buffers
 
-  private func storeFrames() -> Bool {
+  /// - Parameters:
+  ///   - budget: descriptors that may still be used in this step.
+  ///   - causes: gathers what is to be interrupted for.
+  private func storeFrames(_ budget: inout Int, _ causes: inout UInt32) -> Bool {
     guard isReceiving, let bufferBytes = Rctl.bufferBytes(self[Register.rctl]) else { return false }
     var worked = false
-    var causes: UInt32 = 0
-    for _ in 0..<Self.descriptorBurst {
-      guard let frame = packetBuffer.frames.first else { break }
+    while budget > 0, let frame = packetBuffer.frames.first {
       let ring = receiveRings[frame.queue]
       if ring.count == 0 {
         violations.add("7.1.11", "a frame for \(ring.name), which has no ring")
@@ -184,17 +195,17 @@ extension E1000eDevice {
       }
       guard ring.isUsable, ring.available > 0 else { break }
       worked = true
+      budget -= 1
       guard storePiece(of: frame, bufferBytes) else {
         receiveRings[frame.queue].isHalted = true
         break
       }
       causes |= completedCauses(frame.queue)
     }
-    if causes != 0 { raiseReceive(causes) }
     return worked
   }
 
-  /// The first frame's progress may have ended it, or brought the ring to its threshold.
+  /// The first frame's progress may have ended it, or brought the ring to its threshold (RCTL.RDMTS).
   private func completedCauses(_ queue: Int) -> UInt32 {
     var causes: UInt32 = 0
     if let first = packetBuffer.frames.first, first.done == first.bytes.count {
@@ -205,7 +216,7 @@ extension E1000eDevice {
     }
     let ring = receiveRings[queue]
     if ring.available == ring.count >> Int((self[Register.rctl] >> 8 & 3) + 1) {
-      raise(Cause.rxdmt0 | Cause.rxq0 << UInt32(queue))
+      causes |= Cause.rxdmt0 | Cause.rxq0 << UInt32(queue)
     }
     return causes
   }
@@ -254,7 +265,11 @@ extension E1000eDevice {
   }
 
   func spoil(_ back: inout WriteBack) {
-    if back.isReceive, !malformations.isEmpty { malformations.removeFirst().apply(to: &back) }
+    if back.isReceive, !receiveMalformations.isEmpty {
+      receiveMalformations.removeFirst().apply(to: &back)
+    } else if !back.isReceive, !transmitMalformations.isEmpty {
+      transmitMalformations.removeFirst().apply(to: &back)
+    }
     corrupt?(&back)
   }
 

@@ -180,7 +180,7 @@ extension E1000eDevice {
     let isOn = isReceive ? isReceiving : isTransmitting
     func write(_ ring: inout DescriptorRing) {
       let isSetting = field != Register.rdt && field != Register.rxdctl
-      if isOn && isSetting && ring.count > 0 {
+      if isOn && isSetting {
         violations.add(ring.section, "a ring register of \(ring.name) was written while it runs")
       }
       switch field {

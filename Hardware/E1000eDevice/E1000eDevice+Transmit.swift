@@ -130,22 +130,26 @@ extension E1000eDevice {
     packet.isSegmented = packet.isExtended && descriptor.segments
     packet.inserts = packet.isExtended ? descriptor.options : 0
     packet.checksumStart = descriptor.checksumStart
-    // 7.2.11: in a segmentation the first descriptor says the VLAN tag.
-    if packet.isSegmented && descriptor.insertsVLAN { packet.vlan = descriptor.vlan }
+    if packet.isSegmented { setEnd(&packet, descriptor) }
     transmitQueues[queue].packet = packet
   }
 
+  private func setEnd(_ packet: inout TransmitQueue.Packet, _ descriptor: TransmitDescriptor) {
+    packet.insertsFCS = descriptor.insertsFCS
+    let isTagged = descriptor.insertsVLAN && self[Register.ctrl] & Ctrl.vlanMode != 0
+    packet.vlan = isTagged ? descriptor.vlan : nil
+  }
+
   private func end(
-    _ packet: TransmitQueue.Packet, _ last: TransmitDescriptor, _ queue: Int
+    _ gathered: TransmitQueue.Packet, _ last: TransmitDescriptor, _ queue: Int
   ) {
+    var packet = gathered
     guard !packet.isBad else {
       counters.malformedPackets += 1
       return
     }
-    var vlan = packet.vlan
-    if !packet.isSegmented && last.insertsVLAN { vlan = last.vlan }
-    if self[Register.ctrl] & Ctrl.vlanMode == 0 { vlan = nil }
-    var frames: [[UInt8]]
+    if !packet.isSegmented { setEnd(&packet, last) }
+    let frames: [[UInt8]]
     if packet.isSegmented {
       guard let segments = segment(packet, queue) else {
         statistics.count(Statistics.segmentationFailures)
@@ -161,7 +165,7 @@ extension E1000eDevice {
       }
       frames = [frame]
     }
-    for frame in frames { send(frame, vlan: vlan, insertsFCS: last.insertsFCS) }
+    for frame in frames { send(frame, vlan: packet.vlan, insertsFCS: packet.insertsFCS) }
   }
 
   // MARK: Checksums outside of segmentation

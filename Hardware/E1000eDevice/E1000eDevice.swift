@@ -50,7 +50,8 @@ public final class E1000eDevice: EmulatedFunction {
 
   /// Changes descriptors on their way back to the driver.
   public var corrupt: ((inout WriteBack) -> Void)?
-  var malformations: [Malformation] = []
+  var receiveMalformations: [Malformation] = []
+  var transmitMalformations: [Malformation] = []
   var damagedFrames = 0
   var interruptsToLose = 0
   var stormingInterrupts = 0
@@ -99,9 +100,14 @@ public final class E1000eDevice: EmulatedFunction {
     updateLink()
   }
 
-  /// The next `count` write-backs of the kind that `malformation` is about go wrong in this way.
-  public func malform(_ malformation: Malformation, next count: Int = 1) {
-    malformations += Array(repeating: malformation, count: count)
+  /// The next `count` receive descriptors are written back wrong in this way.
+  public func malformReceive(_ malformation: Malformation, next count: Int = 1) {
+    receiveMalformations += Array(repeating: malformation, count: count)
+  }
+
+  /// The next `count` transmit descriptors are written back wrong in this way.
+  public func malformTransmit(_ malformation: Malformation, next count: Int = 1) {
+    transmitMalformations += Array(repeating: malformation, count: count)
   }
 
   /// The next `count` frames from the wire come with a wrong CRC.

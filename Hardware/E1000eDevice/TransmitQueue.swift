@@ -16,8 +16,9 @@ struct TransmitQueue {
     var inserts: UInt32 = 0
     /// CSS of the first descriptor.
     var checksumStart = 0
-    /// The VLAN tag, where VLE asks for one.
+    /// VLE's tag and IFCS: of the first descriptor where it is segmented, else of the last one.
     var vlan: UInt16?
+    var insertsFCS = true
     /// What is wrong with it is recorded; it is not sent.
     var isBad = false
   }

@@ -154,7 +154,8 @@ final class RawDriver {
   }
 
   func run() {
-    for _ in 0..<10_000 where device.step() {}
+    var left = 10_000
+    while left > 0 && device.step() { left -= 1 }
   }
 
   // MARK: Sending
@@ -213,11 +214,17 @@ final class RawDriver {
   }
 }
 
-// MARK: Frames
+extension RawDriver {
+  /// Connects the INTx line.
+  func connectLine() -> Int32 {
+    let descriptor = eventfd(0, Int32(EFD_NONBLOCK))
+    eventfds.append(descriptor)
+    device.interrupts.connectLine(descriptor)
+    return descriptor
+  }
 
-func frame(
-  to destination: [UInt8] = RawDriver.macAddress, bytes: Int = 100, filler: UInt8 = 1
-) -> [UInt8] {
-  destination + [2, 0, 0, 0, 0, 9, 0x88, 0xb5]
-    + (0..<bytes - 14).map { UInt8(truncatingIfNeeded: $0) &+ filler }
+  func signals(_ descriptor: Int32) -> UInt64 {
+    var count: UInt64 = 0
+    return Glibc.read(descriptor, &count, 8) == 8 ? count : 0
+  }
 }
