@@ -60,7 +60,7 @@ extension E1000eDevice {
     case Register.ctrlExt: self[offset] = value & ~CtrlExt.eepromReset
     case Register.eerd: self[offset] = eeprom.read(value)
     case Register.mdic: writePHY(value)
-    case Register.pba: self[offset] = value & 0xffff | (40 &- (value & 0xffff)) << 16
+    case Register.pba: divideBuffer(value & 0xffff)
     case Register.icr, Register.ics, Register.ims, Register.imc, Register.ivar:
       writeInterruptRegister(offset, value)
     case Register.rdtr:
@@ -69,9 +69,16 @@ extension E1000eDevice {
     case Register.rctl: writeReceiveControl(value)
     case Register.tctl: writeTransmitControl(value)
     case Register.rxcsum, Register.rfctl, Register.mrqc: writeReceiveMode(offset, value)
-    case Register.psrctl where value != self[offset] && self[Register.rctl] & 0xc00 == 0:
-      self[offset] = value
     default: self[offset] = value
+    }
+  }
+
+  /// PBA: software says how much of the 40 KB is for receiving; the rest is for transmitting.
+  private func divideBuffer(_ receive: UInt32) {
+    if receive == 0 || receive >= 40 {
+      violations.add("10.2.2", "PBA gives \(receive) KB of 40 to the receiver")
+    } else {
+      self[Register.pba] = receive | (40 - receive) << 16
     }
   }
 

@@ -18,8 +18,8 @@ extension E1000eDevice {
           + "\(packet.bytes.count) bytes")
       return nil
     }
-    guard context.ipStart + (context.isIPv4 ? 20 : 40) <= context.transportStart else {
-      violations.add("7.3", "IP begins at \(context.ipStart) and L4 at \(context.transportStart)")
+    if let fault = context.headerFault {
+      violations.add("7.3", fault)
       return nil
     }
     var frames: [[UInt8]] = []

@@ -119,6 +119,18 @@ public final class E1000eDevice: EmulatedFunction {
   /// Every step signals all vectors and the line `perStep` times, whatever the masks say; 0 ends it.
   public func storm(interruptsPerStep perStep: Int) { stormingInterrupts = perStep }
 
+  /// Forgets every fault that was asked for and has not happened yet.
+  public func endFaults() {
+    corrupt = nil
+    receiveMalformations = []
+    transmitMalformations = []
+    damagedFrames = 0
+    interruptsToLose = 0
+    stormingInterrupts = 0
+    isStalled = false
+    isGone = false
+  }
+
   public func clearViolations() { violations.clear() }
 
   // MARK: Registers

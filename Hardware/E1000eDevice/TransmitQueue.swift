@@ -110,4 +110,15 @@ struct TransmitContext {
     }
     return nil
   }
+
+  /// What makes the prototype header of a segmentation impossible; nil where nothing does.
+  var headerFault: String? {
+    if ipStart + (isIPv4 ? 20 : 40) > transportStart {
+      return "IP begins at \(ipStart) and L4 at \(transportStart)"
+    }
+    if ipOffset + 2 > headerBytes || ipEnd >= headerBytes || transportOffset + 2 > headerBytes {
+      return "checksums at \(ipOffset) and \(transportOffset) in a header of \(headerBytes)"
+    }
+    return nil
+  }
 }
