@@ -101,6 +101,7 @@ var targets: [Target] = [
   part("EmulatedPCI", in: "Hardware", ["PCI", "Memory", "CLinux"]),
   part("Wire", in: "Hardware", ["CLinux"]),
   part("VirtioNetDevice", in: "Hardware", ["EmulatedPCI", "Virtio", "Wire", "PCI", "CLinux"]),
+  part("E1000eDevice", in: "Hardware", ["EmulatedPCI", "Wire", "PCI", "CLinux"]),
   part("VFIOUserServer", in: "Hardware", ["EmulatedPCI", "VFIOUserMessages", "PCI", "CLinux"]),
 
   part(
@@ -132,6 +133,7 @@ var targets: [Target] = [
       "VFIOUserServer", "VFIOUserMessages", "VFIO", "VirtioNetDevice", "VirtioNet", "Wire",
       "EmulatedPCI", "Memory", "CLinux",
     ]),
+  tests("E1000eDeviceTests", ["E1000eDevice", "EmulatedPCI", "Wire", "CLinux"]),
   tests("HardwareTests", ["VirtioNetDevice", "EmulatedPCI", "Wire", "CLinux", "PCI", "Virtio"]),
   tests(
     "HostTests",
