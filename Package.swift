@@ -102,6 +102,9 @@ var targets: [Target] = [
   part("Wire", in: "Hardware", ["CLinux"]),
   part("VirtioNetDevice", in: "Hardware", ["EmulatedPCI", "Virtio", "Wire", "PCI", "CLinux"]),
   part("E1000eDevice", in: "Hardware", ["EmulatedPCI", "Wire", "PCI", "CLinux"]),
+  part(
+    "DriverConformance", in: "Hardware",
+    ["Driver", "EmulatedPCI", "PCI", "Memory", "Wire", "CLinux"]),
   part("VFIOUserServer", in: "Hardware", ["EmulatedPCI", "VFIOUserMessages", "PCI", "CLinux"]),
 
   part(
@@ -124,7 +127,8 @@ var targets: [Target] = [
   tests("PCITests", ["PCI", "EmulatedPCI"]),
   tests("PCIDiscoveryTests", ["PCIDiscovery"]),
   tests("RingsTests", ["Rings", "Memory", "Virtio", "CLinux"]),
-  tests("VirtioNetTests", ["VirtioNet", "VirtioNetDevice", "EmulatedPCI"]),
+  tests("VirtioNetTests", ["VirtioNet", "VirtioNetDevice", "EmulatedPCI", "DriverConformance"]),
+  tests("E1000eTests", ["E1000e", "E1000eDevice", "EmulatedPCI", "DriverConformance"]),
   tests("ChannelTests", ["Channel", "Memory", "CLinux"]),
   tests("VFIOTests", ["VFIO", "VFIOUserMessages", "PCI", "Memory", "CLinux"]),
   tests(
