@@ -77,7 +77,7 @@ public final class ModelBench: NetworkBench {
     defer { wire.sent = [] }
     return wire.sent.map(\.frame).filter(TestFrame.isOwn)
   }
-  public func step() -> Bool { inProcess.isGone ? false : networkModel.step() }
+  public func step() -> Bool { inProcess.step() }
 
   public func takeComplaints() -> [String] {
     let faults = networkModel.iommu.faults.map {

@@ -61,11 +61,15 @@ struct QueueUnderTest<Pair: NetworkQueuePair & ~Copyable>: ~Copyable {
     return lent
   }
 
-  /// Takes what has been received, once, and gives its segments back.
+  /// Takes what has been received, once, and gives its segments back; also what came before an error.
   mutating func receive() throws -> [[UInt8]] {
     var received = Burst(capacity: 128)
-    defer { received.removeAll() }
-    try pair.receive(into: &received)
+    var broken: DriverError?
+    do throws(DriverError) {
+      try pair.receive(into: &received)
+    } catch {
+      broken = error
+    }
     var frames: [[UInt8]] = []
     var frame: [UInt8] = []
     for index in 0..<received.count {
@@ -89,6 +93,7 @@ struct QueueUnderTest<Pair: NetworkQueuePair & ~Copyable>: ~Copyable {
       frame = []
     }
     try require(frame.isEmpty, "receive handed out a packet without its last piece")
+    if let broken { throw broken }
     return frames
   }
 

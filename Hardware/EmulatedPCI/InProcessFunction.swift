@@ -15,6 +15,15 @@ public final class InProcessFunction: PCIFunction {
     self.name = name
   }
 
+  /// Lets the model work; one that finds nothing to do asks to be notified.
+  /// - Returns: whether there was anything to do.
+  public func step() -> Bool {
+    if isGone { return false }
+    if model.step() { return true }
+    if let model = model as? any PollingModel { return !model.prepareToSleep() }
+    return false
+  }
+
   public func readConfiguration(at offset: Int, width: RegisterWidth) throws(PCIError) -> UInt32 {
     isGone ? .max >> UInt32(32 - 8 * width.rawValue) : model.readConfiguration(
       at: offset, byteCount: width.rawValue)
@@ -43,7 +52,7 @@ public final class InProcessFunction: PCIFunction {
         if function.isGone { return }
         function.model.writeRegion(
           bar: Int(bar), offset: offset, byteCount: Int(byteCount), value: value)
-        if function.stepsAfterWrites { _ = function.model.step() }
+        if function.stepsAfterWrites { _ = function.step() }
       })
     return RegisterRegion(bar: bar, byteCount: byteCount, calls: calls)
   }
