@@ -15,13 +15,13 @@ public final class InProcessFunction: PCIFunction {
     self.name = name
   }
 
-  /// Lets the model work; one that finds nothing to do asks to be notified.
+  /// Lets the model work, and asks to be notified of more.
   /// - Returns: whether there was anything to do.
   public func step() -> Bool {
     if isGone { return false }
-    if model.step() { return true }
-    if let model = model as? any PollingModel { return !model.prepareToSleep() }
-    return false
+    let worked = model.step()
+    let isQuiet = (model as? any PollingModel)?.prepareToSleep() ?? true
+    return worked || !isQuiet
   }
 
   public func readConfiguration(at offset: Int, width: RegisterWidth) throws(PCIError) -> UInt32 {
