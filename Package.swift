@@ -49,6 +49,7 @@ var targets: [Target] = [
   part("Rings", ["Memory", "Virtio", "CLinux"]),
   part("Driver", ["PCI", "Rings", "Memory"]),
   part("VirtioNet", in: "Drivers", ["Driver", "Rings", "Memory", "PCI", "Virtio"]),
+  part("Edu", in: "Drivers", ["Driver", "Rings", "Memory", "PCI"]),
   part("Channel", ["Memory", "CLinux"]),
   part("VFIOUserMessages", ["CLinux"]),
   part("VFIO", ["VFIOUserMessages", "PCI", "Memory", "CLinux"]),
@@ -60,6 +61,7 @@ var targets: [Target] = [
   part("EmulatedPCI", in: "Hardware", ["PCI", "Memory", "CLinux"]),
   part("Wire", in: "Hardware", ["CLinux"]),
   part("VirtioNetDevice", in: "Hardware", ["EmulatedPCI", "Virtio", "Wire", "PCI", "CLinux"]),
+  part("EduDevice", in: "Hardware", ["EmulatedPCI", "PCI"]),
   part("VFIOUserServer", in: "Hardware", ["EmulatedPCI", "VFIOUserMessages", "PCI", "CLinux"]),
 
   part(
@@ -82,6 +84,7 @@ var targets: [Target] = [
   tests("PCIDiscoveryTests", ["PCIDiscovery"]),
   tests("RingsTests", ["Rings", "Memory", "Virtio", "CLinux"]),
   tests("VirtioNetTests", ["VirtioNet", "VirtioNetDevice", "EmulatedPCI"]),
+  tests("EduTests", ["Edu", "EduDevice", "EmulatedPCI", "Driver", "Memory", "PCI", "CLinux"]),
   tests("ChannelTests", ["Channel", "Memory", "CLinux"]),
   tests("VFIOTests", ["VFIO", "VFIOUserMessages", "PCI", "Memory", "CLinux"]),
   tests(
