@@ -62,6 +62,7 @@ var targets: [Target] = [
   part("Wire", in: "Hardware", ["CLinux"]),
   part("VirtioNetDevice", in: "Hardware", ["EmulatedPCI", "Virtio", "Wire", "PCI", "CLinux"]),
   part("EduDevice", in: "Hardware", ["EmulatedPCI", "PCI"]),
+  part("Trace", in: "Hardware", ["PCI", "Memory"]),
   part("VFIOUserServer", in: "Hardware", ["EmulatedPCI", "VFIOUserMessages", "PCI", "CLinux"]),
 
   part(
@@ -85,6 +86,12 @@ var targets: [Target] = [
   tests("RingsTests", ["Rings", "Memory", "Virtio", "CLinux"]),
   tests("VirtioNetTests", ["VirtioNet", "VirtioNetDevice", "EmulatedPCI"]),
   tests("EduTests", ["Edu", "EduDevice", "EmulatedPCI", "Driver", "Memory", "PCI", "CLinux"]),
+  tests(
+    "TraceTests",
+    [
+      "Trace", "Edu", "EduDevice", "VirtioNet", "VirtioNetDevice", "EmulatedPCI", "Wire", "Driver",
+      "Memory", "PCI", "CLinux",
+    ]),
   tests("ChannelTests", ["Channel", "Memory", "CLinux"]),
   tests("VFIOTests", ["VFIO", "VFIOUserMessages", "PCI", "Memory", "CLinux"]),
   tests(
@@ -104,7 +111,9 @@ var targets: [Target] = [
   tests("StacksTests", ["Stacks"] + (hasLwIP ? ["LwIPStack"] : [])),
   tests("CommandTests", ["Supervisor"]),
   // These run in the lab's guest only; elsewhere they are skipped.
-  tests("LabTests", ["Supervisor", "VFIO", "VirtioNet", "Driver", "Memory", "PCI", "CLinux"]),
+  tests(
+    "LabTests",
+    ["Supervisor", "VFIO", "VirtioNet", "Edu", "Trace", "Driver", "Memory", "PCI", "CLinux"]),
 ]
 
 if hasLwIP {

@@ -6,6 +6,7 @@ import Memory
 import PCI
 import Supervisor
 import Testing
+import Trace
 import VFIO
 
 /// The address of QEMU's edu function, bound to vfio-pci and free, in the lab's guest.
@@ -40,26 +41,39 @@ struct EduLabTests {
     }
     let fired = eventfd(0, Int32(EFD_NONBLOCK))
     defer { close(fired) }
+    var trace = ""
+    let recording = RecordingFunction(function, memory: [TracedMemory("memory", memory)]) {
+      trace += $0
+    }
     var driver = try Edu(
       DriverResources(
-        function: function, rings: DMAZone(memory), arena: memory,
+        function: recording, rings: DMAZone(memory), arena: memory,
         interrupts: InterruptPlan(configuration: -1, queues: [fired]),
         requiresPlatformAccess: true))
     try driver.start()
     #expect(try driver.factorial(of: 12) == 479_001_600)
     #expect(waitForSignal(fired) == 1)
+    recording.interruptTaken(fired)
     #expect(try driver.takeInterrupt() == 0x001)
     try driver.copyToDevice(source, at: 512)
     #expect(waitForSignal(fired) == 1)
+    recording.interruptTaken(fired)
     #expect(try driver.takeInterrupt() == 0x100)
     try driver.copyFromDevice(target, at: 512)
     #expect(waitForSignal(fired) == 1)
+    recording.interruptTaken(fired)
     #expect(try driver.takeInterrupt() == 0x100)
     #expect(memcmp(source.address, target.address, source.byteCount) == 0)
     #expect(try function.interrupts.kind == .msi)
     driver.stop()
     #expect(try function.readConfiguration(at: 0x04, width: .word) & 1 << 2 == 0)
     #expect(log.newFaults() == [])
+    recording.finish()
+    #expect(try Trace(text: trace).mappings.count == 1)
+    if let path = getenv("MARTLET_LAB_TRACE"), let file = fopen(path, "w") {
+      fputs(trace, file)
+      fclose(file)
+    }
   }
 
   @Test func whatIsNotMappedTheIOMMUKeepsFromIt() throws {
