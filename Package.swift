@@ -47,7 +47,7 @@ var targets: [Target] = [
   part("PCI", ["Memory", "CLinux"]),
   part("Virtio"),
   part("Rings", ["Memory", "Virtio", "CLinux"]),
-  part("Driver", ["PCI", "Rings", "Memory"]),
+  part("Driver", ["PCI", "Rings", "Memory", "CLinux"]),
   part("VirtioNet", in: "Drivers", ["Driver", "Rings", "Memory", "PCI", "Virtio"]),
   part("Edu", in: "Drivers", ["Driver", "Rings", "Memory", "PCI"]),
   part("Channel", ["Memory", "CLinux"]),
@@ -98,7 +98,7 @@ var targets: [Target] = [
     "VFIOUserServerTests",
     [
       "VFIOUserServer", "VFIOUserMessages", "VFIO", "VirtioNetDevice", "VirtioNet", "Wire",
-      "EmulatedPCI", "Memory", "CLinux",
+      "EduDevice", "Edu", "EmulatedPCI", "Memory", "CLinux",
     ]),
   tests("HardwareTests", ["VirtioNetDevice", "EmulatedPCI", "Wire", "CLinux", "PCI", "Virtio"]),
   tests(

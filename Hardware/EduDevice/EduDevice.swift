@@ -5,7 +5,7 @@ import PCI
 /// description is recorded in ``violations``.
 ///
 /// Its engines work while the driver looks: after ``Options/looksUntilDone`` reads of their busy bit, or in ``step()``.
-public final class EduDevice: EmulatedFunction {
+public final class EduDevice: EmulatedFunction, PollingModel {
   public struct Options: Sendable {
     public var identification: UInt32 = 0x0100_00ed
     /// Reads of a busy bit before the work is done; nil means that it never is, but by ``step()``.
@@ -143,10 +143,14 @@ public final class EduDevice: EmulatedFunction {
 
   /// Finishes what the engines are at.
   public override func step() -> Bool {
-    let isBusy = isComputing || command.contains(.run)
+    let wasBusy = isBusy
     finish()
-    return isBusy
+    return wasBusy
   }
+
+  private var isBusy: Bool { isComputing || command.contains(.run) }
+  public func prepareToSleep() -> Bool { !isBusy }
+  public func wake() {}
 
   private func finish() {
     if isComputing {

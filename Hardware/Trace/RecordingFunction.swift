@@ -6,13 +6,14 @@ import PCI
 ///
 /// Registers that are mapped are reached through calls here, so that each access is seen. What the device writes to
 /// memory is seen by comparing memory before and after each access: what changes while the driver waits for an access
-/// is the device's, everything else either side's. What the driver itself writes to memory is not told apart.
+/// is the device's, everything else either side's. A replay checks what the driver does to registers, not what it
+/// writes to memory.
 public final class RecordingFunction: TracedFunction {
   private let function: any PCIFunction
   private let write: (String) -> Void
   private let settling: UInt32
   private var watches: [MemoryWatch]
-  private var windows: [RegisterWindow?] = Array(repeating: nil, count: 6)
+  private var windows: [Int: RegisterWindow] = [:]
   private var vectors: [Int32] = []
   /// The last entry, as long as it may be repeated.
   private var last: (request: TraceRequest, answer: TraceAnswer, repeats: Int)?
@@ -22,8 +23,8 @@ public final class RecordingFunction: TracedFunction {
   /// - Parameters:
   ///   - memory: what the device may reach.
   ///   - settling: microseconds to wait after each register write before memory is compared: what a device does at
-  ///     once in answer to a doorbell is then recorded as its answer. A driver that goes on to wait for memory alone
-  ///     can only be replayed so. 0 for models that answer within the call.
+  ///     once in answer to a doorbell is then recorded as its answer. Without that, a driver that goes on to wait for
+  ///     memory alone waits in vain in a replay. 0 for models that answer within the call.
   ///   - write: gets each line, with its end, as soon as it is known not to repeat.
   public init(
     _ function: any PCIFunction, memory: [TracedMemory] = [], settling: UInt32 = 0,
@@ -67,22 +68,18 @@ public final class RecordingFunction: TracedFunction {
   }
 
   /// Calls the function, between two looks at memory.
-  private func pass<Result>(
-    _ request: TraceRequest, _ answer: (Result) -> TraceAnswer,
-    _ call: () throws(PCIError) -> Result
-  ) throws(PCIError) -> Result {
+  private func pass(
+    _ request: TraceRequest, _ call: () throws(PCIError) -> TraceAnswer
+  ) throws(PCIError) {
     recordMemory(byDevice: false)
-    let result: Result
     do throws(PCIError) {
-      result = try call()
+      record(request, try call())
     } catch {
       record(request, .failure(error))
       recordMemory(byDevice: true)
       throw error
     }
-    record(request, answer(result))
     recordMemory(byDevice: true)
-    return result
   }
 
   // MARK: What passes without a call
@@ -101,26 +98,30 @@ public final class RecordingFunction: TracedFunction {
   // MARK: The function
 
   public func readConfiguration(at offset: Int, width: RegisterWidth) throws(PCIError) -> UInt32 {
-    try pass(.readConfiguration(offset: offset, width), { .value(UInt64($0)) }) {
-      () throws(PCIError) in try function.readConfiguration(at: offset, width: width)
+    var value: UInt32 = 0
+    try pass(.readConfiguration(offset: offset, width)) { () throws(PCIError) in
+      value = try function.readConfiguration(at: offset, width: width)
+      return .value(UInt64(value))
     }
+    return value
   }
 
   public func writeConfiguration(
     _ value: UInt32, at offset: Int, width: RegisterWidth
   ) throws(PCIError) {
-    try pass(.writeConfiguration(offset: offset, width, value), { .none }) {
-      () throws(PCIError) in
+    try pass(.writeConfiguration(offset: offset, width, value)) { () throws(PCIError) in
       try function.writeConfiguration(value, at: offset, width: width)
+      return .none
     }
   }
 
   public func openRegion(bar: Int) throws(PCIError) -> RegisterRegion {
-    let byteCount = try pass(.openRegion(bar: bar), { .value($0) }) {
-      () throws(PCIError) -> UInt64 in
+    var byteCount: UInt64 = 0
+    try pass(.openRegion(bar: bar)) { () throws(PCIError) in
       let region = try function.openRegion(bar: bar)
-      windows[bar] = try region.window(at: 0, byteCount: region.byteCount)
-      return region.byteCount
+      byteCount = region.byteCount
+      windows[bar] = try region.window(at: 0, byteCount: byteCount)
+      return .value(byteCount)
     }
     // The function outlives its regions: whoever uses them holds it.
     let calls = RegisterCalls(
@@ -167,31 +168,42 @@ public final class RecordingFunction: TracedFunction {
 
   public var interrupts: InterruptCapability {
     get throws(PCIError) {
-      try pass(.interruptCapability, { .capability($0) }) {
-        () throws(PCIError) in try function.interrupts
+      var offered = InterruptCapability(kind: .intx, vectors: 0)
+      try pass(.interruptCapability) { () throws(PCIError) in
+        offered = try function.interrupts
+        return .capability(offered)
       }
+      return offered
     }
   }
 
   public func enableInterrupts(_ kind: InterruptKind, eventfds: [Int32]) throws(PCIError) {
-    try pass(.enable(kind, connected: eventfds.map { $0 >= 0 }), { .none }) {
-      () throws(PCIError) in try function.enableInterrupts(kind, eventfds: eventfds)
+    try pass(.enable(kind, connected: eventfds.map { $0 >= 0 })) { () throws(PCIError) in
+      try function.enableInterrupts(kind, eventfds: eventfds)
+      return .none
     }
     vectors = eventfds
   }
 
   public func disableInterrupts(_ kind: InterruptKind) throws(PCIError) {
-    try pass(.disable(kind), { .none }) {
-      () throws(PCIError) in try function.disableInterrupts(kind)
+    try pass(.disable(kind)) { () throws(PCIError) in
+      try function.disableInterrupts(kind)
+      return .none
     }
   }
 
   public func unmaskINTx() throws(PCIError) {
-    try pass(.unmask, { .none }) { () throws(PCIError) in try function.unmaskINTx() }
+    try pass(.unmask) { () throws(PCIError) in
+      try function.unmaskINTx()
+      return .none
+    }
   }
 
   public func reset() throws(PCIError) {
-    try pass(.reset, { .none }) { () throws(PCIError) in try function.reset() }
+    try pass(.reset) { () throws(PCIError) in
+      try function.reset()
+      return .none
+    }
   }
 }
 

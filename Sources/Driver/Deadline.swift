@@ -1,24 +1,17 @@
+import CLinux
 import Glibc
 
-/// A limit for waiting on a device: none is waited for without one.
-///
-///     let deadline = Deadline(milliseconds: 100)
-///     while isBusy {
-///       if deadline.hasPassed { throw … }
-///       deadline.pause()
-///     }
+/// The end of a bounded wait for a device. Any thread.
 public struct Deadline: Sendable {
   private let end: UInt64
 
-  /// So long from now.
-  public init(milliseconds: Int) {
-    end = Self.now() &+ UInt64(milliseconds) &* 1_000_000
-  }
+  /// - Parameter milliseconds: from now.
+  public init(milliseconds: Int) { end = Self.now() + UInt64(milliseconds) * 1_000_000 }
 
-  public var hasPassed: Bool { Self.now() >= end }
+  public var hasPassed: Bool { Self.now() > end }
 
-  /// Lets others run between two looks at the device.
-  public func pause() { sched_yield() }
+  /// Leaves the processor to others for a moment, before a register is read again.
+  public func pause() { cpu_pause() }
 
   private static func now() -> UInt64 {
     var time = timespec()
