@@ -13,11 +13,13 @@ let swift: [SwiftSetting] = [
 ]
 
 /// A library target whose sources lie under `root/name`.
-func part(_ name: String, in root: String = "Sources", _ dependencies: [Target.Dependency] = [])
-  -> Target
-{
+func part(
+  _ name: String, in root: String = "Sources", _ dependencies: [Target.Dependency] = [],
+  exclude: [String] = []
+) -> Target {
   .target(
-    name: name, dependencies: dependencies, path: "\(root)/\(name)", swiftSettings: swift)
+    name: name, dependencies: dependencies, path: "\(root)/\(name)", exclude: exclude,
+    swiftSettings: swift)
 }
 
 func program(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
@@ -49,6 +51,8 @@ var targets: [Target] = [
   part("Rings", ["Memory", "Virtio", "CLinux"]),
   part("Driver", ["PCI", "Rings", "Memory"]),
   part("VirtioNet", in: "Drivers", ["Driver", "Rings", "Memory", "PCI", "Virtio"]),
+  part(
+    "RadioLink", in: "Drivers", ["Driver", "Rings", "Memory", "PCI"], exclude: ["RadioLink.md"]),
   part("Channel", ["Memory", "CLinux"]),
   part("VFIOUserMessages", ["CLinux"]),
   part("VFIO", ["VFIOUserMessages", "PCI", "Memory", "CLinux"]),
@@ -60,6 +64,7 @@ var targets: [Target] = [
   part("EmulatedPCI", in: "Hardware", ["PCI", "Memory", "CLinux"]),
   part("Wire", in: "Hardware", ["CLinux"]),
   part("VirtioNetDevice", in: "Hardware", ["EmulatedPCI", "Virtio", "Wire", "PCI", "CLinux"]),
+  part("RadioLinkDevice", in: "Hardware", ["EmulatedPCI", "Wire", "PCI", "CLinux"]),
   part("VFIOUserServer", in: "Hardware", ["EmulatedPCI", "VFIOUserMessages", "PCI", "CLinux"]),
 
   part(
@@ -82,6 +87,9 @@ var targets: [Target] = [
   tests("PCIDiscoveryTests", ["PCIDiscovery"]),
   tests("RingsTests", ["Rings", "Memory", "Virtio", "CLinux"]),
   tests("VirtioNetTests", ["VirtioNet", "VirtioNetDevice", "EmulatedPCI"]),
+  tests(
+    "RadioLinkTests",
+    ["RadioLink", "RadioLinkDevice", "EmulatedPCI", "Wire", "Driver", "Rings", "Memory", "PCI"]),
   tests("ChannelTests", ["Channel", "Memory", "CLinux"]),
   tests("VFIOTests", ["VFIO", "VFIOUserMessages", "PCI", "Memory", "CLinux"]),
   tests(

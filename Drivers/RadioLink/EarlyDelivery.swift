@@ -1,0 +1,111 @@
+/// Early delivery: of each PDU at most two pieces are kept, those of packets that reach into its neighbours.
+extension Reassembly {
+  mutating func deliverEarly(_ number: UInt64, _ pieces: inout PieceList) {
+    if pieces.isEmpty { return }
+    let isEarly = number != lowerEdge
+    let before = ready.count
+    var whole = PieceList()
+    let slot = slots + Int(number & slotMask)
+    while !pieces.isEmpty {
+      let index = store.unlinkFirst(&pieces)
+      let flags = store[index].flags
+      if !flags.contains(.first) { slot.pointee.head = index }
+      if !flags.contains(.last) { slot.pointee.tail = index }
+      if flags.isSuperset(of: [.first, .last]) { store.relink(index, to: &whole) }
+    }
+    let (head, tail) = (slot.pointee.head, slot.pointee.tail)
+    var packets: UInt64 = 0
+    // What is complete at the same time goes up in link order.
+    if head >= 0 && findBeginning(of: number) { packets &+= 1 }
+    while !whole.isEmpty {
+      var packet = PieceList()
+      store.relink(store.unlinkFirst(&whole), to: &packet)
+      let readyBefore = ready.count
+      finish(&packet)
+      if ready.count > readyBefore { packets &+= 1 }
+    }
+    if tail >= 0 && tail != head && findEnd(from: number) { packets &+= 1 }
+    if isEarly && ready.count > before { statistics.earlyPackets &+= packets }
+  }
+
+  /// Looks for the packet that a PDU's head belongs to, from its beginning to its end.
+  /// - Returns: whether it was whole, and went up.
+  private mutating func findBeginning(of number: UInt64) -> Bool {
+    var start = number
+    for _ in 1..<Self.maximumPieces {
+      let before = start &- 1
+      if !isReceived(before) {
+        // Before the lower edge nothing is missing.
+        if before < lowerEdge { dropRun(from: start) }
+        return false
+      }
+      let tail = slots[Int(before & slotMask)].tail
+      if tail < 0 {
+        dropRun(from: start)
+        return false
+      }
+      start = before
+      if store[tail].flags.contains(.first) { return findEnd(from: start) }
+    }
+    dropRun(from: start)
+    return false
+  }
+
+  /// Looks for the end of the packet that begins in a PDU's tail.
+  /// - Returns: whether it was whole, and went up.
+  private mutating func findEnd(from start: UInt64) -> Bool {
+    var end = start
+    for _ in 1..<Self.maximumPieces {
+      end &+= 1
+      if !isReceived(end) { return false }
+      let head = slots[Int(end & slotMask)].head
+      if head < 0 { break }
+      if store[head].flags.contains(.last) {
+        var packet = takeRun(from: start)
+        let before = ready.count
+        finish(&packet)
+        return ready.count > before
+      }
+    }
+    var pieces = takeRun(from: start)
+    drop(&pieces)
+    return false
+  }
+
+  private func isReceived(_ number: UInt64) -> Bool {
+    number < lowerEdge &+ window && number &+ Self.history >= lowerEdge
+      && slots[Int(number & slotMask)].isReceived
+  }
+
+  /// Unlinks the piece that begins a packet in a PDU's tail, and all that have come behind it without a gap.
+  private mutating func takeRun(from start: UInt64) -> PieceList {
+    var pieces = PieceList()
+    let slot = slots + Int(start & slotMask)
+    store.relink(slot.pointee.tail, to: &pieces)
+    slot.pointee.tail = -1
+    takeContinuation(from: start &+ 1, to: &pieces)
+    return pieces
+  }
+
+  /// A run that has no beginning.
+  private mutating func dropRun(from start: UInt64) {
+    var pieces = PieceList()
+    takeContinuation(from: start, to: &pieces)
+    if !pieces.isEmpty { drop(&pieces) }
+  }
+
+  private mutating func takeContinuation(from start: UInt64, to pieces: inout PieceList) {
+    var number = start
+    while isReceived(number) {
+      let slot = slots + Int(number & slotMask)
+      let head = slot.pointee.head
+      if head < 0 { return }
+      slot.pointee.head = -1
+      let goesOn = slot.pointee.tail == head
+      if goesOn { slot.pointee.tail = -1 }
+      store.relink(head, to: &pieces)
+      if !goesOn { return }
+      number &+= 1
+    }
+  }
+}
