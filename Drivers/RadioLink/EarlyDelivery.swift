@@ -1,9 +1,6 @@
 /// Early delivery: of each PDU at most two pieces are kept, those of packets that reach into its neighbours.
 extension Reassembly {
   mutating func deliverEarly(_ number: UInt64, _ pieces: inout PieceList) {
-    if pieces.isEmpty { return }
-    let isEarly = number != lowerEdge
-    let before = ready.count
     var whole = PieceList()
     let slot = slots + Int(number & slotMask)
     while !pieces.isEmpty {
@@ -14,62 +11,55 @@ extension Reassembly {
       if flags.isSuperset(of: [.first, .last]) { store.relink(index, to: &whole) }
     }
     let (head, tail) = (slot.pointee.head, slot.pointee.tail)
-    var packets: UInt64 = 0
     // What is complete at the same time goes up in link order.
-    if head >= 0 && findBeginning(of: number) { packets &+= 1 }
+    if head >= 0 { findBeginning(of: number) }
     while !whole.isEmpty {
       var packet = PieceList()
       store.relink(store.unlinkFirst(&whole), to: &packet)
-      let readyBefore = ready.count
-      finish(&packet)
-      if ready.count > readyBefore { packets &+= 1 }
+      finish(&packet, from: number)
     }
-    if tail >= 0 && tail != head && findEnd(from: number) { packets &+= 1 }
-    if isEarly && ready.count > before { statistics.earlyPackets &+= packets }
+    if tail >= 0 && tail != head {
+      if delivery == .earlyByFlow { slot.pointee.entry = flows.begin(flow(of: tail), in: number) }
+      findEnd(from: number)
+    }
   }
 
   /// Looks for the packet that a PDU's head belongs to, from its beginning to its end.
-  /// - Returns: whether it was whole, and went up.
-  private mutating func findBeginning(of number: UInt64) -> Bool {
+  private mutating func findBeginning(of number: UInt64) {
     var start = number
     for _ in 1..<Self.maximumPieces {
       let before = start &- 1
       if !isReceived(before) {
         // Before the lower edge nothing is missing.
         if before < lowerEdge { dropRun(from: start) }
-        return false
+        return
       }
       let tail = slots[Int(before & slotMask)].tail
-      if tail < 0 {
-        dropRun(from: start)
-        return false
-      }
+      if tail < 0 { break }
       start = before
-      if store[tail].flags.contains(.first) { return findEnd(from: start) }
+      if store[tail].flags.contains(.first) {
+        findEnd(from: start)
+        return
+      }
     }
     dropRun(from: start)
-    return false
   }
 
   /// Looks for the end of the packet that begins in a PDU's tail.
-  /// - Returns: whether it was whole, and went up.
-  private mutating func findEnd(from start: UInt64) -> Bool {
+  private mutating func findEnd(from start: UInt64) {
     var end = start
-    for _ in 1..<Self.maximumPieces {
+    var isWhole = false
+    for _ in 1..<Self.maximumPieces where !isWhole {
       end &+= 1
-      if !isReceived(end) { return false }
+      if !isReceived(end) { return }
       let head = slots[Int(end & slotMask)].head
       if head < 0 { break }
-      if store[head].flags.contains(.last) {
-        var packet = takeRun(from: start)
-        let before = ready.count
-        finish(&packet)
-        return ready.count > before
-      }
+      isWhole = store[head].flags.contains(.last)
     }
+    let entry = slots[Int(start & slotMask)].entry
+    slots[Int(start & slotMask)].entry = -1
     var pieces = takeRun(from: start)
-    drop(&pieces)
-    return false
+    if isWhole { finish(&pieces, from: start, entry: entry) } else { drop(&pieces, entry: entry) }
   }
 
   private func isReceived(_ number: UInt64) -> Bool {

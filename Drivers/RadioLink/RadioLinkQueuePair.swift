@@ -49,7 +49,7 @@ public struct RadioLinkQueuePair: NetworkQueuePair, ~Copyable {
     // A full ring, and of the rest of the window four pieces of each PDU.
     reassembly = Reassembly(
       delivery: delivery, window: limits.window, maximumPacketBytes: limits.mtu + 14,
-      capacity: rings.receiveSize + 4 * limits.window)
+      capacity: rings.receiveSize + 4 * limits.window, arena: arena)
   }
 
   public var statistics: QueueStatistics {

@@ -6,6 +6,9 @@ public enum PacketDelivery: Sendable, Equatable {
   case linkOrder
   /// That of receipt: a packet waits for its own bytes only. Flows that a loss has not hit do not wait for its repetition.
   case early
+  /// That of receipt, and in each flow that of the sender as far as it is known: a packet also waits for those of its own
+  /// flow that stand before it on the link and have begun to arrive. See RadioLink.md, section 8.
+  case earlyByFlow
 }
 
 /// What became of the device's PDUs. Counters only ever grow; what is held now may shrink.
@@ -16,7 +19,7 @@ public struct ReassemblyStatistics: Sendable, Equatable {
   /// Segments that hold them, and the most after any PDU.
   public var heldSegments = 0
   public var peakHeldSegments = 0
-  /// Packets handed up while a PDU before theirs was missing.
+  /// Packets handed up at the arrival of a PDU while one before it was missing.
   public var earlyPackets: UInt64 = 0
   /// PDUs that had come before.
   public var duplicates: UInt64 = 0
@@ -42,6 +45,8 @@ struct Reassembly: ~Copyable, @unchecked Sendable {
     var head: Int32 = -1
     /// A piece that goes on in the next PDU; the same as `head` where it does both. Early delivery.
     var tail: Int32 = -1
+    /// The entry of the packet that begins in `tail`; -1 for none. Early delivery by flow.
+    var entry: Int32 = -1
     /// All pieces. Delivery in link order.
     var pieces = PieceList()
   }
@@ -54,7 +59,9 @@ struct Reassembly: ~Copyable, @unchecked Sendable {
   let delivery: PacketDelivery
   let window: UInt64
   let maximumPacketBytes: Int
+  let arena: DMARange
   var store: PieceStore
+  var flows: FlowOrder
   // Invariant: `slots` has `slotMask + 1` initialised elements, more than window + history: no two PDUs that matter at
   // the same time share one.
   let slots: UnsafeMutablePointer<Slot>
@@ -68,17 +75,26 @@ struct Reassembly: ~Copyable, @unchecked Sendable {
   /// In link order: the beginning of the packet that the next PDU goes on with.
   var current = PieceList()
   var statistics = ReassemblyStatistics()
+  /// Whether a PDU before the one that is looked at is missing.
+  private var isEarly = false
 
-  init(delivery: PacketDelivery, window: Int, maximumPacketBytes: Int, capacity: Int) {
+  /// - Parameter capacity: pieces that the store holds.
+  init(
+    delivery: PacketDelivery, window: Int, maximumPacketBytes: Int, capacity: Int, arena: DMARange
+  ) {
     self.delivery = delivery
     self.window = UInt64(window)
     self.maximumPacketBytes = maximumPacketBytes
+    self.arena = arena
     store = PieceStore(capacity: capacity)
     // Powers of two: the window is one, and the history is 64.
     let count = 2 * max(window, Int(Self.history))
     slots = .allocate(capacity: count)
     slots.initialize(repeating: Slot(), count: count)
     slotMask = UInt64(count - 1)
+    // Every packet that waits has a piece, or began in a slot.
+    let ordersFlows = delivery == .earlyByFlow
+    flows = FlowOrder(packets: ordersFlows ? capacity + count : 1, flows: ordersFlows ? count : 1)
   }
 
   deinit { slots.deallocate() }
@@ -102,9 +118,11 @@ struct Reassembly: ~Copyable, @unchecked Sendable {
         statistics.malformedPDUs &+= 1
         refuse(&pieces)
       }
-      switch delivery {
-      case .linkOrder: slot.pointee.pieces = pieces
-      case .early: deliverEarly(number, &pieces)
+      isEarly = ahead > 0
+      if delivery == .linkOrder {
+        slot.pointee.pieces = pieces
+      } else {
+        deliverEarly(number, &pieces)
       }
       advance()
     }
@@ -136,13 +154,12 @@ struct Reassembly: ~Copyable, @unchecked Sendable {
   /// No packet reaches so far back: what is still there belongs to none.
   private mutating func forget(_ number: UInt64) {
     let slot = slots + Int(number & slotMask)
-    var pieces = PieceList()
-    if slot.pointee.head >= 0 { store.relink(slot.pointee.head, to: &pieces) }
-    if slot.pointee.tail >= 0 && slot.pointee.tail != slot.pointee.head {
-      store.relink(slot.pointee.tail, to: &pieces)
-    }
-    if !pieces.isEmpty { drop(&pieces) }
+    let (head, tail, entry) = (slot.pointee.head, slot.pointee.tail, slot.pointee.entry)
     slot.pointee = Slot()
+    var pieces = PieceList()
+    if head >= 0 { store.relink(head, to: &pieces) }
+    if tail >= 0 && tail != head { store.relink(tail, to: &pieces) }
+    if !pieces.isEmpty { drop(&pieces, entry: entry) }
   }
 
   // MARK: In link order
@@ -160,7 +177,7 @@ struct Reassembly: ~Copyable, @unchecked Sendable {
       if packet.count == 1 && !flags.contains(.first) || packet.count > Self.maximumPieces {
         drop(&packet)
       } else if flags.contains(.last) {
-        finish(&packet)
+        finish(&packet, from: number)
       }
     }
     current = packet
@@ -168,31 +185,68 @@ struct Reassembly: ~Copyable, @unchecked Sendable {
 
   // MARK: What both ways share
 
-  /// A whole packet goes up, if it is one.
-  mutating func finish(_ packet: inout PieceList) {
+  /// A whole packet goes up, if it is one, or waits for those before it in its flow.
+  /// - Parameters:
+  ///   - number: the PDU in which it begins.
+  ///   - entry: its place in its flow, if it has one.
+  mutating func finish(_ packet: inout PieceList, from number: UInt64, entry: Int32 = -1) {
+    guard isPacket(packet) else {
+      drop(&packet, entry: entry)
+      return
+    }
+    if entry >= 0 {
+      release(flows.settle(entry, packet))
+    } else if delivery != .earlyByFlow {
+      handUp(packet)
+    } else {
+      let queue = flows.wait(flow(of: packet.first), packet, in: number)
+      if queue >= 0 { release(queue) } else { handUp(packet) }
+    }
+    packet = PieceList()
+  }
+
+  /// Whether pieces make a packet: each begins where the one before ends.
+  private func isPacket(_ pieces: PieceList) -> Bool {
     var expected = 0
-    var index = packet.first
+    var index = pieces.first
     while index >= 0 {
       let piece = store[index]
-      if Int(piece.segmentOffset) != expected { break }
+      if Int(piece.segmentOffset) != expected { return false }
       expected &+= Int(piece.length)
       index = piece.next
     }
-    guard index < 0, expected >= 14, expected <= maximumPacketBytes,
-      packet.count <= Self.maximumPieces
-    else {
-      drop(&packet)
-      return
-    }
-    statistics.heldBytes &-= packet.bytes
-    statistics.heldSegments &-= packet.count
-    store.move(&packet, to: &ready)
+    return expected >= 14 && expected <= maximumPacketBytes && pieces.count <= Self.maximumPieces
   }
 
   /// Pieces that make no packet.
-  mutating func drop(_ pieces: inout PieceList) {
+  mutating func drop(_ pieces: inout PieceList, entry: Int32 = -1) {
     statistics.brokenPackets &+= 1
     refuse(&pieces)
+    if entry >= 0 { release(flows.settle(entry, PieceList())) }
+  }
+
+  /// What waits for nothing more in a flow's queue goes up.
+  private mutating func release(_ queue: Int32) {
+    while let packet = flows.takeNext(queue) { handUp(packet) }
+  }
+
+  private mutating func handUp(_ packet: PieceList) {
+    if packet.isEmpty { return }
+    var packet = packet
+    statistics.heldBytes &-= packet.bytes
+    statistics.heldSegments &-= packet.count
+    if isEarly { statistics.earlyPackets &+= 1 }
+    store.move(&packet, to: &ready)
+  }
+
+  /// The flow of the packet that begins with a piece.
+  func flow(of index: Int32) -> FlowKey {
+    let piece = store[index]
+    let start = piece.buffer.position
+    // Invariant: the piece lies in a buffer that was posted, inside the arena; its length was checked against it.
+    precondition(start &+ UInt64(piece.length) <= UInt64(arena.byteCount))
+    return FlowKey(
+      UnsafeRawBufferPointer(start: arena.address + Int(start), count: Int(piece.length)))
   }
 
   private mutating func hold(_ pieces: PieceList) {
@@ -212,6 +266,7 @@ struct Reassembly: ~Copyable, @unchecked Sendable {
     ready = PieceList()
     refused = PieceList()
     current = PieceList()
+    flows.clear()
     statistics.heldBytes = 0
     statistics.heldSegments = 0
   }
