@@ -71,6 +71,10 @@ var targets: [Target] = [
     "Supervisor",
     ["Host", "PCIDiscovery", "VFIO", "Channel", "Driver", "Memory", "PCI", "CLinux"]),
 
+  part(
+    "Benchmarks",
+    ["RadioLink", "RadioLinkDevice", "EmulatedPCI", "Wire", "Driver", "Memory", "PCI"]),
+
   program("martlet-host", ["Host", "VirtioNet"]),
   program(
     "martlet-stack", ["Stacks"] + (hasLwIP ? ["LwIPStack"] : [])),
@@ -78,7 +82,8 @@ var targets: [Target] = [
     "martlet",
     [
       "Supervisor", "PCIDiscovery", "VFIOUserServer", "VirtioNetDevice", "Wire", "EmulatedPCI",
-      "VirtioNet", "Stacks", "VFIO", "Driver", "Channel", "Memory", "PCI", "CLinux", arguments,
+      "VirtioNet", "RadioLink", "Benchmarks", "Stacks", "VFIO", "Driver", "Channel", "Memory",
+      "PCI", "CLinux", arguments,
       logging,
     ]),
 
@@ -89,7 +94,10 @@ var targets: [Target] = [
   tests("VirtioNetTests", ["VirtioNet", "VirtioNetDevice", "EmulatedPCI"]),
   tests(
     "RadioLinkTests",
-    ["RadioLink", "RadioLinkDevice", "EmulatedPCI", "Wire", "Driver", "Rings", "Memory", "PCI"]),
+    [
+      "RadioLink", "RadioLinkDevice", "Benchmarks", "EmulatedPCI", "Wire", "Driver", "Rings",
+      "Memory", "PCI", "CLinux",
+    ]),
   tests("ChannelTests", ["Channel", "Memory", "CLinux"]),
   tests("VFIOTests", ["VFIO", "VFIOUserMessages", "PCI", "Memory", "CLinux"]),
   tests(

@@ -11,6 +11,7 @@ extension Reassembly {
       if flags.isSuperset(of: [.first, .last]) { store.relink(index, to: &whole) }
     }
     let (head, tail) = (slot.pointee.head, slot.pointee.tail)
+    endNeighbours(of: number, goesBack: head >= 0, goesOn: tail >= 0)
     // What is complete at the same time goes up in link order.
     if head >= 0 { findBeginning(of: number) }
     while !whole.isEmpty {
@@ -22,6 +23,20 @@ extension Reassembly {
       if delivery == .earlyByFlow { slot.pointee.entry = flows.begin(flow(of: tail), in: number) }
       findEnd(from: number)
     }
+  }
+
+  /// Packets of the PDUs before and behind that should go on in this one, and do not, are given up.
+  private mutating func endNeighbours(of number: UInt64, goesBack: Bool, goesOn: Bool) {
+    let before = number &- 1
+    if !goesBack && isReceived(before) {
+      let tail = slots[Int(before & slotMask)].tail
+      if tail >= 0 && store[tail].flags.contains(.first) {
+        findEnd(from: before)
+      } else if tail >= 0 {
+        findBeginning(of: before)
+      }
+    }
+    if !goesOn && isReceived(number &+ 1) { dropRun(from: number &+ 1) }
   }
 
   /// Looks for the packet that a PDU's head belongs to, from its beginning to its end.
