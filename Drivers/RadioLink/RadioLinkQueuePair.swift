@@ -80,7 +80,6 @@ public struct RadioLinkQueuePair: NetworkQueuePair, ~Copyable {
   /// A buffer that is too small for a PDU stays in the burst, and all behind it.
   public mutating func postReceive(_ burst: inout Burst) throws(DriverError) {
     if violation != nil { return }
-    postRefused()
     let count = min(burst.count, receiveRoom)
     var taken = 0
     while taken < count && Int(burst[taken].length) >= payloadBytes {

@@ -151,7 +151,7 @@ struct Reassembly: ~Copyable, @unchecked Sendable {
     }
   }
 
-  /// No packet reaches so far back: what is still there belongs to none.
+  /// No packet reaches so far back. Should anything still be there, it goes back to the device.
   private mutating func forget(_ number: UInt64) {
     let slot = slots + Int(number & slotMask)
     let (head, tail, entry) = (slot.pointee.head, slot.pointee.tail, slot.pointee.entry)

@@ -98,6 +98,7 @@ private struct Script: ~Copyable {
 
   /// Stops the driver; every segment must be with the host then, each once.
   mutating func end() {
+    ledger.reclaimFromInstance()
     driver.stop()
     var packets = Burst(capacity: 64)
     repeat {
@@ -255,6 +256,51 @@ private let deliveries: [PacketDelivery] = [.linkOrder, .early, .earlyByFlow]
     for number in 0..<8 where number != 3 { script.complete(number, .whole, length: 50 + number) }
     #expect(try script.receive() == [50, 51, 52, 54, 55, 56, 57])
     #expect(script.pair.reassemblyStatistics.malformedPDUs >= 5)
+    script.end()
+  }
+
+  /// While a PDU is missing, buffers are posted as long as the store has places; with the PDU, all comes up.
+  @Test func theStoreIsBoundedAndTheMissingPDUGetsIn() throws {
+    var script = try Script.start(.linkOrder, window: 64)
+    let places = Script.size + 4 * 64
+    var (sequence, packets) = (1, 0)
+    while script.ledger.deviceCount - script.pair.reassemblyStatistics.heldSegments >= 32 {
+      for number in 0..<16 {
+        script.complete(
+          sequence, number < 15 ? [.first, .last] : .whole, length: 20, number: number)
+      }
+      sequence += 1
+      packets += 16
+      #expect(try script.receive() == [])
+      try script.post()
+      let withDevice = script.ledger.deviceCount
+      #expect(withDevice <= places)
+    }
+    // 600 segments were there to be posted.
+    #expect(sequence < 64 && script.ledger.deviceCount == places)
+    script.complete(0, .whole, length: 20)
+    #expect(try script.receive().count == packets + 1)
+    script.end()
+  }
+
+  /// Packets that found no room in a burst are not slept over.
+  @Test func nobodySleepsOverPacketsThatAreReady() throws {
+    var script = try Script.start(.linkOrder)
+    for sequence in (0..<50).reversed() {
+      for number in 0..<4 {
+        script.complete(
+          sequence, number < 3 ? [.first, .last] : .whole, length: 20, number: number)
+      }
+    }
+    try script.pair.receive(into: &script.received)
+    let first = script.received.count
+    #expect(first > 0 && first < 200)
+    let maySleep = script.pair.armInterrupts(transmit: false)
+    #expect(!maySleep)
+    for index in 0..<first { script.ledger.give(script.received[index].segment) }
+    #expect(try script.receive().count == 200 - first)
+    let mayNow = script.pair.armInterrupts(transmit: false)
+    #expect(mayNow)
     script.end()
   }
 
