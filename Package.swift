@@ -41,7 +41,7 @@ func driver(_ name: String, _ definitions: [Target.Dependency] = []) -> [Target]
   func has(_ part: String) -> Bool {
     FileManager.default.fileExists(atPath: "\(Context.packageDirectory)/\(folder)/\(part)")
   }
-  let apart = ["Model", "Tests", "README.md"].filter(has)
+  let apart = ["Model", "Tests", "README.md", "\(name).md"].filter(has)
   var targets: [Target] = [
     .target(
       name: name, dependencies: ["Driver", "Rings", "Memory", "PCI"] + definitions, path: folder,
@@ -68,6 +68,7 @@ func driver(_ name: String, _ definitions: [Target.Dependency] = []) -> [Target]
 /// The drivers of Martlet's own programs: one line each.
 let drivers = [
   driver("E1000e"),
+  driver("RadioLink"),
   driver("VirtioNet", ["Virtio"]),
 ]
 let driverNames = drivers.map { Target.Dependency.target(name: $0[0].name) }
@@ -108,6 +109,7 @@ var targets: [Target] = [
     ["Driver", "EmulatedPCI", "PCI", "Memory", "Wire", "CLinux"]),
   part("EduDevice", in: "Hardware", ["EmulatedPCI", "PCI"]),
   part("Trace", in: "Hardware", ["PCI", "Memory"]),
+  part("RadioLinkDevice", in: "Hardware", ["EmulatedPCI", "Wire", "PCI", "CLinux"]),
   part("VFIOUserServer", in: "Hardware", ["EmulatedPCI", "VFIOUserMessages", "PCI", "CLinux"]),
 
   part(
@@ -118,6 +120,9 @@ var targets: [Target] = [
     name: "NewDriver", path: "Sources/NewDriver", resources: [.embedInCode("Template")],
     swiftSettings: swift),
   .plugin(name: "RegisterDrivers", capability: .buildTool()),
+  part(
+    "Benchmarks",
+    ["RadioLink", "RadioLinkDevice", "EmulatedPCI", "Wire", "Driver", "Memory", "PCI"]),
   program(
     "martlet-host", ["Host", "Driver"] + driverNames, plugins: ["RegisterDrivers"]),
   program(
@@ -126,7 +131,8 @@ var targets: [Target] = [
     "martlet",
     [
       "Supervisor", "PCIDiscovery", "VFIOUserServer", "VirtioNetDevice", "Wire", "EmulatedPCI",
-      "NewDriver", "Stacks", "VFIO", "Driver", "Channel", "Memory", "PCI", "CLinux", arguments,
+      "NewDriver", "Benchmarks", "Stacks", "VFIO", "Driver", "Channel", "Memory", "PCI", "CLinux",
+      arguments,
       logging,
     ] + driverNames, plugins: ["RegisterDrivers"]),
 
@@ -141,6 +147,12 @@ var targets: [Target] = [
     "TraceTests",
     [
       "Trace", "Edu", "EduDevice", "VirtioNet", "VirtioNetDevice", "EmulatedPCI", "Wire", "Driver",
+      "Memory", "PCI", "CLinux",
+    ]),
+  tests(
+    "RadioLinkTests",
+    [
+      "RadioLink", "RadioLinkDevice", "Benchmarks", "EmulatedPCI", "Wire", "Driver", "Rings",
       "Memory", "PCI", "CLinux",
     ]),
   tests("ChannelTests", ["Channel", "Memory", "CLinux"]),

@@ -6,6 +6,8 @@ public enum DriverError: Error, Sendable, Equatable {
   case pci(PCIError)
   /// The device broke the ring's contract.
   case ring(queue: Int, RingError)
+  /// The device broke the contract of a ring that is no virtqueue: what it wrote, and what it may write.
+  case deviceViolation(queue: Int, String)
   /// The device asks to be reset (virtio 1.2, 2.1.1).
   case deviceNeedsReset
   /// The device no longer answers: its registers read as all ones.
@@ -23,6 +25,7 @@ extension DriverError: CustomStringConvertible {
     switch self {
     case .pci(let error): error.description
     case .ring(let queue, let error): "queue \(queue): \(error)"
+    case .deviceViolation(let queue, let what): "queue \(queue): \(what)"
     case .deviceNeedsReset: "the device asks to be reset"
     case .deviceGone: "the device no longer answers"
     case .unsupported(let what): what

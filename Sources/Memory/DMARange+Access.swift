@@ -6,13 +6,17 @@ import CLinux
 extension DMARange {
   @inlinable @inline(__always)
   func at(_ offset: Int, _ width: Int) -> UnsafeMutableRawPointer {
-    precondition(offset >= 0 && offset <= byteCount &- width)
+    precondition(offset >= 0 && offset <= byteCount &- width && offset & (width &- 1) == 0)
     return address + offset
   }
 
   @inlinable public func load8(at offset: Int) -> UInt8 { volatile_load8(at(offset, 1)) }
   @inlinable public func load32(at offset: Int) -> UInt32 { relaxed_load32(at(offset, 4)) }
   @inlinable public func load64(at offset: Int) -> UInt64 { relaxed_load64(at(offset, 8)) }
+  /// What is read after it was written by the device before what this reads.
+  @inlinable public func loadAcquiring32(at offset: Int) -> UInt32 {
+    acquire_load32(at(offset, 4))
+  }
   @inlinable public func store8(_ value: UInt8, at offset: Int) {
     volatile_store8(at(offset, 1), value)
   }
@@ -31,4 +35,11 @@ extension DMARange {
   @inlinable public func storeReleasing64(_ value: UInt64, at offset: Int) {
     release_store64(at(offset, 8), value)
   }
+
+  /// Before a doorbell: the device sees all earlier stores.
+  @inlinable public func publish() { release_fence() }
+
+  /// Parts memory accesses from register accesses: what was written to memory before is there when the device is told
+  /// of it after, and what the device wrote before it said so is read after.
+  @inlinable public func synchronize() { full_fence() }
 }

@@ -1,6 +1,6 @@
 // Whether the running kernel has a system call, asked without any effect.
 #pragma once
-#include "spawn.h"
+#include "processes.h"
 #include <sys/wait.h>
 #ifndef SYS_landlock_create_ruleset
 #define SYS_landlock_create_ruleset 444

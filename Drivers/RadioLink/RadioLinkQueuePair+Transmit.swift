@@ -1,0 +1,93 @@
+import Driver
+import Memory
+import Rings
+
+extension RadioLinkQueuePair {
+  /// Each slot is a descriptor; the last one of a packet carries END (section 5).
+  public mutating func transmit(_ burst: inout Burst) throws(DriverError) {
+    if violation != nil { return }
+    let before = sent
+    let count = burst.count
+    var at = 0
+    while at < count {
+      var end = at
+      while burst[end].flags.contains(.more) && end &+ 1 < count { end &+= 1 }
+      // The rest of a packet is not here: whoever filled the burst delivers whole ones only.
+      if burst[end].flags.contains(.more) { break }
+      let first = burst[at].flags.contains(.offload) ? at &+ 1 : at
+      let room = rings.transmitSize &- Int(sent &- done)
+      if room < end &- first &+ 1 && rings.transmitSize > end &- first { break }
+      if refusedPackets.room == 0 { break }
+      send(&burst, at, first, end)
+      at = end &+ 1
+    }
+    burst.removeFirst(at)
+    if sent == before { return }
+    rings.indexes.publish()
+    registers.write32(sent, at: RadioLinkRegister.transmitTail)
+    counts.doorbells &+= 1
+  }
+
+  private mutating func send(_ burst: inout Burst, _ at: Int, _ first: Int, _ end: Int) {
+    let tag = burst[at].tag
+    var bytes = 0
+    var isWhole = first <= end && end &- first < rings.transmitSize && asksForNothing(burst[at])
+    if isWhole {
+      for index in first...end {
+        bytes &+= Int(burst[index].length)
+        if burst[index].length == 0 { isWhole = false }
+      }
+    }
+    guard isWhole, bytes >= 14, bytes <= maximumPacketBytes else {
+      counts.sendErrors &+= 1
+      refusedPackets.append(Descriptor(segment: 0, tag: tag))
+      return
+    }
+    for index in first...end {
+      let slot = burst[index]
+      let place = Int(sent & rings.transmitMask)
+      let word = UInt64(slot.length) | (index == end ? RadioLinkLayout.transmitEnd : 0)
+      rings.transmit.store64(
+        arena.iova &+ slot.position, at: place &* RadioLinkLayout.descriptorBytes)
+      rings.transmit.store64(word, at: place &* RadioLinkLayout.descriptorBytes &+ 8)
+      outgoing[place] = Descriptor(segment: 0, flags: index == end ? [] : .more, tag: tag)
+      sent &+= 1
+    }
+    counts.sentPackets &+= 1
+    counts.sentBytes &+= UInt64(bytes)
+  }
+
+  /// The device has no offloads.
+  private func asksForNothing(_ slot: Descriptor) -> Bool {
+    if !slot.flags.contains(.offload) { return true }
+    guard let offload = Offload(slot) else { return false }
+    return !offload.needsChecksum && offload.segmentation == .none
+  }
+
+  public mutating func completeTransmit(into burst: inout Burst) throws(DriverError) {
+    if let violation { throw violation }
+    while !refusedPackets.isEmpty && burst.room > 0 {
+      burst.append(refusedPackets[refusedPackets.count &- 1])
+      refusedPackets.truncate(to: refusedPackets.count &- 1)
+    }
+    let index = rings.indexes.loadAcquiring32(at: RadioLinkLayout.sentIndex)
+    if index &- done > sent &- done {
+      throw broken(
+        "the device counts \(index) descriptors done after \(done), with \(sent &- done) to do")
+    }
+    while done != index && burst.room > 0 {
+      let record = outgoing[Int(done & rings.transmitMask)]
+      done &+= 1
+      if !record.flags.contains(.more) { burst.append(Descriptor(segment: 0, tag: record.tag)) }
+    }
+  }
+
+  /// Packets that the device has not said to be done with.
+  mutating func takeBackPackets(into packets: inout Burst) {
+    while packets.room > 0 && done != sent {
+      let record = outgoing[Int(done & rings.transmitMask)]
+      done &+= 1
+      if !record.flags.contains(.more) { packets.append(Descriptor(segment: 0, tag: record.tag)) }
+    }
+  }
+}
