@@ -90,6 +90,7 @@ var targets: [Target] = [
   part("Virtio"),
   part("Rings", ["Memory", "Virtio", "CLinux"]),
   part("Driver", ["PCI", "Rings", "Memory", "CLinux"]),
+  part("Edu", in: "Drivers", ["Driver", "Rings", "Memory", "PCI"]),
   part("Channel", ["Memory", "CLinux"]),
   part("VFIOUserMessages", ["CLinux"]),
   part("VFIO", ["VFIOUserMessages", "PCI", "Memory", "CLinux"]),
@@ -102,6 +103,8 @@ var targets: [Target] = [
   part("Wire", in: "Hardware", ["CLinux"]),
   part("VirtioNetDevice", in: "Hardware", ["EmulatedPCI", "Virtio", "Wire", "PCI", "CLinux"]),
   part("E1000eDevice", in: "Hardware", ["EmulatedPCI", "Wire", "PCI", "CLinux"]),
+  part("EduDevice", in: "Hardware", ["EmulatedPCI", "PCI"]),
+  part("Trace", in: "Hardware", ["PCI", "Memory"]),
   part("VFIOUserServer", in: "Hardware", ["EmulatedPCI", "VFIOUserMessages", "PCI", "CLinux"]),
 
   part(
@@ -125,13 +128,20 @@ var targets: [Target] = [
   tests("PCIDiscoveryTests", ["PCIDiscovery"]),
   tests("RingsTests", ["Rings", "Memory", "Virtio", "CLinux"]),
   tests("VirtioNetTests", ["VirtioNet", "VirtioNetDevice", "EmulatedPCI"]),
+  tests("EduTests", ["Edu", "EduDevice", "EmulatedPCI", "Driver", "Memory", "PCI", "CLinux"]),
+  tests(
+    "TraceTests",
+    [
+      "Trace", "Edu", "EduDevice", "VirtioNet", "VirtioNetDevice", "EmulatedPCI", "Wire", "Driver",
+      "Memory", "PCI", "CLinux",
+    ]),
   tests("ChannelTests", ["Channel", "Memory", "CLinux"]),
   tests("VFIOTests", ["VFIO", "VFIOUserMessages", "PCI", "Memory", "CLinux"]),
   tests(
     "VFIOUserServerTests",
     [
       "VFIOUserServer", "VFIOUserMessages", "VFIO", "VirtioNetDevice", "VirtioNet", "Wire",
-      "EmulatedPCI", "Memory", "CLinux",
+      "EduDevice", "Edu", "EmulatedPCI", "Memory", "CLinux",
     ]),
   tests("E1000eDeviceTests", ["E1000eDevice", "EmulatedPCI", "Wire", "CLinux"]),
   tests("HardwareTests", ["VirtioNetDevice", "EmulatedPCI", "Wire", "CLinux", "PCI", "Virtio"]),
@@ -145,7 +155,9 @@ var targets: [Target] = [
   tests("StacksTests", ["Stacks"] + (hasLwIP ? ["LwIPStack"] : [])),
   tests("CommandTests", ["Supervisor"]),
   // These run in the lab's guest only; elsewhere they are skipped.
-  tests("LabTests", ["Supervisor", "VFIO", "VirtioNet", "Driver", "Memory", "PCI", "CLinux"]),
+  tests(
+    "LabTests",
+    ["Supervisor", "VFIO", "VirtioNet", "Edu", "Trace", "Driver", "Memory", "PCI", "CLinux"]),
 ]
 
 targets += drivers.flatMap { $0 }

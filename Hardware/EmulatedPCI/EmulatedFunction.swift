@@ -10,10 +10,13 @@ open class EmulatedFunction {
   public var interrupts: InterruptController
   /// Bytes of each memory BAR.
   public let bars: [Int: UInt64]
-  private let interruptBAR: Int
+  /// MSI-X or MSI; every function has the INTx line besides.
+  public let interruptKind: InterruptKind
+  private let interruptBAR: Int?
   private let interruptCapability: Int
   private static let pendingOffset = 0x800
 
+  /// A function with MSI-X.
   /// - Parameters:
   ///   - bars: sizes of the model's own BARs, powers of two.
   ///   - interruptBAR: where the MSI-X table lies: a further BAR of 4 KiB.
@@ -38,7 +41,24 @@ open class EmulatedFunction {
     self.configuration = space
     self.bars = all
     self.interruptBAR = interruptBAR
+    interruptKind = .msix
     interrupts = InterruptController(vectors: vectors)
+  }
+
+  /// A function with a single MSI vector (PCI Local Bus 3.0, 6.8.1).
+  public init(configuration: ConfigurationSpace, bars: [Int: UInt64]) {
+    var space = configuration
+    for (bar, byteCount) in bars { space.addMemoryBAR(bar, byteCount: UInt32(byteCount)) }
+    // Message control with 64-bit addresses, then the address and the data.
+    interruptCapability = space.addCapability(
+      PCICapability.msi, [0x80, 0] + [UInt8](repeating: 0, count: 10),
+      writable: [0x71, 0, 0xfc] + [UInt8](repeating: 0xff, count: 9))
+    space.seal()
+    self.configuration = space
+    self.bars = bars
+    interruptBAR = nil
+    interruptKind = .msi
+    interrupts = InterruptController(vectors: 1)
   }
 
   // MARK: What a model overrides
@@ -66,10 +86,20 @@ open class EmulatedFunction {
     configuration.write(value, at: offset, byteCount: byteCount)
     iommu.isBusMaster = configuration.isBusMaster
     let control = configuration.read(at: interruptCapability + 2, byteCount: 2)
-    interrupts.isEnabled = control & 0x8000 != 0
-    interrupts.functionIsMasked = control & 0x4000 != 0
+    interrupts.isEnabled = control & interruptEnable != 0
+    interrupts.functionIsMasked = interruptKind == .msix && control & 0x4000 != 0
     didWriteConfiguration(at: offset, byteCount: byteCount)
   }
+
+  /// Turns message-signalled interrupts on or off in their capability, as the kernel's VFIO does it for its user.
+  public func setMessageInterrupts(_ on: Bool) {
+    let at = interruptCapability + 2
+    let control = configuration.read(at: at, byteCount: 2)
+    writeConfiguration(
+      on ? control | interruptEnable : control & ~interruptEnable, at: at, byteCount: 2)
+  }
+
+  private var interruptEnable: UInt32 { interruptKind == .msix ? 0x8000 : 1 }
 
   /// Reads from a BAR; 1, 2, 4 or 8 bytes. What lies past its end reads as ones.
   public func readRegion(bar: Int, offset: UInt64, byteCount: Int) -> UInt64 {

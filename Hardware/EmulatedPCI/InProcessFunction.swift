@@ -5,10 +5,15 @@ import PCI
 public final class InProcessFunction: PCIFunction {
   public let model: EmulatedFunction
   public let name: String
+  private let messageInterrupts: Bool
 
-  public init(_ model: EmulatedFunction, name: String = "emulated") {
+  /// - Parameter messageInterrupts: false leaves the function its INTx line only.
+  public init(
+    _ model: EmulatedFunction, name: String = "emulated", messageInterrupts: Bool = true
+  ) {
     self.model = model
     self.name = name
+    self.messageInterrupts = messageInterrupts
   }
 
   public func readConfiguration(at offset: Int, width: RegisterWidth) throws(PCIError) -> UInt32 {
@@ -39,14 +44,19 @@ public final class InProcessFunction: PCIFunction {
 
   public var interrupts: InterruptCapability {
     get throws(PCIError) {
-      InterruptCapability(kind: .msix, vectors: model.interrupts.vectorCount)
+      messageInterrupts
+        ? InterruptCapability(
+          kind: model.interruptKind, vectors: model.interrupts.vectorCount)
+        : InterruptCapability(kind: .intx, vectors: 1)
     }
   }
 
   public func enableInterrupts(_ kind: InterruptKind, eventfds: [Int32]) throws(PCIError) {
     switch kind {
-    case .msix where eventfds.count <= model.interrupts.vectorCount:
+    case model.interruptKind
+    where messageInterrupts && eventfds.count <= model.interrupts.vectorCount:
       for (vector, eventfd) in eventfds.enumerated() { model.interrupts.connect(vector, eventfd) }
+      model.setMessageInterrupts(true)
     case .intx where eventfds.count == 1: model.interrupts.connectLine(eventfds[0])
     default: throw .interruptsUnsupported(kind: kind, vectors: eventfds.count)
     }
@@ -54,6 +64,7 @@ public final class InProcessFunction: PCIFunction {
 
   public func disableInterrupts(_ kind: InterruptKind) throws(PCIError) {
     model.interrupts.disconnectAll()
+    if kind == model.interruptKind { model.setMessageInterrupts(false) }
   }
 
   public func unmaskINTx() throws(PCIError) { model.interrupts.setLineMasked(false) }

@@ -7,6 +7,8 @@ import VFIOUserMessages
 /// The eventfds that a client gave for its device's interrupts. Closed when they are replaced and with the client.
 final class ClientInterrupts {
   private let model: EmulatedFunction
+  /// MSI-X or MSI, as the model has it.
+  private let messages: UInt32
   private var vectors: [Int32]
   private var line: Int32 = -1
   /// Error and request notifications, which this device never sends.
@@ -14,6 +16,7 @@ final class ClientInterrupts {
 
   init(_ model: EmulatedFunction) {
     self.model = model
+    messages = model.interruptKind == .msi ? InterruptIndex.msi : InterruptIndex.msix
     vectors = Array(repeating: -1, count: model.interrupts.vectorCount)
   }
 
@@ -32,9 +35,9 @@ final class ClientInterrupts {
     switch index {
     case InterruptIndex.intx:
       return Info(flags: Info.eventfd | Info.maskable | Info.automasked, index: index, count: 1)
-    case InterruptIndex.msi: return Info(index: index)
-    case InterruptIndex.msix:
+    case messages:
       return Info(flags: Info.eventfd | Info.maskable, index: index, count: UInt32(vectors.count))
+    case InterruptIndex.msi, InterruptIndex.msix: return Info(index: index)
     case InterruptIndex.error, InterruptIndex.request:
       return Info(flags: Info.eventfd, index: index, count: 1)
     default: return nil
@@ -70,7 +73,7 @@ final class ClientInterrupts {
   }
 
   private func apply(_ action: SetInterruptsMessage.Action, _ index: UInt32, _ vector: Int) {
-    if index == InterruptIndex.msix {
+    if index == messages {
       switch action {
       case .mask: model.interrupts.setMasked(vector, true)
       case .unmask: model.interrupts.setMasked(vector, false)
@@ -107,7 +110,7 @@ final class ClientInterrupts {
     for (position, vector) in range.enumerated() {
       let descriptor = takesAway ? -1 : descriptors.take(position)
       switch index {
-      case InterruptIndex.msix:
+      case messages:
         model.interrupts.connect(vector, -1)
         if vectors[vector] >= 0 { close(vectors[vector]) }
         vectors[vector] = descriptor
@@ -123,41 +126,26 @@ final class ClientInterrupts {
         if descriptor >= 0 { silent[index] = descriptor }
       }
     }
-    // As with the kernel's VFIO, connecting MSI-X turns it on: a client need not write the capability as well.
-    if index == InterruptIndex.msix, !takesAway { setMSIX(true) }
+    // As with the kernel's VFIO, connecting them turns them on: a client need not write the capability as well.
+    if index == messages, !takesAway { model.setMessageInterrupts(true) }
     return 0
   }
 
   private func disable(_ index: UInt32) {
     switch index {
-    case InterruptIndex.msix:
+    case messages:
       for vector in vectors.indices {
         model.interrupts.connect(vector, -1)
         model.interrupts.setMasked(vector, false)
         if vectors[vector] >= 0 { close(vectors[vector]) }
         vectors[vector] = -1
       }
-      setMSIX(false)
+      model.setMessageInterrupts(false)
     case InterruptIndex.intx:
       model.interrupts.connectLine(-1)
       if line >= 0 { close(line) }
       line = -1
     default: if let old = silent.removeValue(forKey: index) { close(old) }
-    }
-  }
-
-  private func setMSIX(_ on: Bool) {
-    var offset = Int(model.configuration.read(at: 0x34, byteCount: 1))
-    // The list is the model's own, and shorter than this.
-    for _ in 0..<48 where offset >= 0x40 {
-      if model.configuration.read(at: offset, byteCount: 1) == UInt32(PCICapability.msix) {
-        let enable: UInt32 = 1 << 15
-        let control = model.configuration.read(at: offset + 2, byteCount: 2)
-        model.writeConfiguration(
-          on ? control | enable : control & ~enable, at: offset + 2, byteCount: 2)
-        return
-      }
-      offset = Int(model.configuration.read(at: offset + 1, byteCount: 1))
     }
   }
 

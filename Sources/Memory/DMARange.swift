@@ -1,3 +1,5 @@
+import CLinux
+
 /// Memory that a device may reach: where this process sees it and where the device does.
 ///
 /// A plain view: it does not keep the mapping alive. Whoever made the mapping outlives every use.
@@ -40,6 +42,11 @@ public struct DMARange: BitwiseCopyable, @unchecked Sendable {
     return DMARange(
       address: address + offset, iova: iova &+ UInt64(offset), byteCount: byteCount - offset)
   }
+
+  /// Parts memory accesses from register accesses: what was written to memory before is there when the device is told
+  /// of it after, and what the device wrote before it said so is read after.
+  @inlinable
+  public func synchronize() { full_fence() }
 
   /// Whether a descriptor's bytes lie wholly inside this range, which is an arena's from its first byte.
   @inlinable

@@ -1,5 +1,6 @@
 /// An entry of the capability list in configuration space (PCI Local Bus 3.0, 6.7).
 public struct PCICapability: Sendable, Equatable {
+  public static let msi: UInt8 = 0x05
   public static let vendorSpecific: UInt8 = 0x09
   public static let msix: UInt8 = 0x11
 

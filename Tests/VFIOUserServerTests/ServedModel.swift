@@ -1,4 +1,5 @@
 import CLinux
+import EduDevice
 import EmulatedPCI
 import Glibc
 import VFIOUserServer
@@ -32,6 +33,8 @@ final class ServedModel: @unchecked Sendable {
   private func run() {
     if let network = server.model as? VirtioNetDevice {
       _ = server.run(network, wire: wire, stop: stop)
+    } else if let edu = server.model as? EduDevice {
+      _ = server.run(edu, wire: wire, stop: stop)
     } else if let plain = server.model as? RegisterModel {
       _ = server.run(plain, wire: wire, stop: stop)
     }
