@@ -1,25 +1,39 @@
 #!/bin/bash
-# The documentation of the modules that a driver author uses, as a site in .build/docs. Any warning is an error.
+# The site of the guides and of the public API of the modules that a driver author uses, in .build/docs. A warning of DocC
+# is an error, and so is what DocumentationCheck.swift finds. What they all depend on comes first: links go up.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 modules="Memory PCI Rings Driver"
 work=.build/documentation
+docc=$(command -v docc || true)
+[ -n "$docc" ] || docc=$(dirname "$(readlink -f "$(command -v swift)")")/docc
+if [ ! -x "$docc" ]; then
+  echo "docs: this Swift toolchain has no docc beside swift; the ones from swift.org have" >&2
+  exit 1
+fi
 rm -rf $work .build/docs
-mkdir -p $work
+mkdir -p $work/graphs
 swift build --target Driver
 built=$(swift build --show-bin-path)
-docc=$(dirname "$(readlink -f "$(command -v swift)")")/docc
-dependencies=()
-archives=()
 for module in $modules; do
-  mkdir -p $work/$module
+  mkdir $work/graphs/$module
   swift symbolgraph-extract -module-name $module -I "$built/Modules" -I Sources/CLinux/include \
-    -target "$(uname -m)-unknown-linux-gnu" -minimum-access-level public -output-dir $work/$module
-  "$docc" convert Sources/$module/$module.docc --additional-symbol-graph-dir $work/$module \
-    --fallback-display-name $module --fallback-bundle-identifier martlet.$module --fallback-default-module-kind Module \
-    --enable-experimental-external-link-support ${dependencies[@]+"${dependencies[@]}"} \
-    --output-path $work/$module.doccarchive
-  dependencies+=(--dependency $work/$module.doccarchive)
-  archives+=($work/$module.doccarchive)
+    -target "$(swiftc -print-target-info | sed -n 's/.*"triple": "\(.*\)".*/\1/p' | head -1)" \
+    -minimum-access-level public -output-dir $work/graphs/$module
 done
-"$docc" merge "${archives[@]}" --synthesized-landing-page-name Martlet --output-path .build/docs
+swift Setup/DocumentationCheck.swift $work/graphs
+
+archives=()
+dependencies=()
+for module in $modules; do
+  archive=$work/$module.doccarchive
+  "$docc" convert Sources/$module/$module.docc --additional-symbol-graph-dir $work/graphs/$module \
+    --fallback-display-name $module --fallback-bundle-identifier $module --fallback-default-module-kind Module \
+    --enable-experimental-external-link-support ${dependencies[@]+"${dependencies[@]}"} \
+    --warnings-as-errors --output-path $archive
+  archives+=($archive)
+  dependencies+=(--dependency $archive)
+done
+"$docc" merge "${archives[@]}" --synthesized-landing-page-name Martlet --output-path .build/docs > /dev/null
+echo "docs: $PWD/.build/docs/index.html"
+echo "docs: to read: python3 -m http.server --bind 127.0.0.1 --directory .build/docs 8000, then http://localhost:8000/documentation/driver"

@@ -159,7 +159,8 @@ public struct DriverResources: ~Copyable {
   ///   - requiresPlatformAccess: whether there is an IOMMU.
   public init(
     function: any PCIFunction, rings: consuming DMAZone, arena: DMARange, queuePairs: Int = 1,
-    ringSize: Int = 256, mtu: Int? = nil, interrupts: InterruptPlan = .none, requiresPlatformAccess: Bool = false
+    ringSize: Int = 256, mtu: Int? = nil, interrupts: InterruptPlan = .none,
+    requiresPlatformAccess: Bool = false
   ) {
     self.function = function
     self.rings = rings
