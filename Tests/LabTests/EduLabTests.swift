@@ -76,6 +76,24 @@ struct EduLabTests {
     }
   }
 
+  @Test func theInterruptLineIsTakenAndLetThroughAgain() throws {
+    let fired = eventfd(0, Int32(EFD_NONBLOCK))
+    defer { close(fired) }
+    let nothing = DMARange(
+      address: UnsafeMutableRawPointer(bitPattern: 4096)!, iova: 0, byteCount: 0)
+    var driver = try Edu(
+      DriverResources(
+        function: LineFunction(function), rings: DMAZone(nothing), arena: nothing,
+        interrupts: InterruptPlan(configuration: -1, queues: [fired])))
+    try driver.start()
+    for number: UInt32 in 3...5 {
+      _ = try driver.factorial(of: number)
+      #expect(waitForSignal(fired) == 1)
+      #expect(try driver.takeInterrupt() == 0x001)
+    }
+    driver.stop()
+  }
+
   @Test func whatIsNotMappedTheIOMMUKeepsFromIt() throws {
     let log = try #require(IOMMUFaultLog(address: access.name))
     var bytes = [UInt8](repeating: 7, count: 64)
@@ -103,4 +121,30 @@ struct EduLabTests {
     var count: UInt64 = 0
     return read(descriptor, &count, 8) == 8 ? count : 0
   }
+}
+
+/// A function without its message-signalled interrupts.
+private final class LineFunction: PCIFunction {
+  private let function: any PCIFunction
+  init(_ function: any PCIFunction) { self.function = function }
+
+  var name: String { function.name }
+  var interrupts: InterruptCapability { InterruptCapability(kind: .intx, vectors: 1) }
+  func readConfiguration(at offset: Int, width: RegisterWidth) throws(PCIError) -> UInt32 {
+    try function.readConfiguration(at: offset, width: width)
+  }
+  func writeConfiguration(_ value: UInt32, at offset: Int, width: RegisterWidth) throws(PCIError) {
+    try function.writeConfiguration(value, at: offset, width: width)
+  }
+  func openRegion(bar: Int) throws(PCIError) -> RegisterRegion {
+    try function.openRegion(bar: bar)
+  }
+  func enableInterrupts(_ kind: InterruptKind, eventfds: [Int32]) throws(PCIError) {
+    try function.enableInterrupts(kind, eventfds: eventfds)
+  }
+  func disableInterrupts(_ kind: InterruptKind) throws(PCIError) {
+    try function.disableInterrupts(kind)
+  }
+  func unmaskINTx() throws(PCIError) { try function.unmaskINTx() }
+  func reset() throws(PCIError) { try function.reset() }
 }
