@@ -105,6 +105,9 @@ var targets: [Target] = [
   part("E1000eDevice", in: "Hardware", ["EmulatedPCI", "Wire", "PCI", "CLinux"]),
   part("EduDevice", in: "Hardware", ["EmulatedPCI", "PCI"]),
   part("Trace", in: "Hardware", ["PCI", "Memory"]),
+  part(
+    "DriverConformance", in: "Hardware",
+    ["Driver", "EmulatedPCI", "PCI", "Memory", "Wire", "CLinux"]),
   part("VFIOUserServer", in: "Hardware", ["EmulatedPCI", "VFIOUserMessages", "PCI", "CLinux"]),
 
   part(
@@ -127,7 +130,6 @@ var targets: [Target] = [
   tests("PCITests", ["PCI", "EmulatedPCI"]),
   tests("PCIDiscoveryTests", ["PCIDiscovery"]),
   tests("RingsTests", ["Rings", "Memory", "Virtio", "CLinux"]),
-  tests("VirtioNetTests", ["VirtioNet", "VirtioNetDevice", "EmulatedPCI"]),
   tests("EduTests", ["Edu", "EduDevice", "EmulatedPCI", "Driver", "Memory", "PCI", "CLinux"]),
   tests(
     "TraceTests",
@@ -135,6 +137,8 @@ var targets: [Target] = [
       "Trace", "Edu", "EduDevice", "VirtioNet", "VirtioNetDevice", "EmulatedPCI", "Wire", "Driver",
       "Memory", "PCI", "CLinux",
     ]),
+  tests("VirtioNetTests", ["VirtioNet", "VirtioNetDevice", "EmulatedPCI", "DriverConformance"]),
+  tests("E1000eTests", ["E1000e", "E1000eDevice", "EmulatedPCI", "DriverConformance"]),
   tests("ChannelTests", ["Channel", "Memory", "CLinux"]),
   tests("VFIOTests", ["VFIO", "VFIOUserMessages", "PCI", "Memory", "CLinux"]),
   tests(

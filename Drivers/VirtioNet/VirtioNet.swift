@@ -34,7 +34,8 @@ public struct VirtioNet: NetworkDriver, ~Copyable {
     do throws(DriverError) {
       setup = try Self.setUp(transport, resources)
     } catch {
-      transport.setStatus(.failed)
+      // 2.1.1: bits are only ever added.
+      transport.setStatus(transport.status.union(.failed))
       try? transport.reset()
       throw error
     }

@@ -21,7 +21,8 @@ extension E1000eDevice {
     var budget = Self.descriptorBurst
     var worked = storeFrames(&budget, &causes)
     for _ in 0..<Self.burst {
-      guard let frame = takeFromWire() else { break }
+      updatePause()
+      guard !isPaused, let frame = takeFromWire() else { break }
       accept(frame)
       worked = true
       _ = storeFrames(&budget, &causes)
@@ -34,6 +35,24 @@ extension E1000eDevice {
       raiseReceive(causes)
     }
     return worked
+  }
+
+  /// IEEE 802.3x: above FCRTH the partner is told to wait, below FCRTL to go on (CTRL.TFCE, 10.2.5). The wire keeps its
+  /// frames meanwhile.
+  private func updatePause() {
+    let high = Int(self[Register.fcrth] & 0xfff8)
+    let low = Int(self[Register.fcrtl] & 0xfff8)
+    guard self[Register.ctrl] & Ctrl.transmitPause != 0, high > 0 else {
+      isPaused = false
+      return
+    }
+    if !isPaused && packetBuffer.byteCount >= high {
+      isPaused = true
+      statistics.count(Statistics.pauseSent)
+    } else if isPaused && packetBuffer.byteCount <= low {
+      isPaused = false
+      if self[Register.fcrtl] >> 31 != 0 { statistics.count(Statistics.resumeSent) }
+    }
   }
 
   private func takeFromWire() -> [UInt8]? {

@@ -7,8 +7,8 @@ import Wire
 /// Written from the public datasheet (Intel 82574 GbE Controller Family, revision 3.4). Strict: what the driver does
 /// against it is recorded in ``violations``. Deterministic: time passes only in ``step()``. One thread.
 ///
-/// Not modelled: wake-up, management, flow control, packet split, IEEE 1588, flash, and EEPROM writes. The registers of
-/// those that a driver may well write keep their values, without effect.
+/// Not modelled: wake-up, management, PAUSE frames from the wire, packet split, IEEE 1588, flash, I/O space and EEPROM
+/// writes. The registers of those that a driver may well write keep their values, without effect.
 public final class E1000eDevice: EmulatedFunction {
   public struct Options: Sendable {
     public var macAddress: [UInt8] = [0x52, 0x54, 0x00, 0x12, 0x34, 0x56]
@@ -36,6 +36,8 @@ public final class E1000eDevice: EmulatedFunction {
   var interruptState = InterruptState()
   var receiveRings: [DescriptorRing]
   var packetBuffer = PacketBuffer()
+  /// The partner was told to wait.
+  var isPaused = false
   var transmitQueues: [TransmitQueue]
   /// Nanoseconds of all steps so far.
   var now: UInt64 = 0
@@ -203,6 +205,7 @@ public final class E1000eDevice: EmulatedFunction {
     }
     counters.unwantedFrames += UInt64(packetBuffer.frames.count)
     packetBuffer = PacketBuffer()
+    isPaused = false
     linkWasUp = linkIsUp
     isInReset = true
   }

@@ -79,8 +79,8 @@ struct RegisterRule: Sendable {
   private static func addReceive(_ add: Add) {
     add(Register.rctl, "RCTL", "10.2.5", .readWrite, 0x8120_4001, 0)
     add(Register.psrctl, "PSRCTL", "10.2.5", .readWrite, 0xc0c0_c080, 0x0004_0402)
-    add(0x02160, "FCRTL", "10.2.5", .readWrite, 0x7fff_0007, 0)
-    add(0x02168, "FCRTH", "10.2.5", .readWrite, 0x7fff_0007, 0)
+    add(Register.fcrtl, "FCRTL", "10.2.5", .readWrite, 0x7fff_0007, 0)
+    add(Register.fcrth, "FCRTH", "10.2.5", .readWrite, 0x7fff_0007, 0)
     add(Register.rdtr, "RDTR", "10.2.5", .readWrite, 0x7fff_0000, 0)
     add(Register.radv, "RADV", "10.2.5", .readWrite, 0xffff_0000, 0)
     add(0x02c00, "RSRPD", "10.2.5", .readWrite, 0xffff_f000, 0)

@@ -25,6 +25,8 @@ enum Register {
   static let eitr = 0x000e8
   // 10.2.5: receive. Those of queue 1 lie 0x100 further on.
   static let rctl = 0x00100
+  static let fcrtl = 0x02160
+  static let fcrth = 0x02168
   static let psrctl = 0x02170
   static let rdbal = 0x02800
   static let rdbah = 0x02804
@@ -67,6 +69,8 @@ enum Ctrl {
   static let setLinkUp: UInt32 = 1 << 6
   static let speed1000: UInt32 = 2 << 8
   static let reset: UInt32 = 1 << 26
+  /// TFCE: PAUSE frames are sent.
+  static let transmitPause: UInt32 = 1 << 28
   static let vlanMode: UInt32 = 1 << 30
   static let phyReset: UInt32 = 1 << 31
 }

@@ -3,6 +3,8 @@ struct Statistics {
   static let crcErrors = 0x04000
   static let missed = 0x04010
   static let lengthErrors = 0x04040
+  static let resumeSent = 0x0404c
+  static let pauseSent = 0x04054
   static let receivedBySize = 0x0405c
   static let goodReceived = 0x04074
   static let broadcastReceived = 0x04078

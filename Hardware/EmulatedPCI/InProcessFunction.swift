@@ -5,6 +5,10 @@ import PCI
 public final class InProcessFunction: PCIFunction {
   public let model: EmulatedFunction
   public let name: String
+  /// The model works after each register that is written, for drivers that wait for an answer.
+  public var stepsAfterWrites = false
+  /// Every register reads as ones and writes are lost, as with a device that was pulled out.
+  public var isGone = false
   private let messageInterrupts: Bool
 
   /// - Parameter messageInterrupts: false leaves the function its INTx line only.
@@ -16,13 +20,24 @@ public final class InProcessFunction: PCIFunction {
     self.messageInterrupts = messageInterrupts
   }
 
+  /// Lets the model work, and asks to be notified of more.
+  /// - Returns: whether there was anything to do.
+  public func step() -> Bool {
+    if isGone { return false }
+    let worked = model.step()
+    let isQuiet = (model as? any PollingModel)?.prepareToSleep() ?? true
+    return worked || !isQuiet
+  }
+
   public func readConfiguration(at offset: Int, width: RegisterWidth) throws(PCIError) -> UInt32 {
-    model.readConfiguration(at: offset, byteCount: width.rawValue)
+    isGone ? .max >> UInt32(32 - 8 * width.rawValue) : model.readConfiguration(
+      at: offset, byteCount: width.rawValue)
   }
 
   public func writeConfiguration(
     _ value: UInt32, at offset: Int, width: RegisterWidth
   ) throws(PCIError) {
+    if isGone { return }
     model.writeConfiguration(value, at: offset, byteCount: width.rawValue)
   }
 
@@ -30,14 +45,19 @@ public final class InProcessFunction: PCIFunction {
     guard let byteCount = model.bars[bar] else { throw .noRegion(bar: bar) }
     // The function outlives its regions: whoever uses them holds it.
     let calls = RegisterCalls(
-      context: Unmanaged.passUnretained(model).toOpaque(),
+      context: Unmanaged.passUnretained(self).toOpaque(),
       load: { context, bar, offset, byteCount in
-        Unmanaged<EmulatedFunction>.fromOpaque(context).takeUnretainedValue()
-          .readRegion(bar: Int(bar), offset: offset, byteCount: Int(byteCount))
+        let function = Unmanaged<InProcessFunction>.fromOpaque(context).takeUnretainedValue()
+        if function.isGone { return .max }
+        return function.model.readRegion(
+          bar: Int(bar), offset: offset, byteCount: Int(byteCount))
       },
       store: { context, bar, offset, byteCount, value in
-        Unmanaged<EmulatedFunction>.fromOpaque(context).takeUnretainedValue()
-          .writeRegion(bar: Int(bar), offset: offset, byteCount: Int(byteCount), value: value)
+        let function = Unmanaged<InProcessFunction>.fromOpaque(context).takeUnretainedValue()
+        if function.isGone { return }
+        function.model.writeRegion(
+          bar: Int(bar), offset: offset, byteCount: Int(byteCount), value: value)
+        if function.stepsAfterWrites { _ = function.step() }
       })
     return RegisterRegion(bar: bar, byteCount: byteCount, calls: calls)
   }

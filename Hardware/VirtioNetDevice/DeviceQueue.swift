@@ -193,9 +193,10 @@ struct DeviceQueue {
     nextUsed &+= 1
   }
 
-  mutating func publish() {
+  /// - Parameter error: what a faulty device adds to its index.
+  mutating func publish(error: UInt16 = 0) {
     guard let memory else { return }
-    release_store16(memory.used + 2, nextUsed)
+    release_store16(memory.used + 2, nextUsed &+ error)
   }
 
   /// Whether the driver wants an interrupt for what was used since the last one (2.7.7.2).

@@ -274,17 +274,35 @@ extension VirtioNetDevice {
     var left = byteCount
     var used = 0
     while left > 0 {
-      let taken = min(left, heads[used].byteCount)
-      queues[queue].putUsed(heads[used].head, byteCount: taken)
+      var (head, taken) = (heads[used].head, min(left, heads[used].byteCount))
       left -= taken
       used += 1
+      malformation?.apply(to: &head, byteCount: &taken, size: queues[queue].size)
+      queues[queue].putUsed(head, byteCount: taken)
+      if malformation == .idTwice { queues[queue].putUsed(head, byteCount: taken) }
     }
     setByte(at: VirtioNetHeader.bufferCount, UInt8(used))
     setByte(at: VirtioNetHeader.bufferCount + 1, 0)
+    malformHeader()
     queues[queue].take(used)
-    queues[queue].publish()
+    queues[queue].publish(error: malformation?.indexError ?? 0)
+    malformation = nil
     counters.receivedFrames += 1
     counters.receivedBytes += UInt64(byteCount - VirtioNetHeader.byteCount)
+  }
+
+  private func malformHeader() {
+    switch malformation {
+    case .noBuffers: setByte(at: VirtioNetHeader.bufferCount, 0)
+    case .manyBuffers:
+      setByte(at: VirtioNetHeader.bufferCount, 0xff)
+      setByte(at: VirtioNetHeader.bufferCount + 1, 0xff)
+    case .unknownSegmentation: setByte(at: 1, 0x77)
+    case .checksumBeyondFrame:
+      setByte(at: 0, VirtioNetHeader.needsChecksum)
+      for offset in 0..<4 { setByte(at: VirtioNetHeader.checksumStart + offset, 0xff) }
+    default: break
+    }
   }
 
   private func byte(at offset: Int) -> UInt8 {

@@ -39,6 +39,8 @@ public final class VirtioNetDevice: EmulatedFunction {
   private let windowCapability: Int
   /// A frame may be waiting, but the driver has no buffers for it.
   public internal(set) var isOutOfBuffers = false
+  /// How the next received frame is handed over wrong.
+  var malformation: Malformation?
   var chain = DeviceQueue.Chain()
   var pieces: [iovec] = []
   var heads: [(head: UInt16, byteCount: Int)] = []

@@ -123,9 +123,10 @@ final class RawDriver {
     var isLast: Bool
   }
 
-  /// The next completed descriptor, if there is one.
+  /// The next completed descriptor of those given, if there is one.
   func take(_ queue: Int = 0) -> Received? {
     let index = receiveNext[queue]
+    if index == receiveTail[queue] { return nil }
     let at = receiveRing(queue) + 16 * index
     let low = at.load(as: UInt64.self)
     let high = at.load(fromByteOffset: 8, as: UInt64.self)

@@ -105,6 +105,26 @@ import Wire
     #expect(driver.device.counters.receivedFrames == 15)
   }
 
+  @Test func flowControlLeavesFramesOnTheWire() throws {
+    let driver = try RawDriver()
+    driver.start(filled: 0)
+    driver.write(0x0000, 1 << 28 | 1 << 6 | 1)
+    driver.write(0x2168, 8 << 10)
+    driver.write(0x2160, 1 << 31 | 4 << 10)
+    driver.wire.arriving = (0..<30).map { frame(bytes: 1000, filler: UInt8($0)) }
+    var received: [[UInt8]] = []
+    for _ in 0..<10 {
+      driver.run()
+      while let (bytes, _) = driver.takeFrame() { received.append(bytes) }
+      driver.give(4)
+    }
+    #expect(received == (0..<30).map { frame(bytes: 1000, filler: UInt8($0)) })
+    #expect(driver.read(0x4010) == 0)
+    let (stopped, resumed) = (driver.read(0x4054), driver.read(0x404c))
+    #expect(stopped >= 1 && resumed == stopped)
+    #expect(driver.sections == [])
+  }
+
   @Test func shortFramesArePaddedAndTheCRCIsTheRealOne() throws {
     let driver = try RawDriver()
     driver.start(rctl: 0)

@@ -1,0 +1,96 @@
+import EmulatedPCI
+import Memory
+import PCI
+import Wire
+
+/// What a driver is tried on: a function, memory that is mapped for it, and the far end of its wire. A model in this
+/// process (``ModelBench``), or real hardware. One thread.
+public protocol NetworkBench: AnyObject {
+  var function: any PCIFunction { get }
+  /// For rings: 4 MiB or more.
+  var rings: DMARange { get }
+  /// For packets: 16 MiB or more.
+  var arena: DMARange { get }
+  var requiresPlatformAccess: Bool { get }
+
+  /// Sends frames from the far end.
+  func inject(_ frames: [[UInt8]])
+  /// Takes the frames that have reached the far end, those of the suite only (``TestFrame/isOwn(_:)``).
+  func takeSent() -> [[UInt8]]
+  /// Lets the device work for a moment.
+  /// - Returns: whether there was anything to do, as far as that can be told.
+  func step() -> Bool
+  /// Steps without any work after which nothing more is expected.
+  var patience: Int { get }
+  /// What device and IOMMU have found wrong since the last call.
+  func takeComplaints() -> [String]
+
+  /// Where the device can be made to misbehave; nil where it is real.
+  var model: (any NetworkModel)? { get }
+  /// From now on every register reads as ones, as those of a device that was pulled out.
+  /// - Returns: false where that cannot be had.
+  func setGone(_ gone: Bool) -> Bool
+}
+
+/// A model in this process.
+public final class ModelBench: NetworkBench {
+  public let networkModel: any NetworkModel
+  private let inProcess: InProcessFunction
+  private let memory: UnsafeMutableRawPointer
+  private let wire: MemoryWire
+  public let rings: DMARange
+  public let arena: DMARange
+  private var complaintsSeen = 0
+
+  private static let ringsBytes = 4 << 20
+  private static let arenaBytes = 16 << 20
+
+  /// - Parameter wire: the one that the model was made with.
+  public init(_ model: any NetworkModel, wire: MemoryWire) {
+    networkModel = model
+    self.wire = wire
+    inProcess = InProcessFunction(model)
+    // A command that a driver waits for is done when it is given.
+    inProcess.stepsAfterWrites = true
+    memory = .allocate(byteCount: Self.ringsBytes + Self.arenaBytes, alignment: 4096)
+    memory.initializeMemory(as: UInt8.self, repeating: 0, count: Self.ringsBytes + Self.arenaBytes)
+    rings = DMARange(address: memory, iova: 0x10_0000, byteCount: Self.ringsBytes)
+    // Above 4 GiB: an address that is cut to 32 bits shows itself.
+    arena = DMARange(
+      address: memory + Self.ringsBytes, iova: 0x2_4000_0000, byteCount: Self.arenaBytes)
+    for range in [rings, arena] {
+      // An empty space has room for two mappings.
+      try! model.iommu.map(
+        iova: range.iova, byteCount: UInt64(range.byteCount), address: range.address,
+        rights: [.read, .write])
+    }
+  }
+
+  deinit { memory.deallocate() }
+
+  public var function: any PCIFunction { inProcess }
+  public var requiresPlatformAccess: Bool { true }
+  public var patience: Int { 8 }
+  public var model: (any NetworkModel)? { networkModel }
+  public func inject(_ frames: [[UInt8]]) { wire.arriving += frames }
+  public func takeSent() -> [[UInt8]] {
+    defer { wire.sent = [] }
+    return wire.sent.map(\.frame).filter(TestFrame.isOwn)
+  }
+  public func step() -> Bool { inProcess.step() }
+
+  public func takeComplaints() -> [String] {
+    let faults = networkModel.iommu.faults.map {
+      "\($0.isWrite ? "write" : "read") of \($0.byteCount) bytes at IOVA \($0.iova), which is not mapped"
+    }
+    networkModel.iommu.clearFaults()
+    let all = networkModel.complaints
+    defer { complaintsSeen = all.count }
+    return faults + all.dropFirst(complaintsSeen)
+  }
+
+  public func setGone(_ gone: Bool) -> Bool {
+    inProcess.isGone = gone
+    return true
+  }
+}

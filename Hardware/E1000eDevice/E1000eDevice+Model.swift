@@ -1,0 +1,14 @@
+import EmulatedPCI
+
+extension E1000eDevice: NetworkModel {
+  public var complaints: [String] { violations.first.map(\.description) }
+
+  public static var malformations: [String] { Malformation.allCases.map { "\($0)" } }
+
+  /// On the next receive descriptor.
+  public func malform(_ name: String) {
+    for malformation in Malformation.allCases where "\(malformation)" == name {
+      malformReceive(malformation)
+    }
+  }
+}
