@@ -30,7 +30,7 @@ for module in $modules; do
   "$docc" convert Sources/$module/$module.docc --additional-symbol-graph-dir $work/graphs/$module \
     --fallback-display-name $module --fallback-bundle-identifier $module --fallback-default-module-kind Module \
     --enable-experimental-external-link-support ${dependencies[@]+"${dependencies[@]}"} \
-    --warnings-as-errors --output-path $archive
+    --warnings-as-errors --output-path $archive 2>&1 | sed '/^$/d'
   archives+=($archive)
   dependencies+=(--dependency $archive)
 done
