@@ -31,9 +31,10 @@ for module in $modules; do
     --fallback-display-name $module --fallback-bundle-identifier $module --fallback-default-module-kind Module \
     --enable-experimental-external-link-support ${dependencies[@]+"${dependencies[@]}"} \
     --warnings-as-errors --output-path $archive 2>&1 | sed '/^$/d'
-  archives+=($archive)
+  archives=($archive ${archives[@]+"${archives[@]}"})
   dependencies+=(--dependency $archive)
 done
-"$docc" merge "${archives[@]}" --synthesized-landing-page-name Martlet --output-path .build/docs > /dev/null
+"$docc" merge "${archives[@]}" --synthesized-landing-page-name Martlet \
+  --synthesized-landing-page-topics-style list --output-path .build/docs > /dev/null
 echo "docs: $PWD/.build/docs/index.html"
 echo "docs: to read: python3 -m http.server --bind 127.0.0.1 --directory .build/docs 8000, then http://localhost:8000/documentation/driver"

@@ -77,8 +77,8 @@ extension NetworkDriver where Self: ~Copyable {
 }
 
 /// One receive and one transmit queue, with the same four verbs in every driver: ``postReceive(_:)``,
-/// ``receive(into:)``, ``transmit(_:)``, ``completeTransmit(into:)``. One thread at a time; no verb allocates, waits,
-/// locks or makes a system call.
+/// ``receive(into:)``, ``transmit(_:)``, ``completeTransmit(into:)``. One thread at a time; no verb allocates, waits or
+/// locks, nor makes a system call where registers are mapped.
 ///
 /// A typed error means that the device broke its contract: the queue is broken and stays so until the driver is
 /// made anew; it hands out nothing more and keeps no segment that it has already handed out.
