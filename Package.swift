@@ -114,6 +114,9 @@ var targets: [Target] = [
     "Supervisor",
     ["Host", "PCIDiscovery", "VFIO", "Channel", "Driver", "Memory", "PCI", "CLinux"]),
 
+  .target(
+    name: "NewDriver", path: "Sources/NewDriver", resources: [.embedInCode("Template")],
+    swiftSettings: swift),
   .plugin(name: "RegisterDrivers", capability: .buildTool()),
   program(
     "martlet-host", ["Host", "Driver"] + driverNames, plugins: ["RegisterDrivers"]),
@@ -123,7 +126,8 @@ var targets: [Target] = [
     "martlet",
     [
       "Supervisor", "PCIDiscovery", "VFIOUserServer", "VirtioNetDevice", "Wire", "EmulatedPCI",
-      "Stacks", "VFIO", "Driver", "Channel", "Memory", "PCI", "CLinux", arguments, logging,
+      "NewDriver", "Stacks", "VFIO", "Driver", "Channel", "Memory", "PCI", "CLinux", arguments,
+      logging,
     ] + driverNames, plugins: ["RegisterDrivers"]),
 
   tests("MemoryTests", ["Memory", "CLinux"]),
@@ -184,6 +188,8 @@ let package = Package(
   products: [
     .library(name: "MartletDriver", targets: ["Driver", "Rings", "PCI", "Memory"]),
     .library(name: "MartletHardware", targets: ["EmulatedPCI", "VFIOUserServer", "Wire"]),
+    .library(name: "MartletHost", targets: ["Host"]),
+    .library(name: "MartletConformance", targets: ["DriverConformance"]),
     .library(name: "MartletChannel", targets: ["Channel", "Stacks"]),
     .executable(name: "martlet", targets: ["martlet"]),
     .executable(name: "martlet-host", targets: ["martlet-host"]),

@@ -42,7 +42,8 @@ struct QueueBuilder: ~Copyable {
     return VirtioNetQueuePair(
       receiveRing: receive, transmitRing: transmit, index: index, arena: arena, headers: headers,
       tables: tables, features: features, receiveDoorbell: receiveDoorbell,
-      transmitDoorbell: transmitDoorbell, interruptLine: interrupts.kind == .intx ? INTxLine(transport) : nil,
+      transmitDoorbell: transmitDoorbell,
+      interruptLine: interrupts.kind == .intx ? INTxLine(transport) : nil,
       transport: transport, vector: vector)
   }
 

@@ -119,7 +119,8 @@ extension ConformanceSuite where D: ~Copyable {
             error = thrown
           }
           try require(
-            error == .deviceGone, "a device that is gone is \(error.map { "\($0)" } ?? "unnoticed")")
+            error == .deviceGone, "a device that is gone is \(error.map { "\($0)" } ?? "unnoticed")"
+          )
           let before = time(nil)
           rig.driver.stop()
           try rig.queue.takeBack()

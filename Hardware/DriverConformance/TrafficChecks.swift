@@ -8,7 +8,8 @@ extension ConformanceSuite where D: ~Copyable {
       (
         "the driver names functions and itself",
         { bench in
-          let identity = PCIMatch(vendor: try bench.function.vendor, device: try bench.function.device)
+          let identity = PCIMatch(
+            vendor: try bench.function.vendor, device: try bench.function.device)
           try require(!D.name.isEmpty, "the driver has no name")
           try require(
             D.matches.contains(identity), "\(identity) is not among the driver's functions")
@@ -62,7 +63,8 @@ extension ConformanceSuite where D: ~Copyable {
         { bench in
           var rig = try Rig<D>(bench, mtu: 9000)
           guard rig.driver.interface.mtu >= 4000 else {
-            throw NotPossible(reason: "driver and device have an MTU of \(rig.driver.interface.mtu)")
+            throw NotPossible(
+              reason: "driver and device have an MTU of \(rig.driver.interface.mtu)")
           }
           rig.queue.watchesSurroundings = true
           try rig.receive(rig.frames(40, byteCount: rig.largestFrame))
@@ -173,7 +175,8 @@ extension ConformanceSuite where D: ~Copyable {
         { bench in
           var rig = try Rig<D>(bench, mtu: 9000)
           guard rig.driver.interface.mtu >= 4000 else {
-            throw NotPossible(reason: "driver and device have an MTU of \(rig.driver.interface.mtu)")
+            throw NotPossible(
+              reason: "driver and device have an MTU of \(rig.driver.interface.mtu)")
           }
           for pieces in [1, 2, 5] {
             try rig.send(rig.outgoing(20, byteCount: rig.largestFrame), pieces: pieces)
@@ -223,7 +226,8 @@ extension ConformanceSuite where D: ~Copyable {
           let before = rig.queue.pair.statistics.sendErrors
           var refused = UInt64(1)
           _ = try rig.queue.send(tooShort)
-          if rig.largestFrame < 11_000 && rig.driver.interface.offloads.contains(.transmitChecksum) {
+          if rig.largestFrame < 11_000 && rig.driver.interface.offloads.contains(.transmitChecksum)
+          {
             _ = try rig.queue.send(
               rig.outgoing(1),
               metadata: Offload(needsChecksum: true, checksumStart: 60, checksumOffset: 60))

@@ -30,8 +30,10 @@ public final class InProcessFunction: PCIFunction {
   }
 
   public func readConfiguration(at offset: Int, width: RegisterWidth) throws(PCIError) -> UInt32 {
-    isGone ? .max >> UInt32(32 - 8 * width.rawValue) : model.readConfiguration(
-      at: offset, byteCount: width.rawValue)
+    isGone
+      ? .max >> UInt32(32 - 8 * width.rawValue)
+      : model.readConfiguration(
+        at: offset, byteCount: width.rawValue)
   }
 
   public func writeConfiguration(

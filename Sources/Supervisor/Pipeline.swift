@@ -56,7 +56,7 @@ public struct Pipeline: ~Copyable {
 
     var hostControl = try ControlSocket()
     let host = try ChildProcess(
-      name: "driver host", program: Programs.host,
+      name: "driver host", program: plan.hostProgram,
       arguments: [
         "--access", access.kind.rawValue, "--device-name", access.name,
         "--rings-iova", "\(memory.ringsIOVA)", "--rings-bytes", "\(memory.rings.byteCount)",

@@ -42,6 +42,8 @@ public struct RunPlan: Sendable {
   /// The device sees memory at the addresses that driver host and instance see it at.
   public var usesVirtualAddresses = false
   public var isConfined = true
+  /// The driver host to start: Martlet's own, or one of an author's package.
+  public var hostProgram = Programs.host
   /// A fault to be made on purpose, for tests.
   public var fault: Fault?
 

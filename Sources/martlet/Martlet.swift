@@ -8,6 +8,6 @@ struct Martlet: ParsableCommand {
       "User-space network drivers, confined, with protocol stacks in processes of their own.",
     subcommands: [
       Run.self, Status.self, Serve.self, Devices.self, Doctor.self, Bind.self, Unbind.self,
-      Pattern.self, HoldNamespace.self, KeepHugepages.self,
+      NewDriverCommand.self, Pattern.self, HoldNamespace.self, KeepHugepages.self,
     ])
 }

@@ -72,6 +72,12 @@ struct Run: ParsableCommand {
     help: "What the emulated wire ends in: kernel, stack, or automatic (the kernel if it can be).")
   var farEnd = RunPlan.FarEnd.automatic
 
+  @Option(
+    help: ArgumentHelp(
+      "A driver host of your own, with your own drivers (`martlet new-driver --package`).",
+      valueName: "program"))
+  var host: String?
+
   @Flag(help: "Leave the driver host unconfined, to compare or to debug. Not for use.")
   var unsafeUnconfined = false
 
@@ -117,6 +123,12 @@ struct Run: ParsableCommand {
       throw ValidationError("--mtu takes 68 to 9000, not \(mtu)")
     }
     plan.mtu = mtu
+    if let host {
+      guard access(host, X_OK) == 0 else {
+        throw ValidationError("\(host) is no program: build it, or leave --host out")
+      }
+      plan.hostProgram = host
+    }
     guard (16...4096).contains(memory), memory % 2 == 0 else {
       throw ValidationError("--memory takes an even number of MiB from 16 to 4096, not \(memory)")
     }
