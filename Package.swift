@@ -103,11 +103,11 @@ var targets: [Target] = [
   part("Wire", in: "Hardware", ["CLinux"]),
   part("VirtioNetDevice", in: "Hardware", ["EmulatedPCI", "Virtio", "Wire", "PCI", "CLinux"]),
   part("E1000eDevice", in: "Hardware", ["EmulatedPCI", "Wire", "PCI", "CLinux"]),
-  part("EduDevice", in: "Hardware", ["EmulatedPCI", "PCI"]),
-  part("Trace", in: "Hardware", ["PCI", "Memory"]),
   part(
     "DriverConformance", in: "Hardware",
     ["Driver", "EmulatedPCI", "PCI", "Memory", "Wire", "CLinux"]),
+  part("EduDevice", in: "Hardware", ["EmulatedPCI", "PCI"]),
+  part("Trace", in: "Hardware", ["PCI", "Memory"]),
   part("VFIOUserServer", in: "Hardware", ["EmulatedPCI", "VFIOUserMessages", "PCI", "CLinux"]),
 
   part(
@@ -134,6 +134,8 @@ var targets: [Target] = [
   tests("PCITests", ["PCI", "EmulatedPCI"]),
   tests("PCIDiscoveryTests", ["PCIDiscovery"]),
   tests("RingsTests", ["Rings", "Memory", "Virtio", "CLinux"]),
+  tests("VirtioNetTests", ["VirtioNet", "VirtioNetDevice", "EmulatedPCI", "DriverConformance"]),
+  tests("E1000eTests", ["E1000e", "E1000eDevice", "EmulatedPCI", "DriverConformance"]),
   tests("EduTests", ["Edu", "EduDevice", "EmulatedPCI", "Driver", "Memory", "PCI", "CLinux"]),
   tests(
     "TraceTests",
@@ -141,8 +143,6 @@ var targets: [Target] = [
       "Trace", "Edu", "EduDevice", "VirtioNet", "VirtioNetDevice", "EmulatedPCI", "Wire", "Driver",
       "Memory", "PCI", "CLinux",
     ]),
-  tests("VirtioNetTests", ["VirtioNet", "VirtioNetDevice", "EmulatedPCI", "DriverConformance"]),
-  tests("E1000eTests", ["E1000e", "E1000eDevice", "EmulatedPCI", "DriverConformance"]),
   tests("ChannelTests", ["Channel", "Memory", "CLinux"]),
   tests("VFIOTests", ["VFIO", "VFIOUserMessages", "PCI", "Memory", "CLinux"]),
   tests(
