@@ -1,6 +1,7 @@
 # make run: the whole system with the emulated device; make test: every test that needs no guest; make lab: those in it.
+# make docs: the author's guide and the reference, as a site in .build/docs.
 BUILD = swift build -c release --static-swift-stdlib
-.PHONY: run build test lab setup lint format
+.PHONY: run build test lab docs setup lint format
 
 run: build
 	.build/release/martlet run
@@ -17,6 +18,9 @@ lab: build
 	Setup/packages.sh lab
 	swift build --build-tests
 	Hardware/Lab/lab.sh
+
+docs:
+	Setup/docs.sh
 
 setup:
 	Setup/packages.sh

@@ -1,10 +1,11 @@
 import PCI
 import Rings
 
-/// Why a driver gave up. One line each, with the facts.
+/// Why a driver gave up. Carries the facts; `description` is one line of them, with the remedy where there is one.
 public enum DriverError: Error, Sendable, Equatable {
+  /// The way to the function failed.
   case pci(PCIError)
-  /// The device broke the ring's contract.
+  /// The device broke the contract of a ring. `queue` counts as the device does; -1 is a queue for commands.
   case ring(queue: Int, RingError)
   /// The device broke the contract of a ring that is no virtqueue: what it wrote, and what it may write.
   case deviceViolation(queue: Int, String)
@@ -14,13 +15,16 @@ public enum DriverError: Error, Sendable, Equatable {
   case deviceGone
   /// The device cannot be driven: what is missing or wrong with it, and what to do.
   case unsupported(String)
+  /// The device did not finish a reset within its limit. It may still do DMA: bus mastering is to be turned off.
   case resetTimeout
+  /// The device refused a command, did not answer it in time, or takes none: which one, and how.
   case commandFailed(String)
-  /// The zone for rings is too small, in bytes.
+  /// The zone for rings is too small: how many bytes more were wanted at once.
   case outOfRingMemory(needed: Int)
 }
 
 extension DriverError: CustomStringConvertible {
+  /// One line for people.
   public var description: String {
     switch self {
     case .pci(let error): error.description

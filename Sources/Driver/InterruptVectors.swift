@@ -1,15 +1,19 @@
 import PCI
 
 /// How the eventfds of an ``InterruptPlan`` were connected to a function: by MSI-X with a vector for each where it
-/// has that many, else by one vector or the line for everything.
+/// has that many, else by one vector or the line for everything. Control path.
 public struct InterruptVectors: Sendable {
   /// nil where the host only polls.
   public let kind: InterruptKind?
   /// Vectors in use; 0 for the line.
   public let count: Int
 
-  /// Connects them.
-  /// - Parameter allowsMSI: whether the device can signal by plain MSI (a virtio device cannot).
+  /// Connects them. With a vector for each, vector 0 is for configuration changes and 1 + n for queue pair n.
+  /// - Parameters:
+  ///   - function: the function whose vectors they are.
+  ///   - plan: the eventfds; one without queues connects nothing.
+  ///   - allowsMSI: whether the device can signal by plain MSI (a virtio device cannot: virtio 1.2, 4.1.5.1.2).
+  /// - Throws: ``DriverError/pci(_:)``.
   public init(
     _ function: any PCIFunction, _ plan: InterruptPlan, allowsMSI: Bool = true
   ) throws(DriverError) {
@@ -43,6 +47,8 @@ public struct InterruptVectors: Sendable {
     }
   }
 
-  /// The vector of a queue pair; that of configuration changes is 0. nil where there are no vectors.
+  /// The vector of a queue pair; that of configuration changes is 0.
+  /// - Parameter index: the queue pair, from 0.
+  /// - Returns: nil where there are no vectors: the host polls, or the line is in use.
   public func vector(ofPair index: Int) -> Int? { count == 0 ? nil : count == 1 ? 0 : 1 + index }
 }

@@ -5,13 +5,16 @@ import PCI
 /// one for a queue pair, which moves packets.
 ///
 /// The host is generic over this protocol and is specialised for each driver: there is no existential or closure
-/// call per packet.
+/// call per packet. One thread calls all of it; it is the control path, which may allocate and wait.
+///
+/// See <doc:WritingANetworkDriver>.
 public protocol NetworkDriver: ~Copyable {
+  /// A receive and a transmit queue: the data path.
   associatedtype QueuePair: NetworkQueuePair & ~Copyable
 
   /// The driver's name in commands and messages, such as "virtio-net".
   static var name: String { get }
-  /// The functions that it drives.
+  /// The functions that it drives, by vendor and device id. A host asks no other.
   static var matches: [PCIMatch] { get }
 
   /// Where a device fills every receive buffer to one fixed size, that size in bytes; nil where it is told each buffer's
@@ -20,20 +23,25 @@ public protocol NetworkDriver: ~Copyable {
   /// What the device itself counts, named by DPDK's xstats grammar, such as "rx_crc_errors".
   static var deviceStatistics: [String] { get }
 
-  /// Resets and sets up the function; nothing is received or sent before ``start()``. A driver that throws leaves
-  /// the function reset.
+  /// Resets and sets up the function; nothing is received or sent before ``start()``.
+  /// - Parameter resources: the function, memory that is mapped for it, and what is wanted of it.
+  /// - Throws: why the function cannot be driven; it is left reset.
   init(_ resources: consuming DriverResources) throws(DriverError)
 
-  /// What was negotiated: address, MTU, offloads, number of queue pairs, link.
+  /// What was negotiated: address, MTU, offloads, number of queue pairs, link. Only ``handleConfigurationChange()``
+  /// changes it.
   var interface: NetworkInterface { get }
 
-  /// Takes queue pair `index` out of the driver, once for each, before ``start()``.
+  /// Takes a queue pair out of the driver, once for each, before ``start()``. It may go to a thread of its own.
+  /// - Parameter index: 0 to ``NetworkInterface/queuePairs`` - 1; anything else, or a second time, traps.
   mutating func takeQueuePair(_ index: Int) -> QueuePair
 
   /// Lets the function run. Bus mastering goes on here, after the rings exist.
+  /// - Throws: why it does not; the caller then calls ``stop()``.
   mutating func start() throws(DriverError)
 
-  /// Resets the function and turns bus mastering off: when this returns it does no more DMA. Safe to call twice.
+  /// Resets the function and turns bus mastering off: when this returns it does no more DMA. A function that is gone
+  /// is stopped. Safe to call twice.
   mutating func stop()
 
   /// The vector that ``DriverResources/interrupts`` names for configuration changes has fired, or the host looks in
@@ -42,11 +50,17 @@ public protocol NetworkDriver: ~Copyable {
   /// - Throws: ``DriverError/deviceNeedsReset`` and the like; the host then stops the driver.
   mutating func handleConfigurationChange() throws(DriverError) -> Bool
 
-  /// Receives all packets, whatever their destination address.
+  /// Receives all packets, whatever their destination address, or no longer.
+  /// - Throws: ``DriverError/unsupported(_:)`` where the device cannot, ``DriverError/commandFailed(_:)`` where it
+  ///   refuses.
   mutating func setPromiscuous(_ on: Bool) throws(DriverError)
-  /// The addresses to receive besides the function's own and broadcast.
+  /// The addresses to receive besides the function's own and broadcast, in place of those of the call before.
+  /// A device with few places may receive more than was asked for, never less.
+  /// - Throws: as ``setPromiscuous(_:)``.
   mutating func setFilter(unicast: [MACAddress], multicast: [MACAddress]) throws(DriverError)
-  /// Receive interrupts are held back until so many packets or microseconds, whichever is first.
+  /// Receive interrupts are held back until so many packets or microseconds, whichever is first; 0 is no limit of that
+  /// kind.
+  /// - Throws: ``DriverError/unsupported(_:)`` with the values that the device knows.
   mutating func setReceiveCoalescing(packets: UInt32, microseconds: UInt32) throws(DriverError)
 
   /// The device's own counters since ``start()``, one for each name in ``deviceStatistics``. Control path.
@@ -54,54 +68,74 @@ public protocol NetworkDriver: ~Copyable {
 }
 
 extension NetworkDriver where Self: ~Copyable {
+  /// nil: the device is told each buffer's length.
   public static var receiveBufferBytes: Int? { nil }
+  /// None: the device counts nothing.
   public static var deviceStatistics: [String] { [] }
+  /// As many counters as ``deviceStatistics`` has names: none.
   public mutating func readDeviceStatistics() -> [UInt64] { [] }
 }
 
 /// One receive and one transmit queue, with the same four verbs in every driver: ``postReceive(_:)``,
-/// ``receive(into:)``, ``transmit(_:)``, ``completeTransmit(into:)``. One thread at a time.
+/// ``receive(into:)``, ``transmit(_:)``, ``completeTransmit(into:)``. One thread at a time; no verb allocates, waits or
+/// locks, nor makes a system call where registers are mapped.
 ///
 /// A typed error means that the device broke its contract: the queue is broken and stays so until the driver is
 /// made anew; it hands out nothing more and keeps no segment that it has already handed out.
 public protocol NetworkQueuePair: ~Copyable {
   /// Lends free segments to the device, from the burst's front; those taken are removed from the burst. A slot's
-  /// offset and length name the bytes that the device may fill.
+  /// offset and length name the bytes that the device may fill. At most one doorbell.
+  /// - Parameter burst: slots whose segments are the caller's; all of one size.
+  /// - Throws: ``DriverError/ring(queue:_:)`` where the queue is broken.
   mutating func postReceive(_ burst: inout Burst) throws(DriverError)
 
-  /// Appends received packets, whole ones only, as slots (``Descriptor``), until none is left or the burst lacks
-  /// room. Frames begin at their Ethernet header.
+  /// Appends received packets, whole ones only, as slots (``/Memory/Descriptor``), until none is left or the burst has
+  /// room for fewer than ``/Memory/Descriptor/maximumSlots`` more. Frames begin at their Ethernet header, without
+  /// preamble or check sequence. Each slot's segment was lent by ``postReceive(_:)`` and is the caller's again.
+  /// - Throws: ``DriverError/ring(queue:_:)`` where the device broke the ring's contract. Packets that are merely bad
+  ///   are counted, and their segments go back to the device.
   mutating func receive(into burst: inout Burst) throws(DriverError)
 
   /// Puts packets from the burst's front on the ring, whole ones only; those taken are removed from the burst.
-  /// At most one doorbell. The slots have been checked to lie inside the transmit range.
+  /// At most one doorbell. The slots have been checked to lie inside the transmit range; what their metadata asks for
+  /// has not. A packet that cannot be sent as it is is counted and comes back by ``completeTransmit(into:)``.
+  /// - Throws: ``DriverError/ring(queue:_:)`` where the queue is broken.
   mutating func transmit(_ burst: inout Burst) throws(DriverError)
 
-  /// Appends a slot whose tag is the sent packet's, for each packet that the device has done with.
+  /// Appends a slot whose tag is the packet's, for each packet that the device has done with, until the burst is full.
+  /// Its bytes are the sender's again.
+  /// - Throws: ``DriverError/ring(queue:_:)`` where the device broke the ring's contract.
   mutating func completeTransmit(into burst: inout Burst) throws(DriverError)
 
   /// Segments that could be posted now.
   var receiveRoom: Int { get }
 
-  /// Asks for an interrupt at the next packet received (and, where `transmit`, the next one sent).
+  /// Asks for an interrupt at the next packet received.
+  /// - Parameter transmit: whether for the next one sent too.
   /// - Returns: whether the caller may sleep: false when something has arrived meanwhile.
   mutating func armInterrupts(transmit: Bool) -> Bool
+  /// No interrupts until ``armInterrupts(transmit:)``: the caller polls. One that is under way may still come.
   mutating func disarmInterrupts()
 
-  /// Everything that the device held is handed back, as slots (receive segments) and as tags (packets). Only after
-  /// the driver's `stop()`. Call until neither burst grows.
+  /// Hands back everything that the device held, each segment and each packet once. Only after the driver's
+  /// ``NetworkDriver/stop()``. Call until neither burst grows.
+  /// - Parameters:
+  ///   - segments: gets the receive segments, as slots.
+  ///   - packets: gets a slot with the tag of each packet that was not completed.
   mutating func takeBack(segments: inout Burst, packets: inout Burst)
 
+  /// Counters since the pair was made.
   var statistics: QueueStatistics { get }
 }
 
-/// What a driver is given. The memory is mapped for the device already.
+/// What a driver is given. The memory is mapped for the device already, and outlives the driver.
 public struct DriverResources: ~Copyable {
+  /// The function to drive; nobody else uses it.
   public let function: any PCIFunction
   /// For rings and tables, private to the host and the device.
   public var rings: DMAZone
-  /// Where received packets go, addressed by ``Descriptor/segment`` from the arena's start: device-writable.
-  /// The arena's receive part may begin anywhere in it; segments that are posted lie there.
+  /// Where packets are, addressed by ``/Memory/Descriptor/position`` from the arena's start. The segments that are
+  /// posted lie in its receive part, the only part that the device may write.
   public let arena: DMARange
   /// Queue pairs wanted; the driver may have fewer.
   public let queuePairs: Int
@@ -109,10 +143,20 @@ public struct DriverResources: ~Copyable {
   public let ringSize: Int
   /// Bytes of payload wanted behind the Ethernet header, where the device does not say; nil for what is usual.
   public let mtu: Int?
+  /// The eventfds to connect to the function's vectors.
   public let interrupts: InterruptPlan
   /// The function sits behind an IOMMU, which a device must not go around.
   public let requiresPlatformAccess: Bool
 
+  /// - Parameters:
+  ///   - function: the function to drive.
+  ///   - rings: device-readable and -writable memory for rings.
+  ///   - arena: the arena, as the host and the device see it.
+  ///   - queuePairs: at least 1.
+  ///   - ringSize: descriptors, a power of two.
+  ///   - mtu: bytes behind the Ethernet header, or nil.
+  ///   - interrupts: ``InterruptPlan/none`` where the host only polls.
+  ///   - requiresPlatformAccess: whether there is an IOMMU.
   public init(
     function: any PCIFunction, rings: consuming DMAZone, arena: DMARange, queuePairs: Int = 1,
     ringSize: Int = 256, mtu: Int? = nil, interrupts: InterruptPlan = .none,
@@ -128,6 +172,7 @@ public struct DriverResources: ~Copyable {
     self.requiresPlatformAccess = requiresPlatformAccess
   }
 
+  /// The zone, for a driver that keeps it; read the other properties before.
   public consuming func takeRings() -> DMAZone { rings }
 }
 
@@ -139,12 +184,16 @@ public struct InterruptPlan: Sendable {
   /// One for each queue pair.
   public var queues: [Int32]
 
+  /// - Parameters:
+  ///   - configuration: an eventfd, or -1.
+  ///   - queues: an eventfd for each queue pair; none for polling only. They stay the caller's.
   public init(configuration: Int32, queues: [Int32]) {
     self.configuration = configuration
     self.queues = queues
   }
 
   /// The same for fewer queue pairs.
+  /// - Parameter pairs: how many of the first ones stay.
   public func first(_ pairs: Int) -> InterruptPlan {
     InterruptPlan(configuration: configuration, queues: Array(queues.prefix(pairs)))
   }

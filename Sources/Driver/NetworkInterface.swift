@@ -1,14 +1,21 @@
 /// An Ethernet address, in the order of the wire.
 public struct MACAddress: Hashable, Sendable {
+  /// The six bytes, the first on the wire first.
   public var bytes: (UInt8, UInt8, UInt8, UInt8, UInt8, UInt8)
 
+  /// - Parameter bytes: the first on the wire first.
   public init(_ bytes: (UInt8, UInt8, UInt8, UInt8, UInt8, UInt8)) { self.bytes = bytes }
 
+  /// The same six bytes.
   public var array: [UInt8] { [bytes.0, bytes.1, bytes.2, bytes.3, bytes.4, bytes.5] }
+  /// Whether it names a group; broadcast is one (IEEE 802.3, 3.2.3).
   public var isMulticast: Bool { bytes.0 & 1 != 0 }
+  /// Whether all bytes are 0, which no interface has.
   public var isZero: Bool { array.allSatisfy { $0 == 0 } }
 
+  /// Whether all six bytes are the same.
   public static func == (a: MACAddress, b: MACAddress) -> Bool { a.array == b.array }
+  /// Feeds the six bytes to the hasher.
   public func hash(into hasher: inout Hasher) { hasher.combine(array) }
 }
 
@@ -25,22 +32,34 @@ extension MACAddress: LosslessStringConvertible {
     bytes = (b[0], b[1], b[2], b[3], b[4], b[5])
   }
 
+  /// Six pairs of lower-case hexadecimal digits, parted by colons.
   public var description: String {
     array.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined(separator: ":")
   }
 }
 
-/// What a driver and its device have agreed on.
+/// What a driver and its device have agreed on. A plain value; any thread.
 public struct NetworkInterface: Sendable, Equatable {
+  /// The function's own address.
   public var macAddress: MACAddress
   /// Bytes of payload behind the Ethernet header.
   public var mtu: Int
+  /// Whether frames can be sent and received now.
   public var linkIsUp: Bool
+  /// Queue pairs that the driver has made, at least 1; never more than it was asked for.
   public var queuePairs: Int
+  /// What may be left to the device.
   public var offloads: Offloads
   /// Negotiated features by name, for people.
   public var features: [String]
 
+  /// - Parameters:
+  ///   - macAddress: the function's own address.
+  ///   - mtu: bytes behind the Ethernet header.
+  ///   - linkIsUp: whether there is a link.
+  ///   - queuePairs: at least 1.
+  ///   - offloads: what may be left to the device.
+  ///   - features: names for people.
   public init(
     macAddress: MACAddress, mtu: Int = 1500, linkIsUp: Bool = true, queuePairs: Int = 1,
     offloads: Offloads = [], features: [String] = []
@@ -55,27 +74,41 @@ public struct NetworkInterface: Sendable, Equatable {
 
   /// What may be left to the device. Raw values cross process boundaries: they do not change.
   public struct Offloads: OptionSet, Sendable, Hashable {
+    /// The set's bits.
     public var rawValue: UInt32
+    /// - Parameter rawValue: bits; those without a name mean nothing.
     public init(rawValue: UInt32) { self.rawValue = rawValue }
+    /// The device completes a packet's transport checksum (``/Memory/Offload/needsChecksum``).
     public static let transmitChecksum = Offloads(rawValue: 1 << 0)
+    /// The device checks transport checksums of what it receives (``/Memory/Descriptor/Flags/checksumValid``).
     public static let receiveChecksum = Offloads(rawValue: 1 << 1)
+    /// The device cuts TCP over IPv4 into segments.
     public static let transmitTCP4 = Offloads(rawValue: 1 << 2)
+    /// The device cuts TCP over IPv6 into segments.
     public static let transmitTCP6 = Offloads(rawValue: 1 << 3)
+    /// The device may join segments of TCP over IPv4 into one packet of up to 64 KiB.
     public static let receiveTCP4 = Offloads(rawValue: 1 << 4)
+    /// The same for IPv6.
     public static let receiveTCP6 = Offloads(rawValue: 1 << 5)
   }
 }
 
-/// Counters of one queue pair; only ever grow.
+/// Counters of one queue pair since it was made; they only grow. A plain value; any thread.
 public struct QueueStatistics: Sendable, Equatable {
+  /// Packets handed up.
   public var receivedPackets: UInt64 = 0
+  /// Their bytes, from the Ethernet header on, without the check sequence.
   public var receivedBytes: UInt64 = 0
   /// Packets that the device delivered and the driver refused: too short, too long, bad metadata.
   public var receiveErrors: UInt64 = 0
+  /// Packets put on the ring; one that the device cuts into segments counts once.
   public var sentPackets: UInt64 = 0
+  /// Their bytes, from the Ethernet header on.
   public var sentBytes: UInt64 = 0
   /// Packets that could not be put on the ring as they were (bad metadata, too many pieces) and were dropped.
   public var sendErrors: UInt64 = 0
+  /// Writes to a notification or tail register.
   public var doorbells: UInt64 = 0
+  /// All zero.
   public init() {}
 }

@@ -5,14 +5,22 @@ import Glibc
 /// Unmapped and closed when the value goes away. Made and dropped by one thread; the bytes are everyone's.
 public struct Arena: ~Copyable, @unchecked Sendable {
   // Invariant: `address` points at `byteCount` mapped bytes of `descriptor` until deinit.
+  /// The first byte, in this process.
   public let address: UnsafeMutableRawPointer
+  /// Bytes that are mapped.
   public let byteCount: Int
+  /// Of the pages that the memory is made of.
   public let pageSize: PageSize
+  /// The memory's descriptor, to pass on; the arena closes it.
   public let descriptor: Int32
 
+  /// Pages that memory can be made of; raw values in bytes.
   public enum PageSize: Int, Sendable {
+    /// 4 KiB.
     case ordinary = 4096
+    /// 2 MiB, from the system's pool of huge pages.
     case huge2M = 0x20_0000
+    /// 1 GiB, from the system's pool of huge pages.
     case huge1G = 0x4000_0000
 
     var flags: UInt32 {
@@ -25,7 +33,12 @@ public struct Arena: ~Copyable, @unchecked Sendable {
   }
 
   /// Makes new memory, all of it present, which nobody can shrink or grow.
-  /// - Parameter byteCount: a multiple of the page size.
+  /// - Parameters:
+  ///   - byteCount: a multiple of the page size, more than 0.
+  ///   - pageSize: of what pages.
+  ///   - name: for people, as the kernel lists it.
+  /// - Throws: ``MemoryError/badSize(byteCount:pageSize:)``, or ``MemoryError/system(call:errno:)`` where there is not as
+  ///   much memory of that kind.
   public init(byteCount: Int, pageSize: PageSize, name: String) throws(MemoryError) {
     guard byteCount > 0, byteCount % pageSize.rawValue == 0 else {
       throw .badSize(byteCount: byteCount, pageSize: pageSize.rawValue)
@@ -53,8 +66,11 @@ public struct Arena: ~Copyable, @unchecked Sendable {
 
   /// Maps memory that came from another process. The descriptor is the arena's from now on, also when this throws.
   /// - Parameters:
+  ///   - descriptor: memory that its owner can no longer shrink.
   ///   - byteCount: how many bytes were promised; more may be behind the descriptor.
+  ///   - writable: false maps it for reading only.
   ///   - address: where to map it, and nowhere else; nil leaves that to the kernel.
+  /// - Throws: ``MemoryError``: it is too small, not sealed, or cannot be mapped there.
   public init(
     adopting descriptor: Int32, byteCount: Int, writable: Bool = true, at address: UInt? = nil
   ) throws(MemoryError) {
@@ -78,7 +94,10 @@ public struct Arena: ~Copyable, @unchecked Sendable {
   }
 
   /// New memory in 2 MiB pages where there are any, else in ordinary pages.
-  /// - Parameter byteCount: a multiple of 2 MiB.
+  /// - Parameters:
+  ///   - byteCount: a multiple of 2 MiB, more than 0.
+  ///   - name: for people, as the kernel lists it.
+  /// - Throws: as ``init(byteCount:pageSize:name:)`` for ordinary pages.
   public static func withBestPages(
     byteCount: Int, name: String
   ) throws(MemoryError) -> Arena {

@@ -3,6 +3,7 @@
 public struct Burst: ~Copyable, @unchecked Sendable {
   // Invariant: `slots` has room for `capacity` descriptors; the first `used` are initialised.
   @usableFromInline let slots: UnsafeMutablePointer<Descriptor>
+  /// Slots in all.
   public let capacity: Int
   @usableFromInline var used: Int
 
@@ -19,10 +20,12 @@ public struct Burst: ~Copyable, @unchecked Sendable {
 
   /// Slots in use.
   @inlinable public var count: Int { used }
+  /// Whether no slot is in use.
   @inlinable public var isEmpty: Bool { used == 0 }
   /// Slots that are still free.
   @inlinable public var room: Int { capacity - used }
 
+  /// A slot in use; any other index traps.
   @inlinable
   public subscript(index: Int) -> Descriptor {
     get {
@@ -43,6 +46,7 @@ public struct Burst: ~Copyable, @unchecked Sendable {
     used &+= 1
   }
 
+  /// Drops all slots.
   @inlinable
   public mutating func removeAll() { used = 0 }
 

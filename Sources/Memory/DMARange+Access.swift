@@ -10,28 +10,34 @@ extension DMARange {
     return address + offset
   }
 
+  /// One byte.
   @inlinable public func load8(at offset: Int) -> UInt8 { volatile_load8(at(offset, 1)) }
+  /// Four bytes; `offset` is a multiple of 4.
   @inlinable public func load32(at offset: Int) -> UInt32 { relaxed_load32(at(offset, 4)) }
+  /// Eight bytes; `offset` is a multiple of 8.
   @inlinable public func load64(at offset: Int) -> UInt64 { relaxed_load64(at(offset, 8)) }
   /// What is read after it was written by the device before what this reads.
   @inlinable public func loadAcquiring32(at offset: Int) -> UInt32 {
     acquire_load32(at(offset, 4))
   }
+  /// One byte.
   @inlinable public func store8(_ value: UInt8, at offset: Int) {
     volatile_store8(at(offset, 1), value)
   }
+  /// Four bytes; `offset` is a multiple of 4.
   @inlinable public func store32(_ value: UInt32, at offset: Int) {
     relaxed_store32(at(offset, 4), value)
   }
+  /// Eight bytes; `offset` is a multiple of 8.
   @inlinable public func store64(_ value: UInt64, at offset: Int) {
     relaxed_store64(at(offset, 8), value)
   }
 
-  /// What is read after it was written by the device before what this reads.
+  /// Eight bytes. What is read after it was written by the device before what this reads.
   @inlinable public func loadAcquiring64(at offset: Int) -> UInt64 {
     acquire_load64(at(offset, 8))
   }
-  /// What was written before is visible to the device before this.
+  /// Eight bytes. What was written before is visible to the device before this.
   @inlinable public func storeReleasing64(_ value: UInt64, at offset: Int) {
     release_store64(at(offset, 8), value)
   }

@@ -11,6 +11,7 @@ public struct Descriptor: BitwiseCopyable, Sendable, Equatable {
   public var offset: UInt32
   /// Bytes of data.
   public var length: UInt32
+  /// What the slot is.
   public var flags: Flags
   /// Chosen by whoever sends a packet; comes back when the device has done with it. Of the packet's first slot.
   public var tag: UInt16
@@ -21,6 +22,12 @@ public struct Descriptor: BitwiseCopyable, Sendable, Equatable {
   /// 1024 bytes, the smallest segment.
   public static var unit: Int { 1024 }
 
+  /// - Parameters:
+  ///   - segment: in units of ``unit`` bytes from the arena's start.
+  ///   - offset: bytes from the segment's first address to the data.
+  ///   - length: bytes of data.
+  ///   - flags: what the slot is.
+  ///   - tag: of a packet that is sent.
   @inlinable
   public init(
     segment: UInt32, offset: UInt32 = 0, length: UInt32 = 0, flags: Flags = [], tag: UInt16 = 0
@@ -36,9 +43,12 @@ public struct Descriptor: BitwiseCopyable, Sendable, Equatable {
   @inlinable
   public var position: UInt64 { UInt64(segment) &* 1024 &+ UInt64(offset) }
 
+  /// What a slot is. Raw values cross process boundaries: they do not change.
   @frozen
   public struct Flags: OptionSet, BitwiseCopyable, Sendable {
+    /// The set's bits.
     public var rawValue: UInt16
+    /// - Parameter rawValue: bits; those without a name mean nothing.
     @inlinable public init(rawValue: UInt16) { self.rawValue = rawValue }
     /// Another piece of the same packet follows.
     @inlinable public static var more: Flags { Flags(rawValue: 1 << 0) }
@@ -55,12 +65,17 @@ public struct Offload: BitwiseCopyable, Sendable, Equatable {
   /// None, or how the packet is cut into transport segments.
   @frozen
   public enum Segmentation: UInt8, BitwiseCopyable, Sendable {
+    /// It is not cut.
     case none = 0
+    /// TCP over IPv4.
     case tcp4 = 1
+    /// UDP datagrams cut into IP fragments; no driver of this project sends such packets.
     case udp = 3
+    /// TCP over IPv6.
     case tcp6 = 4
   }
 
+  /// How the packet is cut, or that it is not.
   public var segmentation: Segmentation
   /// The transport checksum has to be completed from `checksumStart`, stored at `checksumStart + checksumOffset`.
   public var needsChecksum: Bool
@@ -68,10 +83,21 @@ public struct Offload: BitwiseCopyable, Sendable, Equatable {
   public var headerLength: UInt16
   /// Payload bytes of each segment that is cut.
   public var segmentSize: UInt16
+  /// Bytes from the frame's start to where the sum begins: the transport header.
   public var checksumStart: UInt16
+  /// Bytes from there to the 16-bit field that takes the sum.
   public var checksumOffset: UInt16
+  /// The packet's tag (``Descriptor/tag``).
   public var tag: UInt16
 
+  /// - Parameters:
+  ///   - segmentation: how the packet is cut.
+  ///   - needsChecksum: whether the transport checksum has to be completed.
+  ///   - headerLength: bytes of headers before the payload.
+  ///   - segmentSize: payload bytes of each segment.
+  ///   - checksumStart: bytes from the frame's start.
+  ///   - checksumOffset: bytes from there.
+  ///   - tag: the packet's tag.
   @inlinable
   public init(
     segmentation: Segmentation = .none, needsChecksum: Bool = false, headerLength: UInt16 = 0,

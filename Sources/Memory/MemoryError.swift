@@ -2,11 +2,13 @@ import Glibc
 
 /// Why memory could not be had or was refused. One line with the remedy.
 public enum MemoryError: Error, Equatable, Sendable {
+  /// A system call failed: what it was to do, and the reason.
   case system(call: String, errno: Int32)
   /// The descriptor is no memory of the size that was promised.
   case tooSmall(byteCount: Int, needed: Int)
   /// Its owner could shrink the memory under us.
   case notSealed
+  /// A size that is not a positive multiple of the page size, in bytes.
   case badSize(byteCount: Int, pageSize: Int)
 }
 

@@ -54,13 +54,15 @@ public struct SegmentLedger: ~Copyable, @unchecked Sendable {
 
   /// Segments that the host has.
   @inlinable public var hostCount: Int { freeCount }
+  /// Segments that the device has.
   @inlinable public var deviceCount: Int { withDevice }
+  /// Segments that the instance has.
   @inlinable public var instanceCount: Int { count - freeCount - withDevice }
 
-  /// Appends up to `limit` free segments to the burst: they are the device's now.
+  /// Appends up to `limit` free segments to the burst, as far as it has room: they are the device's now.
   ///
-  /// The bytes of coloured segments begin at one of eight offsets, 64 apart: were all to begin at the same one, their first lines would
-  /// share two sets of a first-level cache.
+  /// The bytes of coloured segments begin at one of eight offsets, 64 apart: were all to begin at the same one, their
+  /// first lines would share two sets of a first-level cache.
   @inlinable
   public mutating func lend(upTo limit: Int, into burst: inout Burst) {
     let taken = min(limit, min(freeCount, burst.room))
@@ -78,7 +80,8 @@ public struct SegmentLedger: ~Copyable, @unchecked Sendable {
     withDevice &+= taken
   }
 
-  /// A segment that the device has filled goes to the instance. The driver has checked that the device had it.
+  /// A segment that the device has filled goes to the instance. The driver has checked that the device had it; one that
+  /// it had not traps.
   @inlinable
   public mutating func give(_ segment: UInt32) {
     let index = self.index(of: segment)
@@ -131,7 +134,9 @@ public struct SegmentLedger: ~Copyable, @unchecked Sendable {
 
 /// A segment that was given back and cannot be.
 public enum LedgerError: Error, Equatable, Sendable {
+  /// No segment begins at this unit.
   case noSegment(UInt32)
+  /// The segment at this unit is the host's or the device's: it was given back twice, or never given.
   case notTheInstances(UInt32)
 }
 

@@ -221,8 +221,12 @@ public struct SegmentPool: ~Copyable, @unchecked Sendable {
 public struct Segment: BitwiseCopyable, Sendable, Equatable {
   /// First address, in units of ``Descriptor/unit`` from the arena's start.
   public var unit: UInt32
+  /// Bytes: its class's size.
   public var byteCount: Int
 
+  /// - Parameters:
+  ///   - unit: in units of ``Descriptor/unit`` from the arena's start.
+  ///   - byteCount: its class's size.
   @inlinable
   public init(unit: UInt32, byteCount: Int) {
     self.unit = unit

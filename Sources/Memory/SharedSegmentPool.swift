@@ -7,6 +7,7 @@ public final class SharedSegmentPool: @unchecked Sendable {
   private var pool: SegmentPool
   private let lock: UnsafeMutableRawPointer
 
+  /// - Parameter pool: is this object's from now on.
   public init(_ pool: consuming SegmentPool) {
     self.pool = pool
     lock = .allocate(byteCount: 64, alignment: 64)
@@ -24,6 +25,7 @@ public final class SharedSegmentPool: @unchecked Sendable {
 
   /// Free segments of a class that no cache holds.
   public func available(in sizeClass: Int) -> Int { withPool { $0.available(in: sizeClass) } }
+  /// Segments of each class, wherever they are.
   public var counts: [Int] { pool.counts }
 
   // What never changes may be read without the lock.
@@ -33,7 +35,7 @@ public final class SharedSegmentPool: @unchecked Sendable {
   func sizeClass(of segment: UInt32) -> Int { pool.sizeClass(of: segment) }
 }
 
-/// One thread's store of free segments. What it holds goes back to the pool with it.
+/// One thread's store of free segments, up to 64 of each class. What it holds goes back to the pool with it. One thread.
 public struct SegmentCache: ~Copyable {
   private let shared: SharedSegmentPool
   // Invariant: the first counts[c] of the `capacity` places of class c are free segments that only this cache holds.
@@ -42,6 +44,7 @@ public struct SegmentCache: ~Copyable {
   private static let capacity = 64
   private static let bulk = 32
 
+  /// - Parameter shared: the pool that it takes from and gives back to.
   public init(_ shared: SharedSegmentPool) {
     self.shared = shared
     places = .allocate(capacity: SegmentPool.classCount * Self.capacity)

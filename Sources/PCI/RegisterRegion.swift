@@ -4,10 +4,12 @@ import CLinux
 ///
 /// C function pointers and a context, so that an access costs no reference counting.
 public struct RegisterCalls: @unchecked Sendable {
+  /// Reads a register: 1, 2, 4 or 8 bytes. One that cannot be read gives all ones.
   public typealias Load =
     @convention(c) (
       _ context: UnsafeMutableRawPointer, _ bar: Int32, _ offset: UInt64, _ byteCount: Int32
     ) -> UInt64
+  /// Writes a register: 1, 2, 4 or 8 bytes. In order with all accesses of the function.
   public typealias Store =
     @convention(c) (
       _ context: UnsafeMutableRawPointer, _ bar: Int32, _ offset: UInt64, _ byteCount: Int32,
@@ -19,6 +21,10 @@ public struct RegisterCalls: @unchecked Sendable {
   @usableFromInline let load: Load
   @usableFromInline let store: Store
 
+  /// - Parameters:
+  ///   - context: is handed to each call; valid as long as the function that hands out the region.
+  ///   - load: reads.
+  ///   - store: writes.
   public init(context: UnsafeMutableRawPointer, load: @escaping Load, store: @escaping Store) {
     self.context = context
     self.load = load
@@ -29,16 +35,25 @@ public struct RegisterCalls: @unchecked Sendable {
 /// The memory behind one BAR. Parts of it may be mapped (plain loads and stores); everything else goes by calls.
 /// Valid as long as the function that opened it.
 public struct RegisterRegion: @unchecked Sendable {
+  /// The base address register, 0 to 5.
   public let bar: Int
+  /// The region's size.
   public let byteCount: UInt64
   let calls: RegisterCalls
   let mapped: [MappedArea]
 
   /// A part of a region that is mapped at `address`.
   public struct MappedArea: @unchecked Sendable {
+    /// Bytes from the region's start.
     public var offset: UInt64
+    /// Bytes that are mapped.
     public var byteCount: UInt64
+    /// The first of them, in this process.
     public var address: UnsafeMutableRawPointer
+    /// - Parameters:
+    ///   - offset: bytes from the region's start.
+    ///   - byteCount: bytes that are mapped.
+    ///   - address: the first of them, in this process.
     public init(offset: UInt64, byteCount: UInt64, address: UnsafeMutableRawPointer) {
       self.offset = offset
       self.byteCount = byteCount
@@ -46,6 +61,11 @@ public struct RegisterRegion: @unchecked Sendable {
     }
   }
 
+  /// - Parameters:
+  ///   - bar: the base address register, 0 to 5.
+  ///   - byteCount: the region's size.
+  ///   - calls: reach what is not mapped.
+  ///   - mapped: what is, as long as the function that hands out the region.
   public init(bar: Int, byteCount: UInt64, calls: RegisterCalls, mapped: [MappedArea] = []) {
     self.bar = bar
     self.byteCount = byteCount
@@ -54,6 +74,10 @@ public struct RegisterRegion: @unchecked Sendable {
   }
 
   /// A window onto part of the region; its bounds are checked here, once.
+  /// - Parameters:
+  ///   - offset: bytes from the region's start.
+  ///   - byteCount: bytes of the window.
+  /// - Throws: ``PCIError/outsideRegion(bar:offset:byteCount:regionByteCount:)``.
   public func window(at offset: UInt64, byteCount: UInt64) throws(PCIError) -> RegisterWindow {
     guard offset <= self.byteCount, byteCount <= self.byteCount - offset else {
       throw .outsideRegion(
@@ -71,12 +95,15 @@ public struct RegisterRegion: @unchecked Sendable {
 
 /// A bounds-checked view of registers. Accesses are little-endian, of the register's own width, in program order,
 /// never merged or repeated. Outside the window: a precondition failure (a defect of the driver, not of the device).
+/// Offsets are bytes from the window's start, multiples of the width. Registers of a function that is gone read as all
+/// ones, and what is written to them is lost. Any thread, as far as the device allows it.
 @frozen
 public struct RegisterWindow: @unchecked Sendable {
   // Invariant: where `mapped` is set it points at `byteCount` mapped bytes.
   @usableFromInline let calls: RegisterCalls
   @usableFromInline let bar: Int32
   @usableFromInline let base: UInt64
+  /// Bytes that the window shows.
   public let byteCount: UInt64
   @usableFromInline let mapped: UnsafeMutableRawPointer?
 
@@ -93,6 +120,10 @@ public struct RegisterWindow: @unchecked Sendable {
   }
 
   /// A smaller window inside this one; its bounds are checked here, once.
+  /// - Parameters:
+  ///   - offset: bytes from this window's start.
+  ///   - byteCount: bytes of the smaller one.
+  /// - Throws: ``PCIError/outsideRegion(bar:offset:byteCount:regionByteCount:)``.
   public func window(at offset: UInt64, byteCount: UInt64) throws(PCIError) -> RegisterWindow {
     guard offset <= self.byteCount, byteCount <= self.byteCount - offset else {
       throw .outsideRegion(
@@ -120,21 +151,25 @@ public struct RegisterWindow: @unchecked Sendable {
     calls.store(calls.context, bar, base &+ UInt64(offset), width, value)
   }
 
+  /// Reads a register of 8 bits.
   @inlinable public func read8(at offset: Int) -> UInt8 {
     check(offset, 1)
     if let mapped { return volatile_load8(mapped + offset) }
     return UInt8(truncatingIfNeeded: load(offset, 1))
   }
+  /// Reads a register of 16 bits.
   @inlinable public func read16(at offset: Int) -> UInt16 {
     check(offset, 2)
     if let mapped { return volatile_load16(mapped + offset) }
     return UInt16(truncatingIfNeeded: load(offset, 2))
   }
+  /// Reads a register of 32 bits.
   @inlinable public func read32(at offset: Int) -> UInt32 {
     check(offset, 4)
     if let mapped { return volatile_load32(mapped + offset) }
     return UInt32(truncatingIfNeeded: load(offset, 4))
   }
+  /// Writes a register of 8 bits.
   @inlinable public func write8(_ value: UInt8, at offset: Int) {
     check(offset, 1)
     if let mapped {
@@ -143,6 +178,7 @@ public struct RegisterWindow: @unchecked Sendable {
       store(UInt64(value), offset, 1)
     }
   }
+  /// Writes a register of 16 bits.
   @inlinable public func write16(_ value: UInt16, at offset: Int) {
     check(offset, 2)
     if let mapped {
@@ -151,6 +187,7 @@ public struct RegisterWindow: @unchecked Sendable {
       store(UInt64(value), offset, 2)
     }
   }
+  /// Writes a register of 32 bits.
   @inlinable public func write32(_ value: UInt32, at offset: Int) {
     check(offset, 4)
     if let mapped {

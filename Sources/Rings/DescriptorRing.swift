@@ -19,6 +19,7 @@ public struct DescriptorRing: ~Copyable, @unchecked Sendable {
   @usableFromInline var held = 0
 
   /// Bytes of ring memory for so many slots.
+  /// - Parameter size: slots.
   public static func byteCount(size: Int) -> Int { size * 16 }
 
   /// - Parameters:
@@ -36,6 +37,7 @@ public struct DescriptorRing: ~Copyable, @unchecked Sendable {
 
   deinit { records.deallocate() }
 
+  /// Where the ring begins, for the device.
   public var iova: UInt64 { memory.iova }
   /// Slots that can be filled now.
   @inlinable public var room: Int { size &- 1 &- held }
@@ -46,7 +48,10 @@ public struct DescriptorRing: ~Copyable, @unchecked Sendable {
   @inlinable public var nextSlot: Int { next }
 
   /// Fills the next slot; there must be room. The device sees it when its tail register is written.
-  /// - Parameter cookie: comes back with the slot.
+  /// - Parameters:
+  ///   - low: its first eight bytes, usually the buffer's address.
+  ///   - high: its last eight bytes, where the device writes its completion.
+  ///   - cookie: comes back with the slot; the device does not see it.
   @inlinable
   public mutating func give(_ low: UInt64, _ high: UInt64, cookie: UInt64) {
     precondition(held < size &- 1)

@@ -16,11 +16,16 @@ public struct SplitQueue: ~Copyable, @unchecked Sendable {
   @usableFromInline let used: UnsafeMutableRawPointer
   @usableFromInline let records: UnsafeMutablePointer<Record>
   @usableFromInline let free: UnsafeMutablePointer<UInt16>
+  /// Descriptors, a power of two.
   public let size: Int
   @usableFromInline let mask: UInt16
+  /// Whether VIRTIO_F_EVENT_IDX was agreed (2.7.10).
   public let usesEventIndex: Bool
+  /// The descriptor table, for the device.
   public let descriptorsIOVA: UInt64
+  /// The available ring, for the device.
   public let availableIOVA: UInt64
+  /// The used ring, for the device.
   public let usedIOVA: UInt64
 
   @usableFromInline var freeCount: Int
@@ -48,7 +53,8 @@ public struct SplitQueue: ~Copyable, @unchecked Sendable {
     @usableFromInline init() {}
   }
 
-  /// Bytes of ring memory for a queue of `size` descriptors. Alignment: 4096 bytes serves all parts.
+  /// Bytes of ring memory for a queue. Alignment: 4096 bytes serves all parts.
+  /// - Parameter size: descriptors.
   public static func byteCount(size: Int) -> Int {
     usedOffset(size: size) + SplitRing.usedBytes(size: size)
   }
@@ -62,6 +68,7 @@ public struct SplitQueue: ~Copyable, @unchecked Sendable {
   /// - Parameters:
   ///   - memory: ``byteCount(size:)`` zeroed bytes, aligned to 16.
   ///   - size: a power of two up to 32768 (2.7).
+  ///   - usesEventIndex: whether VIRTIO_F_EVENT_IDX was agreed.
   public init(memory: DMARange, size: Int, usesEventIndex: Bool) {
     precondition(size > 0 && size <= VirtioPCI.maximumQueueSize && size & (size - 1) == 0)
     precondition(memory.byteCount >= Self.byteCount(size: size) && memory.iova & 15 == 0)
@@ -91,12 +98,16 @@ public struct SplitQueue: ~Copyable, @unchecked Sendable {
   @inlinable public var room: Int { freeCount }
   /// Chains that the device holds.
   @inlinable public var outstanding: Int { heads }
+  /// Whether the device has broken the ring's contract.
   @inlinable public var isBroken: Bool { broken != nil }
 
   // MARK: Making available
 
   /// Makes one device-writable buffer available, at the next ``publish()``. There must be room.
-  /// - Parameter cookie: comes back with the buffer.
+  /// - Parameters:
+  ///   - iova: its first byte, for the device.
+  ///   - byteCount: bytes that the device may write, more than 0.
+  ///   - cookie: comes back with the buffer; the device does not see it.
   @inlinable
   public mutating func addWritable(iova: UInt64, byteCount: UInt32, cookie: UInt64) {
     let head = takeFree()
@@ -106,6 +117,9 @@ public struct SplitQueue: ~Copyable, @unchecked Sendable {
 
   /// Begins a chain whose first descriptor the device reads. Its pieces follow by ``extend(_:iova:byteCount:writable:)``,
   /// then ``finish(_:cookie:)``. There must be room for all of them.
+  /// - Parameters:
+  ///   - iova: the first byte, for the device.
+  ///   - byteCount: bytes that the device reads.
   @inlinable
   public mutating func beginChain(iova: UInt64, byteCount: UInt32) -> Chain {
     let head = takeFree()
@@ -117,6 +131,12 @@ public struct SplitQueue: ~Copyable, @unchecked Sendable {
   @inlinable
   public var nextHead: Int { Int(free[freeCount &- 1]) }
 
+  /// Adds a piece to a chain.
+  /// - Parameters:
+  ///   - chain: from ``beginChain(iova:byteCount:)``, the one begun last.
+  ///   - iova: the piece's first byte, for the device.
+  ///   - byteCount: its bytes.
+  ///   - writable: whether the device writes it; no readable one may follow (2.7.4.2).
   @inlinable
   public mutating func extend(
     _ chain: inout Chain, iova: UInt64, byteCount: UInt32, writable: Bool = false
@@ -133,12 +153,21 @@ public struct SplitQueue: ~Copyable, @unchecked Sendable {
     if writable { chain.writable &+= byteCount }
   }
 
+  /// Makes a chain available, at the next ``publish()``.
+  /// - Parameters:
+  ///   - chain: a chain with all its pieces.
+  ///   - cookie: comes back with the chain; the device does not see it.
   @inlinable
   public mutating func finish(_ chain: Chain, cookie: UInt64) {
     expose(chain.head, count: chain.count, writable: chain.writable, cookie: cookie)
   }
 
-  /// Makes an indirect table available (2.7.5.3). The caller has written it.
+  /// Makes an indirect table available, at the next ``publish()`` (2.7.5.3). The caller has written it; there must be room
+  /// for one descriptor.
+  /// - Parameters:
+  ///   - iova: the table's first byte, for the device.
+  ///   - count: its descriptors, of 16 bytes each, all device-readable.
+  ///   - cookie: comes back with the table; the device does not see it.
   @inlinable
   public mutating func addIndirect(iova: UInt64, descriptors count: Int, cookie: UInt64) {
     let head = takeFree()
@@ -263,6 +292,7 @@ public struct SplitQueue: ~Copyable, @unchecked Sendable {
     return relaxed_load16(used + 2) == nextUsed
   }
 
+  /// Asks for no interrupts; with the event index, for one as late as can be said (2.7.7).
   @inlinable
   public mutating func disarm() {
     if usesEventIndex {
