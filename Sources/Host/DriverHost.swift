@@ -130,8 +130,19 @@ public struct DriverHost: DriverVisitor, ~Copyable {
   }
 
   /// Drives the function until the supervisor says stop, if it is one of the driver's and none has done so before.
+  @inlinable
   public mutating func visit<D: NetworkDriver & ~Copyable>(_ driver: D.Type) throws(HostError) {
-    guard D.matches.contains(identity), let counters = counters.take() else { return }
+    guard var loop = try makeLoop(driver) else { return }
+    try loop.run()
+  }
+
+  /// Sets up the function and all of its packet paths.
+  /// - Returns: nil where the function is not the driver's, or has been driven.
+  @usableFromInline
+  mutating func makeLoop<D: NetworkDriver & ~Copyable>(
+    _ driver: D.Type
+  ) throws(HostError) -> HostLoop<D>? {
+    guard D.matches.contains(identity), let counters = counters.take() else { return nil }
     hasDriven = true
     let interrupts =
       arguments.mode == .poll
@@ -153,12 +164,11 @@ public struct DriverHost: DriverVisitor, ~Copyable {
       supervisor: supervisor.descriptor, doorbell: Inherited.ownDoorbell,
       configurationInterrupt: configurationInterrupt, queueInterrupts: queueInterrupts,
       device: arguments.access == .vfioUser ? Inherited.device : -1)
-    var loop = HostLoop(
+    return HostLoop(
       driver: device, paths: paths, descriptors: descriptors, mode: arguments.mode,
       supervisor: supervisor,
       statistics: HostStatistics(
         page: counters, queues: arguments.queues, device: D.deviceStatistics))
-    try loop.run()
   }
 
   private func make<D: NetworkDriver & ~Copyable>(

@@ -7,13 +7,16 @@ import PCI
 
 /// The loop of a driver host: it turns every packet path while there is work, sleeps when there has been none for a
 /// while, and looks at the device's configuration and at the supervisor in between.
+///
+/// What is inlinable is compiled for each driver of a host program; the rest is off the way of packets.
+@usableFromInline
 struct HostLoop<D: NetworkDriver & ~Copyable>: ~Copyable {
   private var driver: D
-  private let paths: PathArray<D.QueuePair>
+  @usableFromInline let paths: PathArray<D.QueuePair>
   private let descriptors: HostDescriptors
-  private let mode: PollMode
+  @usableFromInline let mode: PollMode
   private let supervisor: SupervisorSocket
-  private var statistics: HostStatistics
+  @usableFromInline var statistics: HostStatistics
   private var announced: NetworkInterface
   private var looks: UInt32 = 0
   private var configurationIsDue = false
@@ -33,10 +36,10 @@ struct HostLoop<D: NetworkDriver & ~Copyable>: ~Copyable {
 
   /// Runs until the supervisor says so or is gone.
   /// - Throws: why the host cannot go on. The device is stopped in either case.
+  @inlinable
   mutating func run() throws(HostError) {
     do throws(HostError) {
-      try wrapping { () throws(DriverError) in try driver.start() }
-      supervisor.say("started")
+      try start()
       try turnUntilToldToStop()
     } catch {
       finish()
@@ -45,14 +48,22 @@ struct HostLoop<D: NetworkDriver & ~Copyable>: ~Copyable {
     finish()
   }
 
-  private mutating func finish() {
+  @usableFromInline
+  mutating func start() throws(HostError) {
+    try wrapping { () throws(DriverError) in try driver.start() }
+    supervisor.say("started")
+  }
+
+  @usableFromInline
+  mutating func finish() {
     driver.stop()
     statistics.publish(device: driver.readDeviceStatistics())
     for index in 0..<paths.count { paths[index].takeBackFromDevice() }
     statistics.publish(paths)
   }
 
-  private mutating func turnUntilToldToStop() throws(HostError) {
+  @inlinable
+  mutating func turnUntilToldToStop() throws(HostError) {
     var idleSince: UInt64 = 0
     var nextLook: UInt64 = 0
     var turns: UInt32 = 0
@@ -86,7 +97,8 @@ struct HostLoop<D: NetworkDriver & ~Copyable>: ~Copyable {
   }
 
   /// Sleeps until a doorbell, an interrupt, a message or 100 ms.
-  private mutating func sleep() {
+  @usableFromInline
+  mutating func sleep() {
     var maySleep = true
     for index in 0..<paths.count where !paths[index].prepareToSleep() { maySleep = false }
     if maySleep {
@@ -107,7 +119,8 @@ struct HostLoop<D: NetworkDriver & ~Copyable>: ~Copyable {
   }
 
   /// - Returns: false when the host should end.
-  private mutating func look() throws(HostError) -> Bool {
+  @usableFromInline
+  mutating func look() throws(HostError) -> Bool {
     let ready = descriptors.poll()
     takeSignals()
     if ready.supervisor, !supervisor.mayGoOn() { return false }
@@ -142,6 +155,7 @@ func describe(_ interface: NetworkInterface) -> String {
     + "features=\(interface.features.joined(separator: ","))"
 }
 
+@usableFromInline
 func monotonicNanoseconds() -> UInt64 {
   var time = timespec()
   clock_gettime(CLOCK_MONOTONIC, &time)

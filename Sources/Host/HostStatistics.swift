@@ -2,6 +2,7 @@ import Channel
 import Driver
 
 /// What a host counts, published in a page that others read. Names by DPDK's xstats grammar.
+@usableFromInline
 struct HostStatistics: ~Copyable {
   private let page: CounterPage
   private var sleeps: UInt64 = 0
@@ -51,6 +52,7 @@ struct HostStatistics: ~Copyable {
     }
   }
 
+  @usableFromInline
   func publish<QueuePair>(
     _ paths: borrowing PathArray<QueuePair>
   ) where QueuePair: NetworkQueuePair & ~Copyable {

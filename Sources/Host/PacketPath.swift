@@ -7,22 +7,26 @@ import Memory
 ///
 /// Nothing here reads payload. The device is checked by the driver, the instance here: each value from shared memory
 /// has been copied once before it is looked at.
+///
+/// All of it is inlinable, so that a host program has it compiled for each of its drivers: Tests/System/hot-path.sh sees
+/// to it that nothing in ``turn()`` counts references, allocates, locks or goes through a witness table.
+@usableFromInline
 struct PacketPath<QueuePair: NetworkQueuePair & ~Copyable>: ~Copyable {
-  var queuePair: QueuePair
-  var channel: HostEnd
+  @usableFromInline var queuePair: QueuePair
+  @usableFromInline var channel: HostEnd
   /// Who owns each receive segment: the host, the device or the instance.
-  var ledger: SegmentLedger
+  @usableFromInline var ledger: SegmentLedger
   /// The part of the arena that belongs to the instance, in bytes from its start.
-  let transmitPart: Range<UInt64>
-  private(set) var counts = PathCounts()
+  @usableFromInline let transmitPart: Range<UInt64>
+  @usableFromInline var counts = PathCounts()
 
-  private var posts = Burst(capacity: 64)
-  private var received = Burst(capacity: 128)
-  private var returned = Burst(capacity: 64)
-  private var sending = Burst(capacity: 128)
-  private var completed = Burst(capacity: 64)
+  @usableFromInline var posts = Burst(capacity: 64)
+  @usableFromInline var received = Burst(capacity: 128)
+  @usableFromInline var returned = Burst(capacity: 64)
+  @usableFromInline var sending = Burst(capacity: 128)
+  @usableFromInline var completed = Burst(capacity: 64)
   /// Packets that the device or the completion ring still owes the instance.
-  private(set) var inFlight = 0
+  @usableFromInline var inFlight = 0
 
   init(
     queuePair: consuming QueuePair, channel: consuming HostEnd, ledger: consuming SegmentLedger,
@@ -36,6 +40,7 @@ struct PacketPath<QueuePair: NetworkQueuePair & ~Copyable>: ~Copyable {
 
   /// One burst in each direction.
   /// - Returns: whether there was anything to do.
+  @inlinable @inline(never)
   mutating func turn() throws(HostError) -> Bool {
     var worked = try takeReturnedSegments()
     try postSegments()
@@ -47,7 +52,8 @@ struct PacketPath<QueuePair: NetworkQueuePair & ~Copyable>: ~Copyable {
   }
 
   /// Free ring: the instance gives receive segments back.
-  private mutating func takeReturnedSegments() throws(HostError) -> Bool {
+  @inlinable
+  mutating func takeReturnedSegments() throws(HostError) -> Bool {
     do throws(ChannelError) {
       try channel.free.pop(into: &returned)
     } catch {
@@ -67,7 +73,8 @@ struct PacketPath<QueuePair: NetworkQueuePair & ~Copyable>: ~Copyable {
   }
 
   /// Free segments go to the device in bulk.
-  private mutating func postSegments() throws(HostError) {
+  @inlinable
+  mutating func postSegments() throws(HostError) {
     let room = min(queuePair.receiveRoom, posts.capacity)
     if room < 16 { return }
     ledger.lend(upTo: room, into: &posts)
@@ -83,7 +90,8 @@ struct PacketPath<QueuePair: NetworkQueuePair & ~Copyable>: ~Copyable {
   }
 
   /// Device -> receive ring.
-  private mutating func receive() throws(HostError) -> Bool {
+  @inlinable
+  mutating func receive() throws(HostError) -> Bool {
     do throws(DriverError) {
       try queuePair.receive(into: &received)
     } catch {
@@ -106,7 +114,8 @@ struct PacketPath<QueuePair: NetworkQueuePair & ~Copyable>: ~Copyable {
   }
 
   /// Transmit ring -> device.
-  private mutating func transmit() throws(HostError) -> Bool {
+  @inlinable
+  mutating func transmit() throws(HostError) -> Bool {
     if sending.isEmpty {
       do throws(ChannelError) {
         try channel.transmit.pop(into: &sending)
@@ -126,7 +135,8 @@ struct PacketPath<QueuePair: NetworkQueuePair & ~Copyable>: ~Copyable {
   }
 
   /// Every piece lies inside the instance's own transmit part, or the instance is closed.
-  private mutating func checkPieces() throws(HostError) {
+  @inlinable
+  mutating func checkPieces() throws(HostError) {
     for index in 0..<sending.count {
       let slot = sending[index]
       if slot.flags.contains(.offload) {
@@ -143,7 +153,8 @@ struct PacketPath<QueuePair: NetworkQueuePair & ~Copyable>: ~Copyable {
   }
 
   /// Device -> completion ring: what has been sent is the instance's again.
-  private mutating func complete() throws(HostError) -> Bool {
+  @inlinable
+  mutating func complete() throws(HostError) -> Bool {
     do throws(DriverError) {
       try queuePair.completeTransmit(into: &completed)
     } catch {
@@ -185,7 +196,8 @@ struct PacketPath<QueuePair: NetworkQueuePair & ~Copyable>: ~Copyable {
 }
 
 /// What the host itself counts on a path; the driver counts the rest (``QueueStatistics``).
+@usableFromInline
 struct PathCounts {
   /// Packets that found no room in the instance's receive ring.
-  var dropsRingFull: UInt64 = 0
+  @usableFromInline var dropsRingFull: UInt64 = 0
 }

@@ -1,17 +1,19 @@
 import Driver
 
 /// The packet paths of a host, one for each queue pair. Owns them.
+@usableFromInline
 struct PathArray<QueuePair: NetworkQueuePair & ~Copyable>: ~Copyable {
   // Invariant: the first `count` elements of `elements` are initialised; room for `capacity`.
-  private let elements: UnsafeMutablePointer<PacketPath<QueuePair>>
+  @usableFromInline let elements: UnsafeMutablePointer<PacketPath<QueuePair>>
   private let capacity: Int
-  private(set) var count = 0
+  @usableFromInline var count = 0
 
   init(capacity: Int) {
     elements = .allocate(capacity: capacity)
     self.capacity = capacity
   }
 
+  @inlinable
   deinit {
     elements.deinitialize(count: count)
     elements.deallocate()
@@ -23,6 +25,7 @@ struct PathArray<QueuePair: NetworkQueuePair & ~Copyable>: ~Copyable {
     count += 1
   }
 
+  @inlinable
   subscript(index: Int) -> PacketPath<QueuePair> {
     _read {
       precondition(index >= 0 && index < count)

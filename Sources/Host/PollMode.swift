@@ -7,6 +7,7 @@ public enum PollMode: String, Sendable, CaseIterable {
   /// Sleeps as soon as there is nothing to do.
   case interrupt
 
+  @usableFromInline
   func sleepsAfter(idleNanoseconds: UInt64) -> Bool {
     switch self {
     case .poll: false
