@@ -5,12 +5,12 @@ import Rings
 extension RadioLinkQueuePair {
   /// Completions become PDUs, PDUs become packets.
   public mutating func receive(into burst: inout Burst) throws(DriverError) {
-    if let violation { throw violation }
+    if let violation { throw violation.error }
     var isDrained = handUp(&burst)
     let index = rings.indexes.loadAcquiring32(at: RadioLinkLayout.completedIndex)
     if index &- completed > posted &- completed {
       throw broken(
-        "the device counts \(index) completions after \(completed), with \(outstanding) buffers")
+        .completions(counted: index, after: completed, outstanding: outstanding))
     }
     while completed != index && isDrained {
       let isWholePDU = try takeCompletion()
@@ -50,10 +50,10 @@ extension RadioLinkQueuePair {
       low: rings.completions.load64(at: at), high: rings.completions.load64(at: at &+ 8))
     let buffer = buffers[place]
     if Int(completion.identifier) != place {
-      throw broken("the device completed descriptor \(completion.identifier) in place of \(place)")
+      throw broken(.place(named: completion.identifier, expected: place))
     }
     if completion.length == 0 || UInt32(completion.length) > buffer.length {
-      throw broken("the device reports \(completion.length) bytes in a buffer of \(buffer.length)")
+      throw broken(.length(completion.length, bufferBytes: buffer.length))
     }
     completed &+= 1
     let piece = Piece(

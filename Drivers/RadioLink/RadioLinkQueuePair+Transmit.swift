@@ -65,7 +65,7 @@ extension RadioLinkQueuePair {
   }
 
   public mutating func completeTransmit(into burst: inout Burst) throws(DriverError) {
-    if let violation { throw violation }
+    if let violation { throw violation.error }
     while !refusedPackets.isEmpty && burst.room > 0 {
       burst.append(refusedPackets[refusedPackets.count &- 1])
       refusedPackets.truncate(to: refusedPackets.count &- 1)
@@ -73,7 +73,7 @@ extension RadioLinkQueuePair {
     let index = rings.indexes.loadAcquiring32(at: RadioLinkLayout.sentIndex)
     if index &- done > sent &- done {
       throw broken(
-        "the device counts \(index) descriptors done after \(done), with \(sent &- done) to do")
+        .descriptorsDone(counted: index, after: done, outstanding: sent &- done))
     }
     while done != index && burst.room > 0 {
       let record = outgoing[Int(done & rings.transmitMask)]

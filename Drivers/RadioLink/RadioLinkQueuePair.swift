@@ -32,7 +32,7 @@ public struct RadioLinkQueuePair: NetworkQueuePair, ~Copyable {
   /// The PDU whose completions are being read.
   var arriving = PieceList()
   var arrivingSequence: UInt16 = 0
-  var violation: DriverError?
+  var violation: RadioLinkViolation?
   var counts = QueueStatistics()
 
   init(
@@ -151,10 +151,9 @@ public struct RadioLinkQueuePair: NetworkQueuePair, ~Copyable {
   }
 
   /// What the device has broken, for good: later calls throw the same.
-  mutating func broken(_ what: String) -> DriverError {
-    let error = DriverError.deviceViolation(queue: 0, what)
-    violation = error
-    return error
+  mutating func broken(_ what: RadioLinkViolation) -> DriverError {
+    violation = what
+    return what.error
   }
 }
 

@@ -18,6 +18,10 @@ struct HostLoop<D: NetworkDriver & ~Copyable>: ~Copyable {
   private let supervisor: SupervisorSocket
   @usableFromInline var statistics: HostStatistics
   private var announced: NetworkInterface
+  /// When the next look is due, in nanoseconds of the monotonic clock.
+  @usableFromInline var nextLook: UInt64 = 0
+  /// When the first turn without work was; 0 while there is work.
+  @usableFromInline var idleSince: UInt64 = 0
   private var looks: UInt32 = 0
   private var configurationIsDue = false
 
@@ -62,10 +66,8 @@ struct HostLoop<D: NetworkDriver & ~Copyable>: ~Copyable {
     statistics.publish(paths)
   }
 
-  @inlinable
+  @inlinable @inline(never)
   mutating func turnUntilToldToStop() throws(HostError) {
-    var idleSince: UInt64 = 0
-    var nextLook: UInt64 = 0
     var turns: UInt32 = 0
     while true {
       var worked = false
@@ -78,22 +80,31 @@ struct HostLoop<D: NetworkDriver & ~Copyable>: ~Copyable {
         // The clock is read only now and then under load.
         if turns & 63 != 0 { continue }
       }
-      let now = monotonicNanoseconds()
-      if now >= nextLook {
-        nextLook = now + 10_000_000
-        statistics.publish(paths)
-        if try !look() { return }
-      }
-      if worked { continue }
-      if idleSince == 0 { idleSince = now }
-      if mode.sleepsAfter(idleNanoseconds: now - idleSince) {
-        statistics.publish(paths)
-        sleep()
-        idleSince = 0
-      } else {
-        cpu_pause()
-      }
+      if try !pause(afterWork: worked) { return }
     }
+  }
+
+  /// Between two turns: publishes the counters and looks around when it is time, sleeps where there has been no work
+  /// for long enough. Compiled for each driver so that turning needs nothing of the run-time system to call it.
+  /// - Returns: false when the host should end.
+  @inlinable @inline(never)
+  mutating func pause(afterWork worked: Bool) throws(HostError) -> Bool {
+    let now = monotonicNanoseconds()
+    if now >= nextLook {
+      nextLook = now + 10_000_000
+      statistics.publish(paths)
+      if try !look() { return false }
+    }
+    if worked { return true }
+    if idleSince == 0 { idleSince = now }
+    if mode.sleepsAfter(idleNanoseconds: now - idleSince) {
+      statistics.publish(paths)
+      sleep()
+      idleSince = 0
+    } else {
+      cpu_pause()
+    }
+    return true
   }
 
   /// Sleeps until a doorbell, an interrupt, a message or 100 ms.

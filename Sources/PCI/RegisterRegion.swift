@@ -141,13 +141,14 @@ public struct RegisterWindow: @unchecked Sendable {
       offset >= 0 && UInt64(width) <= byteCount && UInt64(offset) <= byteCount - UInt64(width))
   }
 
-  @inlinable @inline(__always)
-  func load(_ offset: Int, _ width: Int32) -> UInt64 {
+  // Calls are apart, so that a check of the data path's machine code can tell them from others.
+  @inline(never) @usableFromInline
+  func loadElsewhere(_ offset: Int, _ width: Int32) -> UInt64 {
     calls.load(calls.context, bar, base &+ UInt64(offset), width)
   }
 
-  @inlinable @inline(__always)
-  func store(_ value: UInt64, _ offset: Int, _ width: Int32) {
+  @inline(never) @usableFromInline
+  func storeElsewhere(_ value: UInt64, _ offset: Int, _ width: Int32) {
     calls.store(calls.context, bar, base &+ UInt64(offset), width, value)
   }
 
@@ -155,19 +156,19 @@ public struct RegisterWindow: @unchecked Sendable {
   @inlinable public func read8(at offset: Int) -> UInt8 {
     check(offset, 1)
     if let mapped { return volatile_load8(mapped + offset) }
-    return UInt8(truncatingIfNeeded: load(offset, 1))
+    return UInt8(truncatingIfNeeded: loadElsewhere(offset, 1))
   }
   /// Reads a register of 16 bits.
   @inlinable public func read16(at offset: Int) -> UInt16 {
     check(offset, 2)
     if let mapped { return volatile_load16(mapped + offset) }
-    return UInt16(truncatingIfNeeded: load(offset, 2))
+    return UInt16(truncatingIfNeeded: loadElsewhere(offset, 2))
   }
   /// Reads a register of 32 bits.
   @inlinable public func read32(at offset: Int) -> UInt32 {
     check(offset, 4)
     if let mapped { return volatile_load32(mapped + offset) }
-    return UInt32(truncatingIfNeeded: load(offset, 4))
+    return UInt32(truncatingIfNeeded: loadElsewhere(offset, 4))
   }
   /// Writes a register of 8 bits.
   @inlinable public func write8(_ value: UInt8, at offset: Int) {
@@ -175,7 +176,7 @@ public struct RegisterWindow: @unchecked Sendable {
     if let mapped {
       volatile_store8(mapped + offset, value)
     } else {
-      store(UInt64(value), offset, 1)
+      storeElsewhere(UInt64(value), offset, 1)
     }
   }
   /// Writes a register of 16 bits.
@@ -184,7 +185,7 @@ public struct RegisterWindow: @unchecked Sendable {
     if let mapped {
       volatile_store16(mapped + offset, value)
     } else {
-      store(UInt64(value), offset, 2)
+      storeElsewhere(UInt64(value), offset, 2)
     }
   }
   /// Writes a register of 32 bits.
@@ -193,7 +194,7 @@ public struct RegisterWindow: @unchecked Sendable {
     if let mapped {
       volatile_store32(mapped + offset, value)
     } else {
-      store(UInt64(value), offset, 4)
+      storeElsewhere(UInt64(value), offset, 4)
     }
   }
 }

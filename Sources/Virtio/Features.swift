@@ -1,43 +1,43 @@
 /// Feature bits of virtio 1.2: chapter 6 and, for the network device, 5.1.3.
 public struct VirtioFeatures: OptionSet, Sendable, Hashable {
   public var rawValue: UInt64
-  public init(rawValue: UInt64) { self.rawValue = rawValue }
-  public init(bit: Int) { rawValue = 1 << UInt64(bit) }
+  @inlinable public init(rawValue: UInt64) { self.rawValue = rawValue }
+  @inlinable public init(bit: Int) { rawValue = 1 << UInt64(bit) }
 
-  public static let checksum = VirtioFeatures(bit: 0)
-  public static let guestChecksum = VirtioFeatures(bit: 1)
-  public static let controlGuestOffloads = VirtioFeatures(bit: 2)
-  public static let mtu = VirtioFeatures(bit: 3)
-  public static let macAddress = VirtioFeatures(bit: 5)
-  public static let guestTSO4 = VirtioFeatures(bit: 7)
-  public static let guestTSO6 = VirtioFeatures(bit: 8)
-  public static let guestECN = VirtioFeatures(bit: 9)
-  public static let guestUFO = VirtioFeatures(bit: 10)
-  public static let hostTSO4 = VirtioFeatures(bit: 11)
-  public static let hostTSO6 = VirtioFeatures(bit: 12)
-  public static let hostECN = VirtioFeatures(bit: 13)
-  public static let hostUFO = VirtioFeatures(bit: 14)
-  public static let mergeableBuffers = VirtioFeatures(bit: 15)
-  public static let status = VirtioFeatures(bit: 16)
-  public static let controlQueue = VirtioFeatures(bit: 17)
-  public static let controlReceive = VirtioFeatures(bit: 18)
-  public static let controlVLAN = VirtioFeatures(bit: 19)
-  public static let controlReceiveExtra = VirtioFeatures(bit: 20)
-  public static let guestAnnounce = VirtioFeatures(bit: 21)
-  public static let multiqueue = VirtioFeatures(bit: 22)
-  public static let controlMACAddress = VirtioFeatures(bit: 23)
-  public static let indirectDescriptors = VirtioFeatures(bit: 28)
-  public static let eventIndex = VirtioFeatures(bit: 29)
-  public static let version1 = VirtioFeatures(bit: 32)
-  public static let accessPlatform = VirtioFeatures(bit: 33)
-  public static let packedRing = VirtioFeatures(bit: 34)
-  public static let inOrder = VirtioFeatures(bit: 35)
-  public static let orderPlatform = VirtioFeatures(bit: 36)
-  public static let singleRootIOV = VirtioFeatures(bit: 37)
-  public static let notificationData = VirtioFeatures(bit: 38)
-  public static let ringReset = VirtioFeatures(bit: 40)
-  public static let notificationCoalescing = VirtioFeatures(bit: 53)
-  public static let speedDuplex = VirtioFeatures(bit: 63)
+  @inlinable public static var checksum: VirtioFeatures { VirtioFeatures(bit: 0) }
+  @inlinable public static var guestChecksum: VirtioFeatures { VirtioFeatures(bit: 1) }
+  @inlinable public static var controlGuestOffloads: VirtioFeatures { VirtioFeatures(bit: 2) }
+  @inlinable public static var mtu: VirtioFeatures { VirtioFeatures(bit: 3) }
+  @inlinable public static var macAddress: VirtioFeatures { VirtioFeatures(bit: 5) }
+  @inlinable public static var guestTSO4: VirtioFeatures { VirtioFeatures(bit: 7) }
+  @inlinable public static var guestTSO6: VirtioFeatures { VirtioFeatures(bit: 8) }
+  @inlinable public static var guestECN: VirtioFeatures { VirtioFeatures(bit: 9) }
+  @inlinable public static var guestUFO: VirtioFeatures { VirtioFeatures(bit: 10) }
+  @inlinable public static var hostTSO4: VirtioFeatures { VirtioFeatures(bit: 11) }
+  @inlinable public static var hostTSO6: VirtioFeatures { VirtioFeatures(bit: 12) }
+  @inlinable public static var hostECN: VirtioFeatures { VirtioFeatures(bit: 13) }
+  @inlinable public static var hostUFO: VirtioFeatures { VirtioFeatures(bit: 14) }
+  @inlinable public static var mergeableBuffers: VirtioFeatures { VirtioFeatures(bit: 15) }
+  @inlinable public static var status: VirtioFeatures { VirtioFeatures(bit: 16) }
+  @inlinable public static var controlQueue: VirtioFeatures { VirtioFeatures(bit: 17) }
+  @inlinable public static var controlReceive: VirtioFeatures { VirtioFeatures(bit: 18) }
+  @inlinable public static var controlVLAN: VirtioFeatures { VirtioFeatures(bit: 19) }
+  @inlinable public static var controlReceiveExtra: VirtioFeatures { VirtioFeatures(bit: 20) }
+  @inlinable public static var guestAnnounce: VirtioFeatures { VirtioFeatures(bit: 21) }
+  @inlinable public static var multiqueue: VirtioFeatures { VirtioFeatures(bit: 22) }
+  @inlinable public static var controlMACAddress: VirtioFeatures { VirtioFeatures(bit: 23) }
+  @inlinable public static var indirectDescriptors: VirtioFeatures { VirtioFeatures(bit: 28) }
+  @inlinable public static var eventIndex: VirtioFeatures { VirtioFeatures(bit: 29) }
+  @inlinable public static var version1: VirtioFeatures { VirtioFeatures(bit: 32) }
+  @inlinable public static var accessPlatform: VirtioFeatures { VirtioFeatures(bit: 33) }
+  @inlinable public static var packedRing: VirtioFeatures { VirtioFeatures(bit: 34) }
+  @inlinable public static var inOrder: VirtioFeatures { VirtioFeatures(bit: 35) }
+  @inlinable public static var orderPlatform: VirtioFeatures { VirtioFeatures(bit: 36) }
+  @inlinable public static var singleRootIOV: VirtioFeatures { VirtioFeatures(bit: 37) }
+  @inlinable public static var notificationData: VirtioFeatures { VirtioFeatures(bit: 38) }
+  @inlinable public static var ringReset: VirtioFeatures { VirtioFeatures(bit: 40) }
+  @inlinable public static var notificationCoalescing: VirtioFeatures { VirtioFeatures(bit: 53) }
+  @inlinable public static var speedDuplex: VirtioFeatures { VirtioFeatures(bit: 63) }
 
   private static let names: [(VirtioFeatures, String)] = [
     (.checksum, "CSUM"), (.guestChecksum, "GUEST_CSUM"),

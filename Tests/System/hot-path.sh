@@ -1,0 +1,144 @@
+#!/bin/bash
+# The way of a packet in the optimised programs counts no references, allocates nothing, takes no lock and calls nothing
+# that was not compiled for it. From each function named below, through all that it calls, the machine code may call
+# only functions of the program itself and plain copies of memory; what else it may do is listed here, with its reason.
+set -euo pipefail
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+# Functions at which the search ends, and why.
+allowed='
+Channel.Doorbell.signal                     wakes a peer that sleeps: a system call, no more than one a sleep
+PCI.RegisterWindow.(load|store)Elsewhere    registers that are not mapped: one call of a C function a burst
+Host.HostLoop<.*>.pause\(                   reads the clock, once in 64 turns; sleeps, where there is no work
+RadioLink.RadioLinkViolation.error          the device broke its contract: the text for people
+'
+# Outside the program: the C library copies memory.
+harmless='^(mem(cpy|move|set|cmp)|bcmp)@'
+
+# calls PROGRAM: its functions ("F name") and their calls ("C caller callee"); the callee "*" is a pointer. A function
+# without a symbol is named by the one before it and the distance from it; what nobody calls by that is no function.
+# Left out is what runs only when an error is thrown: the call that a throw makes, and those straight before it, with
+# no jump between.
+calls() {
+  nm -S --defined-only "$1" | awk '
+    function number(hex,   i, sum) {
+      for (i = 1; i <= length(hex); i++) sum = sum * 16 + index("0123456789abcdef", substr(hex, i, 1)) - 1
+      return sum
+    }
+    $3 ~ /^[tTwW]$/ { printf "%x\n", number($1) + number($2) }' > "$work/ends"
+  objdump -d --no-show-raw-insn "$1" > "$work/code"
+  awk -F '\t' '
+    function target(text) {
+      return match(text, /<[^>]*>/) ? substr(text, RSTART + 1, RLENGTH - 2) : ""
+    }
+    function base(name) { sub(/\+0x[0-9a-f]+$/, "", name); return name }
+    function flush(   i) {
+      for (i = 1; i <= held && name != ""; i++) print "C\t" name "\t" called[i]
+      held = 0
+    }
+    FILENAME ~ /ends$/ { isEnd[$1] = 1; next }
+    FNR == 1 { pass++ }
+    /^[0-9a-f]+ <.*>:$/ {
+      if (pass == 2) flush()
+      symbol = name = target($0)
+      begin = $1
+      sub(/^0*/, "", begin)
+      sub(/ .*/, "", begin)
+      if (pass == 2) print "F\t" name
+      next
+    }
+    { split($2, words, " "); verb = words[1]; to = target($2) }
+    pass == 1 {
+      if (verb == "call" || verb ~ /^j/ && base(to) != symbol) starts[words[2]] = to
+      next
+    }
+    {
+      address = $1
+      gsub(/[ :]/, "", address)
+      if (address in starts && starts[address] ~ /\+0x/) {
+        flush()
+        name = starts[address]
+        print "F\t" name
+      } else if (address in isEnd && address != begin) {
+        flush()
+        name = ""
+      }
+    }
+    verb ~ /^j/ { flush() }
+    verb == "call" || verb ~ /^j/ {
+      if (words[2] ~ /^\*/) {
+        # A switch jumps by a table: an offset has just been added to its address.
+        if (verb == "call" || sum != substr(words[2], 2)) called[++held] = "*"
+      } else if (to ~ /^swift_willThrow/) {
+        held = 0
+      } else if (verb == "call" || words[2] in starts || to !~ /\+0x/) {
+        called[++held] = to
+        if (verb != "call") flush()
+      }
+    }
+    { sum = verb == "add" ? substr($2, match($2, /%[a-z0-9]+$/)) : "" }' "$work/ends" "$work/code" "$work/code" |
+    sort -u | swift demangle
+}
+
+# check CALLS NAME...: each name is an extended regular expression that at least one function must match.
+check() {
+  local list=$1
+  shift
+  NAMES=$(printf '%s\n' "$@") ALLOWED=$allowed HARMLESS=$harmless awk -F '\t' '
+    $1 == "F" { isFunction[$2] = 1; next }
+    { calls[$2] = calls[$2] "\t" $3 }
+    END {
+      count = split(ENVIRON["ALLOWED"], lines, "\n")
+      for (i = 1; i <= count; i++) if (split(lines[i], parts, "   *") == 2) ends[parts[1]] = 1
+      count = split(ENVIRON["NAMES"], names, "\n")
+      for (i = 1; i <= count; i++) {
+        found = 0
+        for (name in isFunction) if (name ~ names[i]) { found = 1; follow(name) }
+        if (!found) complain("no function is named " names[i])
+      }
+      print reached " functions on the way of packets"
+      exit failed
+    }
+    function follow(root,   waiting, seen, from, at, parts, i, n) {
+      waiting[1] = root; seen[root] = 1; at = 1; n = 1
+      while (at <= n) {
+        from = waiting[at++]
+        reached++
+        count_ = split(calls[from], parts, "\t")
+        for (i = 2; i <= count_; i++) {
+          if (parts[i] in seen) continue
+          seen[parts[i]] = 1
+          if (isEnd(parts[i])) continue
+          if (parts[i] ~ ENVIRON["HARMLESS"]) continue
+          if (parts[i] == "*") { complain(root "\n  calls through a pointer in " from); delete seen["*"]; continue }
+          if (parts[i] ~ /@plt$/ || parts[i] ~ /^_?swift_/ || !(parts[i] in isFunction)) {
+            complain(root "\n  calls " parts[i] "\n  in " from)
+            continue
+          }
+          waiting[++n] = parts[i]
+        }
+      }
+    }
+    function isEnd(name,   end) {
+      for (end in ends) if (name ~ end) return 1
+      return 0
+    }
+    function complain(text) { print text; failed = 1 }' "$list"
+}
+
+# Those that Package.swift registers.
+drivers=$(sed -n '/^let drivers = \[/,/^]/s/^ *driver("\([A-Za-z0-9_]*\)".*/\1/p' Package.swift)
+test -n "$drivers"
+names=()
+for driver in $drivers; do
+  pair="$driver\\.[A-Za-z0-9]*QueuePair"
+  names+=("generic specialization <$pair> of .*Host\\.PacketPath<.*>\\.turn\\(")
+  names+=("generic specialization <$driver\\.$driver> of .*Host\\.HostLoop<.*>\\.turnUntilToldToStop\\(")
+  for verb in postReceive receive transmit completeTransmit; do
+    names+=("$pair\\.$verb\\(.*throws\\(Driver\\.DriverError\\)")
+  done
+done
+calls .build/release/martlet-host > "$work/host"
+check "$work/host" "${names[@]}"
