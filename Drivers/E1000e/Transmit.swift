@@ -106,7 +106,7 @@ extension E1000eQueuePair {
     else { return false }
     let buffer = transmitRing.nextSlot &* Self.headerBytes
     let known = min(packet.bytes, Self.headerBytes)
-    copyHeader(packet, burst, byteCount: known, to: buffer)
+    packet.copy(burst, of: arena, byteCount: known, to: headers, at: buffer)
     // The header's length is in the header: what the metadata says of it is a hint.
     let header = start &+ Int(headers.load8(at: buffer &+ start &+ 12) &>> 4) &* 4
     guard header <= 240, header < packet.bytes, at &+ 2 <= header,
@@ -115,14 +115,14 @@ extension E1000eQueuePair {
     let isIPv4 = metadata.segmentation == .tcp4
     // Sums are in one's complement: taking the length out is adding its complement.
     let sum =
-      UInt32(load16(buffer &+ at)) &+ UInt32(~UInt16(truncatingIfNeeded: packet.bytes &- start))
-    store16(UInt16(truncatingIfNeeded: sum & 0xffff &+ sum &>> 16), buffer &+ at)
+      UInt32(headers.load16(buffer &+ at)) &+ UInt32(~UInt16(truncatingIfNeeded: packet.bytes &- start))
+    headers.store16(UInt16(truncatingIfNeeded: sum & 0xffff &+ sum &>> 16), buffer &+ at)
     let network = 14
     if isIPv4 {
-      store16(0, buffer &+ network &+ 2)
-      store16(0, buffer &+ network &+ 10)
+      headers.store16(0, buffer &+ network &+ 2)
+      headers.store16(0, buffer &+ network &+ 10)
     } else {
-      store16(0, buffer &+ network &+ 4)
+      headers.store16(0, buffer &+ network &+ 4)
     }
     // One for the context, one for the header; pieces that the header covers need none.
     var slots = 2 &+ packet.dataSlots(from: UInt32(header), burst)
@@ -145,30 +145,17 @@ extension E1000eQueuePair {
     count(packet)
     return true
   }
+}
 
-  private func copyHeader(
-    _ packet: OutgoingPacket, _ burst: borrowing Burst, byteCount: Int, to buffer: Int
-  ) {
-    var done = 0
-    for index in packet.first...packet.end {
-      let slot = burst[index]
-      var at = 0
-      while at < Int(slot.length) && done < byteCount {
-        headers.store8(arena.load8(at: Int(slot.position) &+ at), at: buffer &+ done)
-        at &+= 1
-        done &+= 1
-      }
-    }
+/// Big-endian fields of a copied header.
+extension DMARange {
+  fileprivate func load16(_ at: Int) -> UInt16 {
+    UInt16(load8(at: at)) &<< 8 | UInt16(load8(at: at &+ 1))
   }
 
-  /// Big-endian, in a copied header.
-  private func load16(_ at: Int) -> UInt16 {
-    UInt16(headers.load8(at: at)) &<< 8 | UInt16(headers.load8(at: at &+ 1))
-  }
-
-  private func store16(_ value: UInt16, _ at: Int) {
-    headers.store8(UInt8(truncatingIfNeeded: value &>> 8), at: at)
-    headers.store8(UInt8(truncatingIfNeeded: value), at: at &+ 1)
+  fileprivate func store16(_ value: UInt16, _ at: Int) {
+    store8(UInt8(truncatingIfNeeded: value &>> 8), at: at)
+    store8(UInt8(truncatingIfNeeded: value), at: at &+ 1)
   }
 }
 
@@ -193,6 +180,23 @@ private struct OutgoingPacket {
   }
 
   var hasPieces: Bool { first <= end }
+
+  /// Copies the packet's first bytes, which lie in an arena, one by one.
+  func copy(
+    _ burst: borrowing Burst, of arena: DMARange, byteCount: Int, to headers: DMARange, at start: Int
+  ) {
+    var done = 0
+    var index = first
+    while index <= end && done < byteCount {
+      let slot = burst[index]
+      let count = min(Int(slot.length), byteCount &- done)
+      for at in 0..<count {
+        headers.store8(arena.load8(at: Int(slot.position) &+ at), at: start &+ done &+ at)
+      }
+      done &+= count
+      index &+= 1
+    }
+  }
 
   /// Descriptors for all bytes from `skipped` on, one for each page.
   func dataSlots(from skipped: UInt32 = 0, _ burst: borrowing Burst) -> Int {

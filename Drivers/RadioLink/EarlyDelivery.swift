@@ -20,7 +20,9 @@ extension Reassembly {
       finish(&packet, from: number)
     }
     if tail >= 0 && tail != head {
-      if delivery == .earlyByFlow { slot.pointee.entry = flows.begin(flow(of: tail), in: number) }
+      if delivery == .earlyByFlow {
+        slot.pointee.entry = flows.begin(Self.flow(of: store[tail], in: arena), in: number)
+      }
       findEnd(from: number)
     }
   }

@@ -54,6 +54,32 @@ struct PieceStore: ~Copyable, @unchecked Sendable {
     return pieces[Int(index)]
   }
 
+  /// Only the first piece of a PDU may continue a packet, only the last one may be continued.
+  func isWellFormed(_ pieces: PieceList) -> Bool {
+    var index = pieces.first
+    while index >= 0 {
+      let flags = self[index].flags
+      if index != pieces.first && !flags.contains(.first) { return false }
+      if index != pieces.last && !flags.contains(.last) { return false }
+      index = self[index].next
+    }
+    return true
+  }
+
+  /// Bytes of the packet that pieces make.
+  /// - Returns: nil where one of them does not begin where the one before ends.
+  func packetBytes(_ pieces: PieceList) -> Int? {
+    var byteCount = 0
+    var index = pieces.first
+    while index >= 0 {
+      let piece = self[index]
+      if Int(piece.segmentOffset) != byteCount { return nil }
+      byteCount &+= Int(piece.length)
+      index = piece.next
+    }
+    return byteCount
+  }
+
   /// Keeps a piece at the end of a list. The caller has seen to it that there is room.
   mutating func append(_ piece: Piece, to list: inout PieceList) {
     precondition(free >= 0, "more pieces came than buffers were posted")

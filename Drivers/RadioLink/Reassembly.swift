@@ -114,7 +114,7 @@ struct Reassembly: ~Copyable, @unchecked Sendable {
       refuse(&pieces)
     } else {
       slot.pointee.isReceived = true
-      if !isWellFormed(pieces) {
+      if !store.isWellFormed(pieces) {
         statistics.malformedPDUs &+= 1
         refuse(&pieces)
       }
@@ -128,18 +128,6 @@ struct Reassembly: ~Copyable, @unchecked Sendable {
     }
     statistics.peakHeldBytes = max(statistics.peakHeldBytes, statistics.heldBytes)
     statistics.peakHeldSegments = max(statistics.peakHeldSegments, statistics.heldSegments)
-  }
-
-  /// Only the first piece of a PDU may continue a packet, only the last one may be continued.
-  private func isWellFormed(_ pieces: PieceList) -> Bool {
-    var index = pieces.first
-    while index >= 0 {
-      let flags = store[index].flags
-      if index != pieces.first && !flags.contains(.first) { return false }
-      if index != pieces.last && !flags.contains(.last) { return false }
-      index = store[index].next
-    }
-    return true
   }
 
   /// Moves the lower edge to the first PDU that is missing.
@@ -190,7 +178,9 @@ struct Reassembly: ~Copyable, @unchecked Sendable {
   ///   - number: the PDU in which it begins.
   ///   - entry: its place in its flow, if it has one.
   mutating func finish(_ packet: inout PieceList, from number: UInt64, entry: Int32 = -1) {
-    guard isPacket(packet) else {
+    guard let byteCount = store.packetBytes(packet), byteCount >= 14,
+      byteCount <= maximumPacketBytes, packet.count <= Self.maximumPieces
+    else {
       drop(&packet, entry: entry)
       return
     }
@@ -199,23 +189,10 @@ struct Reassembly: ~Copyable, @unchecked Sendable {
     } else if delivery != .earlyByFlow {
       handUp(packet)
     } else {
-      let queue = flows.wait(flow(of: packet.first), packet, in: number)
+      let queue = flows.wait(Self.flow(of: store[packet.first], in: arena), packet, in: number)
       if queue >= 0 { release(queue) } else { handUp(packet) }
     }
     packet = PieceList()
-  }
-
-  /// Whether pieces make a packet: each begins where the one before ends.
-  private func isPacket(_ pieces: PieceList) -> Bool {
-    var expected = 0
-    var index = pieces.first
-    while index >= 0 {
-      let piece = store[index]
-      if Int(piece.segmentOffset) != expected { return false }
-      expected &+= Int(piece.length)
-      index = piece.next
-    }
-    return expected >= 14 && expected <= maximumPacketBytes && pieces.count <= Self.maximumPieces
   }
 
   /// Pieces that make no packet.
@@ -240,8 +217,7 @@ struct Reassembly: ~Copyable, @unchecked Sendable {
   }
 
   /// The flow of the packet that begins with a piece.
-  func flow(of index: Int32) -> FlowKey {
-    let piece = store[index]
+  static func flow(of piece: Piece, in arena: DMARange) -> FlowKey {
     let start = piece.buffer.position
     // Invariant: the piece lies in a buffer that was posted, inside the arena; its length was checked against it.
     precondition(start &+ UInt64(piece.length) <= UInt64(arena.byteCount))

@@ -26,6 +26,7 @@ public struct VirtioNetQueuePair: NetworkQueuePair, ~Copyable {
   var partial = Burst(capacity: Descriptor.maximumSlots)
   var partialHeader = ReceiveHeader()
   var partialBytes = 0
+  var hasEmptyPiece = false
   /// Buffers that are still to come for the packet in `partial`.
   var missing = 0
   /// Where buffers end in their segments, all of one size: learned when they are posted.

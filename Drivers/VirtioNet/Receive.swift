@@ -29,7 +29,37 @@ struct ReceiveHeader {
     checksumOffset = UInt16(truncatingIfNeeded: high)
     bufferCount = UInt16(truncatingIfNeeded: high &>> 16)
   }
+
+  /// What goes on to the host of a packet with so many bytes.
+  /// - Returns: nil where what the header says does not fit the packet.
+  func metadata(byteCount: Int, _ features: VirtioFeatures) -> Offload? {
+    var metadata = Offload()
+    if byteCount < 14 { return nil }
+    // 5.1.6.4.2: without the feature the flags mean nothing.
+    if features.contains(.guestChecksum) && flags & VirtioNetHeader.needsChecksum != 0 {
+      let end = Int(checksumStart) &+ Int(checksumOffset) &+ 2
+      if end > byteCount { return nil }
+      metadata.needsChecksum = true
+      metadata.checksumStart = checksumStart
+      metadata.checksumOffset = checksumOffset
+    }
+    switch segmentation & ~VirtioNetHeader.segmentationECN {
+    case VirtioNetHeader.segmentationNone: return metadata
+    case VirtioNetHeader.segmentationTCP4 where features.contains(.guestTSO4):
+      metadata.segmentation = .tcp4
+    case VirtioNetHeader.segmentationTCP6 where features.contains(.guestTSO6):
+      metadata.segmentation = .tcp6
+    default: return nil
+    }
+    if segmentSize == 0 { return nil }
+    metadata.segmentSize = segmentSize
+    // A hint (5.1.6.4.2): one that cannot be true is left out.
+    metadata.headerLength = Int(headerLength) <= byteCount ? headerLength : 0
+    return metadata
+  }
 }
+
+private let maximumFrame = 65535 + 18
 
 extension VirtioNetQueuePair {
   /// Used receive buffers become packets: the header is taken off, checked, and what it says goes on as metadata.
@@ -56,8 +86,7 @@ extension VirtioNetQueuePair {
   /// One used buffer: the first of a packet, or a further one (5.1.6.4).
   private mutating func take(_ buffer: Descriptor, into burst: inout Burst) {
     if missing == 0 {
-      partialHeader = ReceiveHeader()
-      partialBytes = 0
+      hasEmptyPiece = false
       guard buffer.length > UInt32(VirtioNetHeader.byteCount) else {
         statistics.receiveErrors &+= 1
         repost(buffer)
@@ -79,51 +108,19 @@ extension VirtioNetQueuePair {
     } else {
       missing &-= 1
       partialBytes &+= Int(buffer.length)
+      if buffer.length == 0 { hasEmptyPiece = true }
       partial.append(buffer)
     }
     if missing > 0 { return }
-    if let metadata = checkedMetadata(), partialBytes <= maximumFrame, !hasEmptyPiece() {
+    if let metadata = partialHeader.metadata(byteCount: partialBytes, features),
+      partialBytes <= maximumFrame, !hasEmptyPiece
+    {
       deliver(metadata, into: &burst)
     } else {
       statistics.receiveErrors &+= 1
       for piece in 0..<partial.count { repost(partial[piece]) }
     }
     partial.removeAll()
-  }
-
-  private var maximumFrame: Int { 65535 + 18 }
-
-  private func hasEmptyPiece() -> Bool {
-    for piece in 0..<partial.count where partial[piece].length == 0 { return true }
-    return false
-  }
-
-  /// - Returns: nil where what the header says does not fit the packet.
-  private func checkedMetadata() -> Offload? {
-    let header = partialHeader
-    var metadata = Offload()
-    if partialBytes < 14 { return nil }
-    // 5.1.6.4.2: without the feature the flags mean nothing.
-    if features.contains(.guestChecksum) && header.flags & VirtioNetHeader.needsChecksum != 0 {
-      let end = Int(header.checksumStart) &+ Int(header.checksumOffset) &+ 2
-      if end > partialBytes { return nil }
-      metadata.needsChecksum = true
-      metadata.checksumStart = header.checksumStart
-      metadata.checksumOffset = header.checksumOffset
-    }
-    switch header.segmentation & ~VirtioNetHeader.segmentationECN {
-    case VirtioNetHeader.segmentationNone: return metadata
-    case VirtioNetHeader.segmentationTCP4 where features.contains(.guestTSO4):
-      metadata.segmentation = .tcp4
-    case VirtioNetHeader.segmentationTCP6 where features.contains(.guestTSO6):
-      metadata.segmentation = .tcp6
-    default: return nil
-    }
-    if header.segmentSize == 0 { return nil }
-    metadata.segmentSize = header.segmentSize
-    // A hint (5.1.6.4.2): one that cannot be true is left out.
-    metadata.headerLength = Int(header.headerLength) <= partialBytes ? header.headerLength : 0
-    return metadata
   }
 
   private mutating func deliver(_ metadata: Offload, into burst: inout Burst) {

@@ -34,7 +34,7 @@ extension VirtioNetQueuePair {
     let first = end &- pieces &+ 1
     var bytes = 0
     for piece in 0..<pieces { bytes &+= Int(burst[first &+ piece].length) }
-    guard let metadata = transmitMetadata(burst[at], bytes: bytes), pieces > 0, bytes >= 14,
+    guard let metadata = Self.metadata(burst[at], byteCount: bytes, features), pieces > 0, bytes >= 14,
       bytes <= 65535 + 18, pieces < transmitRing.size
     else {
       statistics.sendErrors &+= 1
@@ -42,15 +42,15 @@ extension VirtioNetQueuePair {
       return
     }
     let head = transmitRing.nextHead
-    write(metadata, at: head)
+    Self.write(metadata, to: headers, at: head)
     let header = headers.iova &+ UInt64(head &* 16)
     if let tables, pieces > 1, pieces < Self.tableEntries {
       let offset = head &* Self.tableEntries &* SplitRing.descriptorBytes
-      entry(tables, offset, header, UInt32(VirtioNetHeader.byteCount), next: 1)
+      Self.entry(tables, offset, header, UInt32(VirtioNetHeader.byteCount), next: 1)
       for piece in 0..<pieces {
         let slot = burst[first &+ piece]
         let isLast = piece == pieces &- 1
-        entry(
+        Self.entry(
           tables, offset &+ (piece &+ 1) &* 16, arena.iova &+ slot.position, slot.length,
           next: isLast ? 0 : UInt16(piece &+ 2))
       }
@@ -72,7 +72,7 @@ extension VirtioNetQueuePair {
 
   /// One descriptor of an indirect table; the last one has no next (0).
   @inline(__always)
-  private func entry(
+  private static func entry(
     _ table: DMARange, _ at: Int, _ iova: UInt64, _ byteCount: UInt32, next: UInt16
   ) {
     table.store64(iova, at: at)
@@ -81,12 +81,14 @@ extension VirtioNetQueuePair {
   }
 
   /// - Returns: nil where the packet asks for what was not negotiated or does not fit it.
-  private func transmitMetadata(_ slot: Descriptor, bytes: Int) -> Offload? {
+  private static func metadata(
+    _ slot: Descriptor, byteCount: Int, _ features: VirtioFeatures
+  ) -> Offload? {
     if !slot.flags.contains(.offload) { return Offload() }
     guard let metadata = Offload(slot) else { return nil }
     if metadata.needsChecksum {
       let end = Int(metadata.checksumStart) &+ Int(metadata.checksumOffset) &+ 2
-      if !features.contains(.checksum) || end > bytes { return nil }
+      if !features.contains(.checksum) || end > byteCount { return nil }
     }
     switch metadata.segmentation {
     case .none: return metadata
@@ -95,7 +97,9 @@ extension VirtioNetQueuePair {
     case .udp: return nil
     }
     // 5.1.6.2.1: segmentation needs the checksum, a size and a header length inside the packet.
-    if !metadata.needsChecksum || metadata.segmentSize == 0 || Int(metadata.headerLength) > bytes {
+    if !metadata.needsChecksum || metadata.segmentSize == 0
+      || Int(metadata.headerLength) > byteCount
+    {
       return nil
     }
     return metadata
@@ -103,7 +107,7 @@ extension VirtioNetQueuePair {
 
   /// The virtio_net_hdr of the chain that begins with descriptor `head`.
   @inline(__always)
-  private func write(_ metadata: Offload, at head: Int) {
+  private static func write(_ metadata: Offload, to headers: DMARange, at head: Int) {
     let flags = metadata.needsChecksum ? UInt64(VirtioNetHeader.needsChecksum) : 0
     headers.store64(
       flags | UInt64(metadata.segmentation.rawValue) &<< 8

@@ -7,15 +7,17 @@ set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# Functions at which the search ends, and why.
+# Functions at which the search ends, and why; with an arrow, where one function calls another.
 allowed='
 Channel.Doorbell.signal                     wakes a peer that sleeps: a system call, no more than one a sleep
 PCI.RegisterWindow.(load|store)Elsewhere    registers that are not mapped: one call of a C function a burst
 Host.HostLoop<.*>.pause\(                   reads the clock, once in 64 turns; sleeps, where there is no work
 RadioLink.RadioLinkViolation.error          the device broke its contract: the text for people
+RadioLink.*PacketPath<.*>.postSegments\(.* -> memcpy@  the pair is copied to ask for its room, once a burst
 '
-# Outside the program: the C library copies memory.
-harmless='^(mem(cpy|move|set|cmp)|bcmp)@'
+# Outside the program: what closes the gap in a burst. Not memcpy: it copies a whole queue pair on the stack where
+# a mutating method calls one that is not.
+harmless='^memmove@'
 
 # calls PROGRAM: its functions ("F name") and their calls ("C caller callee"); the callee "*" is a pointer. A function
 # without a symbol is named by the one before it and the distance from it; what nobody calls by that is no function.
@@ -109,20 +111,19 @@ check() {
         count_ = split(calls[from], parts, "\t")
         for (i = 2; i <= count_; i++) {
           if (parts[i] in seen) continue
-          seen[parts[i]] = 1
-          if (isEnd(parts[i])) continue
+          if (isEnd(from, parts[i])) continue
           if (parts[i] ~ ENVIRON["HARMLESS"]) continue
-          if (parts[i] == "*") { complain(root "\n  calls through a pointer in " from); delete seen["*"]; continue }
-          if (parts[i] ~ /@plt$/ || parts[i] ~ /^_?swift_/ || !(parts[i] in isFunction)) {
-            complain(root "\n  calls " parts[i] "\n  in " from)
-            continue
+          if (parts[i] == "*" || parts[i] ~ /@plt$|^_?swift_/ || !(parts[i] in isFunction)) {
+            complain(root "\n  calls " (parts[i] == "*" ? "through a pointer" : parts[i]) "\n  in " from)
+          } else {
+            seen[parts[i]] = 1
+            waiting[++n] = parts[i]
           }
-          waiting[++n] = parts[i]
         }
       }
     }
-    function isEnd(name,   end) {
-      for (end in ends) if (name ~ end) return 1
+    function isEnd(from, to,   end) {
+      for (end in ends) if ((end ~ /->/ ? from " -> " to : to) ~ end) return 1
       return 0
     }
     function complain(text) { print text; failed = 1 }' "$list"
