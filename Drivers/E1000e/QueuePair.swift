@@ -78,7 +78,10 @@ public struct E1000eQueuePair: NetworkQueuePair, ~Copyable {
     controller.write(0, queue + QueueRegister.tail)
   }
 
-  public var receiveRoom: Int { broken == nil ? receiveRing.room : 0 }
+  public var receiveRoom: Int {
+    if case .some = broken { return 0 }
+    return receiveRing.room
+  }
 
   public mutating func postReceive(_ burst: inout Burst) throws(DriverError) {
     let count = min(burst.count, receiveRoom)

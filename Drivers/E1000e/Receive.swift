@@ -81,7 +81,7 @@ extension E1000eQueuePair {
     let last = partial.count &- 1
     for index in 0...last {
       var slot = partial[index]
-      slot.flags = index == last ? [] : .more
+      if index != last { slot.flags.insert(.more) }
       if isValid { slot.flags.insert(.checksumValid) }
       burst.append(slot)
     }

@@ -8,7 +8,7 @@ extension Reassembly {
       let flags = store[index].flags
       if !flags.contains(.first) { slot.pointee.head = index }
       if !flags.contains(.last) { slot.pointee.tail = index }
-      if flags.isSuperset(of: [.first, .last]) { store.relink(index, to: &whole) }
+      if flags.contains(.first) && flags.contains(.last) { store.relink(index, to: &whole) }
     }
     let (head, tail) = (slot.pointee.head, slot.pointee.tail)
     endNeighbours(of: number, goesBack: head >= 0, goesOn: tail >= 0)

@@ -29,10 +29,10 @@ extension RadioLinkQueuePair {
       while !isLast {
         let piece = reassembly.store.takeFirst(&reassembly.ready)
         isLast = piece.flags.contains(.last)
-        burst.append(
-          Descriptor(
-            segment: piece.segment, offset: piece.offset, length: UInt32(piece.length),
-            flags: isLast ? [] : .more))
+        var slot = Descriptor(
+          segment: piece.segment, offset: piece.offset, length: UInt32(piece.length))
+        if !isLast { slot.flags.insert(.more) }
+        burst.append(slot)
         counts.receivedBytes &+= UInt64(piece.length)
       }
       counts.receivedPackets &+= 1
@@ -77,7 +77,7 @@ extension RadioLinkQueuePair {
     reassembly.store.append(piece, to: &arriving)
     let isLast = piece.flags.contains(.lastInPDU)
     if !isLast && arriving.count < RadioLinkSequence.piecesPerPDU { return false }
-    let isKnown = piece.flags.isSubset(of: [.first, .last, .lastInPDU])
+    let isKnown = piece.flags.isSubset(of: .all)
     if isLast && isKnown && UInt64(sequence) < RadioLinkSequence.count {
       reassembly.accept(sequence: sequence, arriving)
       arriving = PieceList()

@@ -50,7 +50,9 @@ extension RadioLinkQueuePair {
       rings.transmit.store64(
         arena.iova &+ slot.position, at: place &* RadioLinkLayout.descriptorBytes)
       rings.transmit.store64(word, at: place &* RadioLinkLayout.descriptorBytes &+ 8)
-      outgoing[place] = Descriptor(segment: 0, flags: index == end ? [] : .more, tag: tag)
+      var record = Descriptor(segment: 0, tag: tag)
+      if index != end { record.flags.insert(.more) }
+      outgoing[place] = record
       sent &+= 1
     }
     counts.sentPackets &+= 1

@@ -62,6 +62,7 @@ struct RadioLinkCompletion {
     static let first = Flags(rawValue: 1 << 0)
     static let last = Flags(rawValue: 1 << 1)
     static let lastInPDU = Flags(rawValue: 1 << 2)
+    static let all = Flags(rawValue: 0b111)
   }
 
   /// - Parameters:

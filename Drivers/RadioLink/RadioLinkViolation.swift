@@ -9,6 +9,7 @@ enum RadioLinkViolation: BitwiseCopyable {
   case descriptorsDone(counted: UInt32, after: UInt32, outstanding: UInt32)
 
   /// The host's view of it. Off the data path: text is made here.
+  @_semantics("no_performance_analysis")
   @inline(never)
   var error: DriverError {
     switch self {

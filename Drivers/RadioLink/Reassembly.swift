@@ -52,9 +52,9 @@ struct Reassembly: ~Copyable, @unchecked Sendable {
   }
 
   /// Pieces of a packet at most: slots of a burst for one packet, without metadata.
-  static let maximumPieces = Descriptor.maximumSlots - 1
+  static var maximumPieces: Int { Descriptor.maximumSlots - 1 }
   /// PDUs before the lower edge that a packet which is not whole may lie in.
-  static let history: UInt64 = UInt64(maximumPieces) + 1
+  static var history: UInt64 { UInt64(maximumPieces) + 1 }
 
   let delivery: PacketDelivery
   let window: UInt64

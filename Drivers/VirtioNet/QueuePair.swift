@@ -34,11 +34,9 @@ public struct VirtioNetQueuePair: NetworkQueuePair, ~Copyable {
   /// Tags of packets that were refused, until they are completed.
   var refused = Burst(capacity: 64)
 
-  /// Descriptors in an indirect table.
-  static let tableEntries = 16
-
   public var receiveRoom: Int { receiveRing.room }
 
+  @_noLocks
   public mutating func postReceive(_ burst: inout Burst) throws(DriverError) {
     let count = min(burst.count, receiveRing.room)
     if count == 0 { return }
@@ -48,13 +46,14 @@ public struct VirtioNetQueuePair: NetworkQueuePair, ~Copyable {
     showReceive()
   }
 
-  @inline(__always)
+  @inline(__always) @_noLocks
   mutating func post(_ slot: Descriptor) {
     receiveRing.addWritable(
       iova: arena.iova &+ slot.position, byteCount: slot.length,
       cookie: UInt64(slot.segment) &<< 32 | UInt64(slot.offset))
   }
 
+  @_noLocks
   mutating func showReceive() {
     receiveRing.publish()
     if receiveRing.shouldNotify() {
@@ -63,6 +62,7 @@ public struct VirtioNetQueuePair: NetworkQueuePair, ~Copyable {
     }
   }
 
+  @_noLocks
   public mutating func completeTransmit(into burst: inout Burst) throws(DriverError) {
     while !refused.isEmpty && burst.room > 0 {
       burst.append(refused[refused.count &- 1])

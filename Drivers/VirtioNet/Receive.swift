@@ -63,6 +63,7 @@ private let maximumFrame = 65535 + 18
 
 extension VirtioNetQueuePair {
   /// Used receive buffers become packets: the header is taken off, checked, and what it says goes on as metadata.
+  @_noLocks
   public mutating func receive(into burst: inout Burst) throws(DriverError) {
     do throws(RingError) {
       var count = try receiveRing.usedCount()
@@ -132,7 +133,7 @@ extension VirtioNetQueuePair {
     let last = partial.count &- 1
     for piece in 0...last {
       var slot = partial[piece]
-      slot.flags = piece == last ? [] : .more
+      if piece != last { slot.flags.insert(.more) }
       if isValid { slot.flags.insert(.checksumValid) }
       burst.append(slot)
     }

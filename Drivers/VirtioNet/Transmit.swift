@@ -4,7 +4,11 @@ import Rings
 import Virtio
 
 extension VirtioNetQueuePair {
+  /// Descriptors in an indirect table.
+  static var tableEntries: Int { 16 }
+
   /// Packets become chains: the header that this driver wrote, then the pieces in place.
+  @_noLocks
   public mutating func transmit(_ burst: inout Burst) throws(DriverError) {
     if transmitRing.isBroken { return }
     let count = burst.count

@@ -39,6 +39,6 @@ struct QueueDoorbell {
   let window: RegisterWindow
   let queue: UInt16
 
-  @inline(__always)
+  @inline(__always) @_noLocks
   func ring() { window.write16(queue, at: 0) }
 }

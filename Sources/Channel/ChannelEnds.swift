@@ -90,6 +90,7 @@ public struct Doorbell: @unchecked Sendable {
     if relaxed_load32(peerSleeps) != 0 { signal() }
   }
 
+  @_semantics("no_performance_analysis")
   @inline(never) @usableFromInline
   func signal() {
     relaxed_store32(peerSleeps, 0)

@@ -28,7 +28,7 @@ public struct RingProducer: ~Copyable, @unchecked Sendable {
   }
 
   /// Moves packets from the burst's front into the ring, whole ones only, as many as there is room for.
-  @inlinable
+  @inlinable @_noLocks
   public mutating func push(_ burst: inout Burst) {
     let count = burst.count
     if count == 0 { return }
@@ -55,7 +55,7 @@ public struct RingProducer: ~Copyable, @unchecked Sendable {
   }
 
   /// Slots that are free as far as is known without looking at the peer.
-  @inlinable
+  @inlinable @_noLocks
   public mutating func room() -> Int {
     let claimed = acquire_load32(peer)
     if next &- claimed <= mask &+ 1 { peerIndex = claimed }
@@ -86,7 +86,7 @@ public struct RingConsumer: ~Copyable, @unchecked Sendable {
   }
 
   /// Appends packets, whole ones only, as far as the burst has room.
-  @inlinable
+  @inlinable @_noLocks
   public mutating func pop(into burst: inout Burst) throws(ChannelError) {
     if peerIndex == next {
       let claimed = acquire_load32(peer)
@@ -116,6 +116,6 @@ public struct RingConsumer: ~Copyable, @unchecked Sendable {
   }
 
   /// Whether the producer has published anything more.
-  @inlinable
+  @inlinable @_noLocks
   public func isEmpty() -> Bool { acquire_load32(peer) == next }
 }

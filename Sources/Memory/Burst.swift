@@ -62,7 +62,10 @@ public struct Burst: ~Copyable, @unchecked Sendable {
   public mutating func removeFirst(_ count: Int) {
     precondition(count >= 0 && count <= used)
     let left = used &- count
-    if count > 0 && left > 0 { slots.update(from: slots + count, count: left) }
+    if count > 0 && left > 0 {
+      UnsafeMutableRawPointer(slots).copyMemory(
+        from: slots + count, byteCount: left &* MemoryLayout<Descriptor>.stride)
+    }
     used = left
   }
 }

@@ -17,10 +17,10 @@ public struct Descriptor: BitwiseCopyable, Sendable, Equatable {
   public var tag: UInt16
 
   /// The most slots that one packet may have, metadata included: 64 KiB in segments of 2 KiB, and some.
-  public static var maximumSlots: Int { 64 }
+  @inlinable public static var maximumSlots: Int { 64 }
 
   /// 1024 bytes, the smallest segment.
-  public static var unit: Int { 1024 }
+  @inlinable public static var unit: Int { 1024 }
 
   /// - Parameters:
   ///   - segment: in units of ``unit`` bytes from the arena's start.
@@ -30,7 +30,8 @@ public struct Descriptor: BitwiseCopyable, Sendable, Equatable {
   ///   - tag: of a packet that is sent.
   @inlinable
   public init(
-    segment: UInt32, offset: UInt32 = 0, length: UInt32 = 0, flags: Flags = [], tag: UInt16 = 0
+    segment: UInt32, offset: UInt32 = 0, length: UInt32 = 0,
+    flags: Flags = Flags(rawValue: 0), tag: UInt16 = 0
   ) {
     self.segment = segment
     self.offset = offset
@@ -136,6 +137,6 @@ public struct Offload: BitwiseCopyable, Sendable, Equatable {
       offset: UInt32(checksumStart) | UInt32(checksumOffset) << 16,
       length: UInt32(headerLength) | UInt32(segmentation.rawValue) << 16
         | (needsChecksum ? 1 << 24 : 0),
-      flags: [.offload, .more], tag: tag)
+      flags: Descriptor.Flags.offload.union(.more), tag: tag)
   }
 }

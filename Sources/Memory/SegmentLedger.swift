@@ -82,7 +82,7 @@ public struct SegmentLedger: ~Copyable, @unchecked Sendable {
 
   /// A segment that the device has filled goes to the instance. The driver has checked that the device had it; one that
   /// it had not traps.
-  @inlinable
+  @inlinable @_noLocks
   public mutating func give(_ segment: UInt32) {
     let index = self.index(of: segment)
     precondition(index >= 0 && owners[index] == Owner.device.rawValue)
@@ -92,7 +92,7 @@ public struct SegmentLedger: ~Copyable, @unchecked Sendable {
 
   /// The instance gives a segment back.
   /// - Throws: what is wrong with it; nothing has changed then.
-  @inlinable
+  @inlinable @_noLocks
   public mutating func takeBack(_ segment: UInt32) throws(LedgerError) {
     let index = self.index(of: segment)
     if index < 0 { throw .noSegment(segment) }
@@ -104,7 +104,7 @@ public struct SegmentLedger: ~Copyable, @unchecked Sendable {
 
   /// A segment that was lent or given is the host's again, whoever had it: it was not delivered, or its owner is no
   /// more.
-  @inlinable
+  @inlinable @_noLocks
   public mutating func reclaim(_ segment: UInt32) {
     let index = self.index(of: segment)
     precondition(index >= 0 && owners[index] != Owner.host.rawValue)

@@ -141,12 +141,14 @@ public struct RegisterWindow: @unchecked Sendable {
       offset >= 0 && UInt64(width) <= byteCount && UInt64(offset) <= byteCount - UInt64(width))
   }
 
-  // Calls are apart, so that a check of the data path's machine code can tell them from others.
+  // Calls are apart, so that a check of the data path can tell them from others.
+  @_semantics("no_performance_analysis")
   @inline(never) @usableFromInline
   func loadElsewhere(_ offset: Int, _ width: Int32) -> UInt64 {
     calls.load(calls.context, bar, base &+ UInt64(offset), width)
   }
 
+  @_semantics("no_performance_analysis")
   @inline(never) @usableFromInline
   func storeElsewhere(_ value: UInt64, _ offset: Int, _ width: Int32) {
     calls.store(calls.context, bar, base &+ UInt64(offset), width, value)

@@ -52,7 +52,7 @@ public struct DescriptorRing: ~Copyable, @unchecked Sendable {
   ///   - low: its first eight bytes, usually the buffer's address.
   ///   - high: its last eight bytes, where the device writes its completion.
   ///   - cookie: comes back with the slot; the device does not see it.
-  @inlinable
+  @inlinable @_noLocks
   public mutating func give(_ low: UInt64, _ high: UInt64, cookie: UInt64) {
     precondition(held < size &- 1)
     let slot = next &* 16
@@ -65,7 +65,7 @@ public struct DescriptorRing: ~Copyable, @unchecked Sendable {
 
   /// Makes what was filled visible to the device before its tail register is written.
   /// - Returns: the tail.
-  @inlinable
+  @inlinable @_noLocks
   public func publish() -> UInt32 {
     release_fence()
     return UInt32(truncatingIfNeeded: next)
@@ -73,14 +73,14 @@ public struct DescriptorRing: ~Copyable, @unchecked Sendable {
 
   /// The second half of the slot that is `ahead` places after the oldest one, which the device must hold. What else
   /// the device wrote into it is read after this.
-  @inlinable
+  @inlinable @_noLocks
   public func completion(ahead: Int = 0) -> UInt64 {
     precondition(ahead >= 0 && ahead < held)
     return memory.loadAcquiring64(at: ((oldest &+ ahead) & mask) &* 16 &+ 8)
   }
 
   /// The cookie of the slot that is `ahead` places after the oldest one.
-  @inlinable
+  @inlinable @_noLocks
   public func cookie(ahead: Int = 0) -> UInt64 {
     precondition(ahead >= 0 && ahead < held)
     return records[(oldest &+ ahead) & mask]
@@ -88,7 +88,7 @@ public struct DescriptorRing: ~Copyable, @unchecked Sendable {
 
   /// Takes the oldest slot back: its completion has been read, or the device has been reset.
   /// - Returns: its cookie.
-  @inlinable
+  @inlinable @_noLocks
   public mutating func take() -> UInt64 {
     precondition(held > 0)
     let cookie = records[oldest]

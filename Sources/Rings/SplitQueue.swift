@@ -99,7 +99,10 @@ public struct SplitQueue: ~Copyable, @unchecked Sendable {
   /// Chains that the device holds.
   @inlinable public var outstanding: Int { heads }
   /// Whether the device has broken the ring's contract.
-  @inlinable public var isBroken: Bool { broken != nil }
+  @inlinable public var isBroken: Bool {
+    if case .some = broken { return true }
+    return false
+  }
 
   // MARK: Making available
 
@@ -108,7 +111,7 @@ public struct SplitQueue: ~Copyable, @unchecked Sendable {
   ///   - iova: its first byte, for the device.
   ///   - byteCount: bytes that the device may write, more than 0.
   ///   - cookie: comes back with the buffer; the device does not see it.
-  @inlinable
+  @inlinable @_noLocks
   public mutating func addWritable(iova: UInt64, byteCount: UInt32, cookie: UInt64) {
     let head = takeFree()
     write(head, iova: iova, byteCount: byteCount, flags: SplitRing.write, next: 0)
@@ -120,7 +123,7 @@ public struct SplitQueue: ~Copyable, @unchecked Sendable {
   /// - Parameters:
   ///   - iova: the first byte, for the device.
   ///   - byteCount: bytes that the device reads.
-  @inlinable
+  @inlinable @_noLocks
   public mutating func beginChain(iova: UInt64, byteCount: UInt32) -> Chain {
     let head = takeFree()
     write(head, iova: iova, byteCount: byteCount, flags: 0, next: 0)
@@ -137,7 +140,7 @@ public struct SplitQueue: ~Copyable, @unchecked Sendable {
   ///   - iova: the piece's first byte, for the device.
   ///   - byteCount: its bytes.
   ///   - writable: whether the device writes it; no readable one may follow (2.7.4.2).
-  @inlinable
+  @inlinable @_noLocks
   public mutating func extend(
     _ chain: inout Chain, iova: UInt64, byteCount: UInt32, writable: Bool = false
   ) {
@@ -157,7 +160,7 @@ public struct SplitQueue: ~Copyable, @unchecked Sendable {
   /// - Parameters:
   ///   - chain: a chain with all its pieces.
   ///   - cookie: comes back with the chain; the device does not see it.
-  @inlinable
+  @inlinable @_noLocks
   public mutating func finish(_ chain: Chain, cookie: UInt64) {
     expose(chain.head, count: chain.count, writable: chain.writable, cookie: cookie)
   }
@@ -168,7 +171,7 @@ public struct SplitQueue: ~Copyable, @unchecked Sendable {
   ///   - iova: the table's first byte, for the device.
   ///   - count: its descriptors, of 16 bytes each, all device-readable.
   ///   - cookie: comes back with the table; the device does not see it.
-  @inlinable
+  @inlinable @_noLocks
   public mutating func addIndirect(iova: UInt64, descriptors count: Int, cookie: UInt64) {
     let head = takeFree()
     write(
@@ -184,7 +187,7 @@ public struct SplitQueue: ~Copyable, @unchecked Sendable {
     @usableFromInline var count: UInt16 = 1
     @usableFromInline var writable: UInt32 = 0
 
-    @usableFromInline
+    @inlinable
     init(head: UInt16, last: UInt16) {
       self.head = head
       self.last = last
@@ -192,7 +195,7 @@ public struct SplitQueue: ~Copyable, @unchecked Sendable {
   }
 
   /// Shows the device all that was added since the last time (2.7.13.3): once a burst.
-  @inlinable
+  @inlinable @_noLocks
   public mutating func publish() {
     if published == nextAvailable { return }
     published = nextAvailable
@@ -200,7 +203,7 @@ public struct SplitQueue: ~Copyable, @unchecked Sendable {
   }
 
   /// Whether the device wants to hear of what was published since it was last notified (2.7.13.4). Once a burst.
-  @inlinable
+  @inlinable @_noLocks
   public mutating func shouldNotify() -> Bool {
     if notified == published { return false }
     // 2.7.13.4.1: the index must be visible before the flags are read.
@@ -218,7 +221,7 @@ public struct SplitQueue: ~Copyable, @unchecked Sendable {
 
   /// How many chains the device has used since the last time.
   /// - Throws: when the index jumped further than chains are outstanding (2.7.8).
-  @inlinable
+  @inlinable @_noLocks
   public mutating func usedCount() throws(RingError) -> Int {
     if let broken { throw broken }
     let index = acquire_load16(used + 2)
@@ -231,7 +234,7 @@ public struct SplitQueue: ~Copyable, @unchecked Sendable {
 
   /// Takes the next used chain; ``usedCount()`` has said that there is one.
   /// - Returns: the cookie, and how many bytes the device says it wrote: never more than were writable.
-  @inlinable
+  @inlinable @_noLocks
   public mutating func takeUsed() throws(RingError) -> (cookie: UInt64, byteCount: UInt32) {
     let element = used + 4 + Int(nextUsed & mask) &* 8
     let id = relaxed_load32(element)
@@ -281,7 +284,7 @@ public struct SplitQueue: ~Copyable, @unchecked Sendable {
 
   /// Asks for an interrupt at the next used chain (2.7.10).
   /// - Returns: whether nothing has been used meanwhile, so that the caller may sleep.
-  @inlinable
+  @inlinable @_noLocks
   public mutating func arm() -> Bool {
     if usesEventIndex {
       relaxed_store16(available + 4 + size &* 2, nextUsed)
@@ -293,7 +296,7 @@ public struct SplitQueue: ~Copyable, @unchecked Sendable {
   }
 
   /// Asks for no interrupts; with the event index, for one as late as can be said (2.7.7).
-  @inlinable
+  @inlinable @_noLocks
   public mutating func disarm() {
     if usesEventIndex {
       // As far ahead as an index can be; flags stay 0 (2.7.7.1).
@@ -347,7 +350,7 @@ public struct SplitQueue: ~Copyable, @unchecked Sendable {
     }
   }
 
-  @inline(never) @usableFromInline
+  @inline(never) @usableFromInline @_noLocks
   mutating func fail(_ error: RingError) -> RingError {
     broken = error
     return error

@@ -78,22 +78,22 @@ public enum VirtioNetConfiguration {
 
 /// virtio_net_hdr (5.1.6): offsets and values. Always 12 bytes with VERSION_1.
 public enum VirtioNetHeader {
-  public static let byteCount = 12
-  public static let flags = 0
-  public static let segmentation = 1
-  public static let headerLength = 2
-  public static let segmentSize = 4
-  public static let checksumStart = 6
-  public static let checksumOffset = 8
-  public static let bufferCount = 10
+  @inlinable public static var byteCount: Int { 12 }
+  @inlinable public static var flags: Int { 0 }
+  @inlinable public static var segmentation: Int { 1 }
+  @inlinable public static var headerLength: Int { 2 }
+  @inlinable public static var segmentSize: Int { 4 }
+  @inlinable public static var checksumStart: Int { 6 }
+  @inlinable public static var checksumOffset: Int { 8 }
+  @inlinable public static var bufferCount: Int { 10 }
 
-  public static let needsChecksum: UInt8 = 1
-  public static let dataValid: UInt8 = 2
-  public static let segmentationNone: UInt8 = 0
-  public static let segmentationTCP4: UInt8 = 1
-  public static let segmentationUDP: UInt8 = 3
-  public static let segmentationTCP6: UInt8 = 4
-  public static let segmentationECN: UInt8 = 0x80
+  @inlinable public static var needsChecksum: UInt8 { 1 }
+  @inlinable public static var dataValid: UInt8 { 2 }
+  @inlinable public static var segmentationNone: UInt8 { 0 }
+  @inlinable public static var segmentationTCP4: UInt8 { 1 }
+  @inlinable public static var segmentationUDP: UInt8 { 3 }
+  @inlinable public static var segmentationTCP6: UInt8 { 4 }
+  @inlinable public static var segmentationECN: UInt8 { 0x80 }
 }
 
 /// Commands of the control queue (5.1.6.5): class, command.
@@ -119,12 +119,12 @@ public enum VirtioNetCommand {
 
 /// Split virtqueues (2.7): flags and sizes.
 public enum SplitRing {
-  public static let next: UInt16 = 1
-  public static let write: UInt16 = 2
-  public static let indirect: UInt16 = 4
-  public static let noInterrupt: UInt16 = 1
-  public static let noNotify: UInt16 = 1
-  public static let descriptorBytes = 16
+  @inlinable public static var next: UInt16 { 1 }
+  @inlinable public static var write: UInt16 { 2 }
+  @inlinable public static var indirect: UInt16 { 4 }
+  @inlinable public static var noInterrupt: UInt16 { 1 }
+  @inlinable public static var noNotify: UInt16 { 1 }
+  @inlinable public static var descriptorBytes: Int { 16 }
   public static func availableBytes(size: Int) -> Int { 6 + 2 * size }
   public static func usedBytes(size: Int) -> Int { 6 + 8 * size }
 }
