@@ -23,10 +23,15 @@ struct InterfaceCounts {
   }
 
   func publish(_ page: borrowing CounterPage, _ references: Int) {
-    let values = [
-      receivedPackets, receivedBytes, receiveDropped, receivedCopiedBytes, sentPackets, sentBytes,
-      sentCopiedBytes, ringFull, strayCompletions, UInt64(references),
-    ]
-    for (index, value) in values.enumerated() { page.set(index, value) }
+    page.set(0, receivedPackets)
+    page.set(1, receivedBytes)
+    page.set(2, receiveDropped)
+    page.set(3, receivedCopiedBytes)
+    page.set(4, sentPackets)
+    page.set(5, sentBytes)
+    page.set(6, sentCopiedBytes)
+    page.set(7, ringFull)
+    page.set(8, strayCompletions)
+    page.set(9, UInt64(references))
   }
 }

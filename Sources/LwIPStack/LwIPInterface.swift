@@ -6,25 +6,30 @@ import Memory
 import Stacks
 
 /// lwIP's network interface: frames between the channel and lwIP, without a copy of payload in either direction.
+///
+/// A class because lwIP's callbacks find it by its address. One thread and no callback inside an access: what packets
+/// change needs no check for exclusive access.
 final class LwIPInterface {
   let netif: UnsafeMutablePointer<CLwIP.netif>
-  var pool: SegmentPool
+  @exclusivity(unchecked) var pool: SegmentPool
   private let environment: InstanceEnvironment
   private let channel: InstanceChannel
   private let arena: UnsafeMutableRawPointer
   private let transmitStart: Int
   private let arenaBytes: Int
-  /// Packets that the device may still read, by tag: each holds a reference to its pbufs and to the pool's segments
-  /// that they point into.
-  private var inFlight: [UnsafeMutablePointer<pbuf>?]
-  private var freeTags: [UInt16]
-  private var sending = Burst(capacity: 256)
-  private var freed = Burst(capacity: 256)
-  private var freedQueue = 0
-  private var counts = InterfaceCounts()
+  /// Packets that the device may still read: each holds a reference to its pbufs and to the pool's segments that they
+  /// point into.
+  @exclusivity(unchecked) private var inFlight = PacketTags<UnsafeMutablePointer<pbuf>>(count: 8192)
+  @exclusivity(unchecked) private var sending = Burst(capacity: 256)
+  @exclusivity(unchecked) private var freed = Burst(capacity: 256)
+  @exclusivity(unchecked) private var freedQueue = 0
+  /// The device completes the checksums of what is sent.
+  private let leavesChecksums: Bool
+  /// Which sums lwIP does itself: those that the device does not; and where the device has checked a packet's.
+  private let ownChecksums: UInt16
+  private let ownChecksumsOfChecked: UInt16
+  @exclusivity(unchecked) private var counts = InterfaceCounts()
 
-  /// Packets in flight at most.
-  private static let tags = 8192
   private static let segmentUnits: UInt32 = 2
 
   init(_ environment: InstanceEnvironment, channel: InstanceChannel) throws(StackError) {
@@ -40,8 +45,9 @@ final class LwIPInterface {
     }
     martlet_set_heap(arena + transmitStart)
     pool = SegmentPool(arena: arena, range: transmitStart + heapBytes..<arenaBytes)
-    inFlight = Array(repeating: nil, count: Self.tags)
-    freeTags = (0..<UInt16(Self.tags)).reversed()
+    leavesChecksums = environment.offloads.contains(.transmitChecksum)
+    ownChecksums = Self.checksums(leavesThem: leavesChecksums, receiveIsChecked: false)
+    ownChecksumsOfChecked = Self.checksums(leavesThem: leavesChecksums, receiveIsChecked: true)
     netif = .allocate(capacity: 1)
     netif.initialize(to: CLwIP.netif())
     let wrappers = UInt32(transmitStart / Descriptor.unit) / Self.segmentUnits
@@ -88,13 +94,12 @@ final class LwIPInterface {
       guard let packet, let state = netif?.pointee.state else { return err_t(ERR_ARG.rawValue) }
       return Unmanaged<LwIPInterface>.fromOpaque(state).takeUnretainedValue().output(packet)
     }
-    martlet_set_checksums(netif, checksums(receiveIsChecked: false))
+    martlet_set_checksums(netif, ownChecksums)
   }
 
-  /// Which sums lwIP does itself: those that the device does not.
-  private func checksums(receiveIsChecked: Bool) -> UInt16 {
+  private static func checksums(leavesThem: Bool, receiveIsChecked: Bool) -> UInt16 {
     var flags = UInt16(NETIF_CHECKSUM_ENABLE_ALL)
-    if environment.offloads.contains(.transmitChecksum) {
+    if leavesThem {
       flags &= ~UInt16(NETIF_CHECKSUM_GEN_TCP | NETIF_CHECKSUM_GEN_UDP)
     }
     if receiveIsChecked {
@@ -131,7 +136,7 @@ final class LwIPInterface {
     guard let packet else { return }
     counts.receivedPackets += 1
     counts.receivedBytes += UInt64(martlet_pbuf_total(packet))
-    martlet_set_checksums(netif, checksums(receiveIsChecked: isChecked))
+    martlet_set_checksums(netif, isChecked ? ownChecksumsOfChecked : ownChecksums)
     if refused || martlet_input(netif, packet) != err_t(ERR_OK.rawValue) {
       counts.receiveDropped += 1
       pbuf_free(packet)
@@ -144,7 +149,7 @@ final class LwIPInterface {
   private func output(_ packet: UnsafeMutablePointer<pbuf>) -> err_t {
     let full = err_t(ERR_MEM.rawValue)
     if sending.room < Descriptor.maximumSlots { channel.ends[0].transmit.push(&sending) }
-    guard sending.room >= Descriptor.maximumSlots, let tag = freeTags.last else {
+    guard sending.room >= Descriptor.maximumSlots, let tag = inFlight.next else {
       counts.ringFull += 1
       return full
     }
@@ -170,8 +175,7 @@ final class LwIPInterface {
       piece = current.pointee.next
     }
     sending[sending.count - 1].flags.remove(.more)
-    freeTags.removeLast()
-    inFlight[Int(tag)] = placed
+    inFlight.take(for: placed)
     counts.sentPackets += 1
     counts.sentBytes += UInt64(martlet_pbuf_total(placed))
     return err_t(ERR_OK.rawValue)
@@ -203,7 +207,7 @@ final class LwIPInterface {
   /// Where the device does transport checksums: puts the pseudo-header's sum in place and says where the rest goes
   /// (virtio 1.2, 5.1.6.2). The headers of a frame lie in one piece.
   private func checksumRequest(_ packet: UnsafeMutablePointer<pbuf>, tag: UInt16) -> Offload? {
-    guard environment.offloads.contains(.transmitChecksum) else { return nil }
+    guard leavesChecksums else { return nil }
     let bytes = UnsafeMutableRawBufferPointer(
       start: packet.pointee.payload, count: Int(packet.pointee.len))
     guard bytes.count >= 34 else { return nil }
@@ -249,12 +253,10 @@ final class LwIPInterface {
 
   /// The device has done with a packet.
   func complete(tag: UInt16) {
-    guard Int(tag) < inFlight.count, let packet = inFlight[Int(tag)] else {
+    guard let packet = inFlight.finish(tag) else {
       counts.strayCompletions += 1
       return
     }
-    inFlight[Int(tag)] = nil
-    freeTags.append(tag)
     var piece: UnsafeMutablePointer<pbuf>? = packet
     while let current = piece {
       if current.pointee.len > 0,

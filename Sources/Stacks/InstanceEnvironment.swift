@@ -67,6 +67,11 @@ public final class InstanceEnvironment {
 public struct StackError: Error, CustomStringConvertible {
   public var description: String
   public init(_ description: String) { self.description = description }
+
+  @inline(never) @usableFromInline
+  init(brokenBy error: ChannelError) {
+    description = "the driver host broke the channel's rules: \(error)"
+  }
 }
 
 func asStackError<R: ~Copyable, E: Error>(_ body: () throws(E) -> R) throws(StackError) -> R {

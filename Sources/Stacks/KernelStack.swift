@@ -8,7 +8,7 @@ import Virtio
 /// The kernel's own stack as an instance: a TAP interface with virtio-net headers, so that every program of the
 /// machine can use the NIC. Frames go between segments and the kernel in place, one call each; the kernel's copy is
 /// the only one.
-public final class KernelStack: StackInstance {
+public struct KernelStack: StackInstance, ~Copyable {
   private let environment: InstanceEnvironment
   private let channel: InstanceChannel
   private let tap: Int32
@@ -17,10 +17,13 @@ public final class KernelStack: StackInstance {
   private var returning = Burst(capacity: 256)
   private var sending = Burst(capacity: 256)
   private var finished = Burst(capacity: 256)
-  /// Segments of packets in flight, by tag.
-  private var inFlight: [UInt32]
-  private var freeTags: [UInt16]
-  private let header: UnsafeMutableRawPointer
+  /// Segments of packets in flight.
+  private var inFlight = PacketTags<UInt32>(count: 4096)
+  /// Bytes of the largest frame that the kernel may send.
+  private let frameBytes: Int
+  private let header: FrameHeader
+  // Invariant: one element for the header and one for each piece that a packet may have.
+  private let vectors: UnsafeMutablePointer<iovec>
   private var counts = Counts()
 
   struct Counts {
@@ -29,9 +32,6 @@ public final class KernelStack: StackInstance {
     var sentPackets: UInt64 = 0
     var ringFull: UInt64 = 0
   }
-
-  private static let headerBytes = VirtioNetHeader.byteCount
-  private static let tags = 4096
 
   public init(
     _ environment: InstanceEnvironment, channel: InstanceChannel, tap: Int32
@@ -44,9 +44,12 @@ public final class KernelStack: StackInstance {
     pool = SegmentPool(
       arena: arena, range: environment.receiveBytes..<environment.arena.byteCount,
       shares: [0, 1, 0, 0, 1, 0, 0, 2])
-    inFlight = Array(repeating: 0, count: Self.tags)
-    freeTags = (0..<UInt16(Self.tags)).reversed()
-    header = .allocate(byteCount: 64, alignment: 64)
+    let isLarge = !environment.offloads.isDisjoint(with: [.transmitTCP4, .transmitTCP6])
+    frameBytes = isLarge ? 65536 + 18 : environment.mtu + 18
+    header = FrameHeader(bytes: .allocate(byteCount: FrameHeader.byteCount, alignment: 64))
+    vectors = .allocate(capacity: 1 + Descriptor.maximumSlots)
+    vectors.initialize(repeating: iovec(), count: 1 + Descriptor.maximumSlots)
+    vectors[0] = iovec(iov_base: header.bytes, iov_len: FrameHeader.byteCount)
     let result = linux_set_tap_offloads(
       tap, environment.offloads.contains(.transmitChecksum) ? 1 : 0,
       environment.offloads.contains(.transmitTCP4) ? 1 : 0,
@@ -60,14 +63,17 @@ public final class KernelStack: StackInstance {
     ].enumerated() { environment.counters.name(index, name) }
   }
 
-  deinit { header.deallocate() }
+  deinit {
+    header.bytes.deallocate()
+    vectors.deallocate()
+  }
 
   /// Device -> kernel: header, then the pieces where they lie.
-  public func receive(_ burst: inout Burst, queue: Int) {
+  public mutating func receive(_ burst: inout Burst, queue: Int) {
     var at = 0
     while at < burst.count {
-      var vectors: [iovec] = [iovec(iov_base: header, iov_len: Self.headerBytes)]
-      header.initializeMemory(as: UInt8.self, repeating: 0, count: Self.headerBytes)
+      var pieces: Int32 = 0
+      header.clear()
       var isGood = true
       var goesOn = true
       while goesOn && at < burst.count {
@@ -75,21 +81,24 @@ public final class KernelStack: StackInstance {
         at += 1
         goesOn = slot.flags.contains(.more)
         if slot.flags.contains(.offload) {
-          if let metadata = Offload(slot) { writeHeader(metadata) }
+          if let metadata = Offload(slot) { header.write(metadata) }
           continue
         }
         if slot.flags.contains(.checksumValid) {
-          header.storeBytes(of: VirtioNetHeader.dataValid, as: UInt8.self)
+          header.setFlags(VirtioNetHeader.dataValid)
         }
-        if slot.position + UInt64(slot.length) <= UInt64(environment.receiveBytes) {
-          vectors.append(
-            iovec(iov_base: arena + Int(slot.position), iov_len: Int(slot.length)))
+        if slot.position + UInt64(slot.length) <= UInt64(environment.receiveBytes),
+          pieces < Descriptor.maximumSlots
+        {
+          pieces += 1
+          vectors[Int(pieces)] = iovec(
+            iov_base: arena + Int(slot.position), iov_len: Int(slot.length))
         } else {
           isGood = false
         }
         give(slot.segment, queue)
       }
-      if isGood && writev(tap, vectors, Int32(vectors.count)) > 0 {
+      if isGood && writev(tap, vectors, 1 + pieces) > 0 {
         counts.receivedPackets += 1
       } else {
         counts.receiveDropped += 1
@@ -99,49 +108,30 @@ public final class KernelStack: StackInstance {
   }
 
   /// The kernel has its copy when writev returns, so a segment may go back at once.
-  private func give(_ segment: UInt32, _ queue: Int) {
+  private mutating func give(_ segment: UInt32, _ queue: Int) {
     if returning.room == 0 { flushReturning(queue) }
     if returning.room > 0 { returning.append(Descriptor(segment: segment)) }
   }
 
-  private func flushReturning(_ queue: Int) {
+  private mutating func flushReturning(_ queue: Int) {
     channel.ends[queue].free.push(&returning)
   }
 
-  private func writeHeader(_ metadata: Offload) {
-    header.storeBytes(
-      of: metadata.needsChecksum ? VirtioNetHeader.needsChecksum : 0, as: UInt8.self)
-    header.storeBytes(
-      of: metadata.segmentation.rawValue, toByteOffset: VirtioNetHeader.segmentation,
-      as: UInt8.self)
-    for (value, offset) in [
-      (metadata.headerLength, VirtioNetHeader.headerLength),
-      (metadata.segmentSize, VirtioNetHeader.segmentSize),
-      (metadata.checksumStart, VirtioNetHeader.checksumStart),
-      (metadata.checksumOffset, VirtioNetHeader.checksumOffset),
-    ] { header.storeBytes(of: value.littleEndian, toByteOffset: offset, as: UInt16.self) }
-  }
-
-  public func completed(_ burst: inout Burst) {
+  public mutating func completed(_ burst: inout Burst) {
     for index in 0..<burst.count {
-      let tag = Int(burst[index].tag)
-      guard tag < inFlight.count, inFlight[tag] != 0 else { continue }
-      pool.release(inFlight[tag])
-      inFlight[tag] = 0
-      freeTags.append(UInt16(tag))
+      if let segment = inFlight.finish(burst[index].tag) { pool.release(segment) }
     }
   }
 
   /// Kernel -> device: read straight into a segment.
-  public func service() throws(StackError) -> Bool {
+  public mutating func service() throws(StackError) -> Bool {
     var worked = false
     for _ in 0..<64 {
-      guard sending.room >= 2, let tag = freeTags.last else {
+      guard sending.room >= 2, let tag = inFlight.next else {
         counts.ringFull += 1
         break
       }
       guard try readFrame(tag) else { break }
-      freeTags.removeLast()
       worked = true
     }
     let before = sending.count
@@ -151,57 +141,87 @@ public final class KernelStack: StackInstance {
     return worked
   }
 
-  private func readFrame(_ tag: UInt16) throws(StackError) -> Bool {
-    let isLarge = !environment.offloads.isDisjoint(with: [.transmitTCP4, .transmitTCP6])
-    let byteCount = isLarge ? 65536 + 18 : environment.mtu + 18
-    guard let segment = pool.allocate(byteCount: byteCount) else {
+  private mutating func readFrame(_ tag: UInt16) throws(StackError) -> Bool {
+    guard let segment = pool.allocate(byteCount: frameBytes) else {
       counts.ringFull += 1
       return false
     }
-    let vectors = [
-      iovec(iov_base: header, iov_len: Self.headerBytes),
-      iovec(iov_base: pool.address(of: segment), iov_len: byteCount),
-    ]
+    vectors[1] = iovec(iov_base: pool.address(of: segment), iov_len: frameBytes)
     let count = readv(tap, vectors, 2)
-    guard count > Self.headerBytes + 14 else {
+    guard count > FrameHeader.byteCount + 14 else {
       pool.release(segment.unit)
       if count < 0 && errno != EAGAIN && errno != EINTR {
-        throw StackError("the TAP interface is gone: \(String(cString: strerror(errno)))")
+        throw Self.isGone(errno)
       }
       return false
     }
-    if let metadata = readHeader(tag) { sending.append(metadata.slot) }
+    if let metadata = header.metadata(tag: tag) { sending.append(metadata.slot) }
     sending.append(
-      Descriptor(segment: segment.unit, length: UInt32(count - Self.headerBytes), tag: tag))
-    inFlight[Int(tag)] = segment.unit
+      Descriptor(segment: segment.unit, length: UInt32(count - FrameHeader.byteCount), tag: tag))
+    inFlight.take(for: segment.unit)
     counts.sentPackets += 1
     return true
   }
 
-  private func readHeader(_ tag: UInt16) -> Offload? {
-    func word(_ offset: Int) -> UInt16 {
-      UInt16(littleEndian: header.load(fromByteOffset: offset, as: UInt16.self))
-    }
-    let flags = header.load(as: UInt8.self)
-    let kind = header.load(fromByteOffset: VirtioNetHeader.segmentation, as: UInt8.self)
-    guard flags & VirtioNetHeader.needsChecksum != 0 else { return nil }
-    return Offload(
-      segmentation: Offload.Segmentation(rawValue: kind & ~VirtioNetHeader.segmentationECN)
-        ?? .none,
-      needsChecksum: true, headerLength: word(VirtioNetHeader.headerLength),
-      segmentSize: word(VirtioNetHeader.segmentSize),
-      checksumStart: word(VirtioNetHeader.checksumStart),
-      checksumOffset: word(VirtioNetHeader.checksumOffset), tag: tag)
+  @inline(never)
+  private static func isGone(_ errno: Int32) -> StackError {
+    StackError("the TAP interface is gone: \(String(cString: strerror(errno)))")
   }
 
   private func publish() {
-    for (index, value) in [
-      counts.receivedPackets, counts.receiveDropped, counts.sentPackets, counts.ringFull,
-      UInt64(pool.totalReferences),
-    ].enumerated() { environment.counters.set(index, value) }
+    environment.counters.set(0, counts.receivedPackets)
+    environment.counters.set(1, counts.receiveDropped)
+    environment.counters.set(2, counts.sentPackets)
+    environment.counters.set(3, counts.ringFull)
+    environment.counters.set(4, UInt64(pool.totalReferences))
   }
 
   public var nextDeadline: Int32 { 1000 }
   public var descriptor: Int32 { tap }
   public var exitCode: Int32? { nil }
+}
+
+/// The virtio_net_hdr (virtio 1.2, 5.1.6) that stands before each frame on a TAP interface.
+private struct FrameHeader {
+  // Invariant: points at `byteCount` bytes that the stack owns.
+  let bytes: UnsafeMutableRawPointer
+
+  static var byteCount: Int { VirtioNetHeader.byteCount }
+
+  func clear() { bytes.initializeMemory(as: UInt8.self, repeating: 0, count: Self.byteCount) }
+
+  func setFlags(_ flags: UInt8) { bytes.storeBytes(of: flags, as: UInt8.self) }
+
+  func write(_ metadata: Offload) {
+    setFlags(metadata.needsChecksum ? VirtioNetHeader.needsChecksum : 0)
+    bytes.storeBytes(
+      of: metadata.segmentation.rawValue, toByteOffset: VirtioNetHeader.segmentation,
+      as: UInt8.self)
+    store(metadata.headerLength, at: VirtioNetHeader.headerLength)
+    store(metadata.segmentSize, at: VirtioNetHeader.segmentSize)
+    store(metadata.checksumStart, at: VirtioNetHeader.checksumStart)
+    store(metadata.checksumOffset, at: VirtioNetHeader.checksumOffset)
+  }
+
+  /// - Returns: nil where the kernel leaves nothing to the device.
+  func metadata(tag: UInt16) -> Offload? {
+    let flags = bytes.load(as: UInt8.self)
+    let kind = bytes.load(fromByteOffset: VirtioNetHeader.segmentation, as: UInt8.self)
+    guard flags & VirtioNetHeader.needsChecksum != 0 else { return nil }
+    return Offload(
+      segmentation: Offload.Segmentation(rawValue: kind & ~VirtioNetHeader.segmentationECN)
+        ?? .none,
+      needsChecksum: true, headerLength: load(VirtioNetHeader.headerLength),
+      segmentSize: load(VirtioNetHeader.segmentSize),
+      checksumStart: load(VirtioNetHeader.checksumStart),
+      checksumOffset: load(VirtioNetHeader.checksumOffset), tag: tag)
+  }
+
+  private func store(_ value: UInt16, at offset: Int) {
+    bytes.storeBytes(of: value.littleEndian, toByteOffset: offset, as: UInt16.self)
+  }
+
+  private func load(_ offset: Int) -> UInt16 {
+    UInt16(littleEndian: bytes.load(fromByteOffset: offset, as: UInt16.self))
+  }
 }

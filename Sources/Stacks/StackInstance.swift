@@ -26,15 +26,15 @@ public protocol StackInstance: ~Copyable {
   var exitCode: Int32? { get }
 }
 
-/// The loop of a stack instance: polls its channel while there is work, then sleeps until a doorbell, a timer or the
+/// The loop of a stack instance, compiled for each stack: polls its channel while there is work, then sleeps until a doorbell, a timer or the
 /// end of its supervisor.
 public struct InstanceLoop<Stack: StackInstance & ~Copyable>: ~Copyable {
-  private var stack: Stack
-  private let channel: InstanceChannel
-  private var received = Burst(capacity: 256)
-  private var completed = Burst(capacity: 256)
+  @usableFromInline var stack: Stack
+  @usableFromInline let channel: InstanceChannel
+  @usableFromInline var received = Burst(capacity: 256)
+  @usableFromInline var completed = Burst(capacity: 256)
   /// Turns without work before the loop sleeps.
-  private static var patience: Int { 200 }
+  @inlinable static var patience: Int { 200 }
 
   public init(stack: consuming Stack, channel: InstanceChannel) {
     self.stack = stack
@@ -43,6 +43,7 @@ public struct InstanceLoop<Stack: StackInstance & ~Copyable>: ~Copyable {
 
   /// Runs until the supervisor says stop or is gone, or the stack's task is done.
   /// - Returns: an exit code.
+  @inlinable
   public mutating func run(control: Int32) throws(StackError) -> Int32 {
     _ = linux_send_descriptors(control, "ready", 5, nil, 0, 0)
     var idle = 0
@@ -62,14 +63,15 @@ public struct InstanceLoop<Stack: StackInstance & ~Copyable>: ~Copyable {
     }
   }
 
-  private mutating func turn() throws(StackError) -> Bool {
+  @inlinable @inline(never)
+  mutating func turn() throws(StackError) -> Bool {
     var worked = false
     for queue in 0..<channel.queues {
       do throws(ChannelError) {
         try channel.ends[queue].completion.pop(into: &completed)
         try channel.ends[queue].receive.pop(into: &received)
       } catch {
-        throw StackError("the driver host broke the channel's rules: \(error)")
+        throw StackError(brokenBy: error)
       }
       if !completed.isEmpty {
         stack.completed(&completed)
@@ -88,7 +90,8 @@ public struct InstanceLoop<Stack: StackInstance & ~Copyable>: ~Copyable {
   }
 
   /// - Returns: false when the supervisor says stop or is gone.
-  private func wait(_ control: Int32, milliseconds: Int32) -> Bool {
+  @usableFromInline
+  func wait(_ control: Int32, milliseconds: Int32) -> Bool {
     var entries = [
       pollfd(fd: control, events: Int16(POLLIN), revents: 0),
       pollfd(fd: InstanceEnvironment.Inherited.ownDoorbell, events: Int16(POLLIN), revents: 0),
@@ -124,8 +127,11 @@ public final class InstanceChannel {
     ends.deallocate()
   }
 
+  @inlinable
   func ring() { for queue in 0..<queues { ends[queue].doorbell.ring() } }
+  @inlinable
   func awake() { for queue in 0..<queues { ends[queue].doorbell.awake() } }
+  @inlinable
   func prepareToSleep() -> Bool {
     var maySleep = true
     for queue in 0..<queues where !ends[queue].prepareToSleep() { maySleep = false }

@@ -8,16 +8,22 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 # Functions at which the search ends, and why; with an arrow, where one function calls another.
-allowed='
+allowed=$(cat << 'END'
 Channel.Doorbell.signal                     wakes a peer that sleeps: a system call, no more than one a sleep
 PCI.RegisterWindow.(load|store)Elsewhere    registers that are not mapped: one call of a C function a burst
 Host.HostLoop<.*>.pause\(                   reads the clock, once in 64 turns; sleeps, where there is no work
+Stacks.StackError                           the stack ends: the text for people
+Stacks.KernelStack.* -> (Stacks.KernelStack.isGone|Glibc.errno|(readv|writev)@)   a frame is a call of the kernel
+LwIPStack.LwIPInstance.service              lwIP's timers and the application, once a turn; flush is named by itself
+^(martlet|pbuf|sys|mem|memp)_[a-z0-9_]*$    lwIP's own code, in C
+LwIPStack.LwIPInterface.input.* -> [*]      the same: the input function of a lwIP interface
 RadioLink.RadioLinkViolation.error          the device broke its contract: the text for people
 RadioLink.*PacketPath<.*>.postSegments\(.* -> memcpy@  the pair is copied to ask for its room, once a burst
-'
-# Outside the program: what closes the gap in a burst. Not memcpy: it copies a whole queue pair on the stack where
+END
+)
+# Outside the program: what closes the gap in a burst, and the guard of C's stack. Not memcpy: it copies a whole queue pair on the stack where
 # a mutating method calls one that is not.
-harmless='^memmove@'
+harmless='^(memmove|__stack_chk_fail)@'
 
 # calls PROGRAM: its functions ("F name") and their calls ("C caller callee"); the callee "*" is a pointer. A function
 # without a symbol is named by the one before it and the distance from it; what nobody calls by that is no function.
@@ -143,3 +149,15 @@ for driver in $drivers; do
 done
 calls .build/release/martlet-host > "$work/host"
 check "$work/host" "${names[@]}"
+
+calls .build/release/martlet-stack > "$work/stack"
+names=(
+  'Stacks\.KernelStack\.(receive|completed|service)\('
+  'generic specialization <Stacks\.KernelStack> of .*Stacks\.InstanceLoop<.*>\.turn\('
+)
+if [ -e Sources/CLwIP/lwip/.version ]; then
+  for name in input output complete flush; do names+=("LwIPStack\.LwIPInterface\.(\($name in|$name\()"); done
+  names+=('LwIPStack\.LwIPInstance\.(receive|completed)\(')
+  names+=('generic specialization <LwIPStack\.LwIPInstance> of .*Stacks\.InstanceLoop<.*>\.turn\(')
+fi
+check "$work/stack" "${names[@]}"
