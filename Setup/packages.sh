@@ -1,7 +1,7 @@
 #!/bin/bash
 # Installs the packages that the build needs, or with `lab` those of the guest, where they are missing, and says which.
 set -euo pipefail
-build="libpci-dev libseccomp-dev pkg-config iproute2 iputils-ping curl make patch xz-utils"
+build="libpci-dev libseccomp-dev pkg-config iproute2 iputils-ping curl make patch xz-utils binutils"
 lab="qemu-system-x86 busybox-static cpio zstd kmod xz-utils"
 wanted=$build
 [ "${1:-}" = lab ] && wanted=$lab

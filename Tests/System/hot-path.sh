@@ -21,8 +21,8 @@ RadioLink.RadioLinkViolation.error          the device broke its contract: the t
 RadioLink.*PacketPath<.*>.postSegments\(.* -> memcpy@  the pair is copied to ask for its room, once a burst
 END
 )
-# Outside the program: what closes the gap in a burst, and the guard of C's stack. Not memcpy: it copies a whole queue pair on the stack where
-# a mutating method calls one that is not.
+# Outside the program: what closes the gap in a burst, and the guard of C's stack. Not memcpy: it copies a whole queue
+# pair to the stack where a mutating method calls one that is not.
 harmless='^(memmove|__stack_chk_fail)@'
 
 # calls PROGRAM: its functions ("F name") and their calls ("C caller callee"); the callee "*" is a pointer. A function
@@ -120,7 +120,8 @@ check() {
           if (isEnd(from, parts[i])) continue
           if (parts[i] ~ ENVIRON["HARMLESS"]) continue
           if (parts[i] == "*" || parts[i] ~ /@plt$|^_?swift_/ || !(parts[i] in isFunction)) {
-            complain(root "\n  calls " (parts[i] == "*" ? "through a pointer" : parts[i]) "\n  in " from)
+            if (!((from, parts[i]) in told)) complain(from "\n  calls " (parts[i] == "*" ? "through a pointer" : parts[i]) "\n  on the way from " root)
+            told[from, parts[i]] = 1
           } else {
             seen[parts[i]] = 1
             waiting[++n] = parts[i]
@@ -149,6 +150,9 @@ for driver in $drivers; do
 done
 calls .build/release/martlet-host > "$work/host"
 check "$work/host" "${names[@]}"
+# The check itself: what sets up the host, and allocates, is refused.
+! check "$work/host" 'static Host\.DriverHost\.main\(' > "$work/refused"
+grep -q swift_allocObject "$work/refused"
 
 calls .build/release/martlet-stack > "$work/stack"
 names=(
