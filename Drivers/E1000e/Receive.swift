@@ -78,11 +78,11 @@ extension E1000eQueuePair {
     let isValid =
       completion.has(Received.transportChecked) && !completion.has(Received.checksumErrors)
       && (isExtended || !completion.has(Received.ignoreChecksum))
+    let flags: Descriptor.Flags = isValid ? .checksumValid : []
     let last = partial.count &- 1
     for index in 0...last {
       var slot = partial[index]
-      if index != last { slot.flags.insert(.more) }
-      if isValid { slot.flags.insert(.checksumValid) }
+      slot.flags = index == last ? flags : flags.union(.more)
       burst.append(slot)
     }
     statistics.receivedPackets &+= 1

@@ -115,7 +115,8 @@ extension E1000eQueuePair {
     let isIPv4 = metadata.segmentation == .tcp4
     // Sums are in one's complement: taking the length out is adding its complement.
     let sum =
-      UInt32(headers.load16(buffer &+ at)) &+ UInt32(~UInt16(truncatingIfNeeded: packet.bytes &- start))
+      UInt32(headers.load16(buffer &+ at))
+      &+ UInt32(~UInt16(truncatingIfNeeded: packet.bytes &- start))
     headers.store16(UInt16(truncatingIfNeeded: sum & 0xffff &+ sum &>> 16), buffer &+ at)
     let network = 14
     if isIPv4 {
@@ -183,7 +184,8 @@ private struct OutgoingPacket {
 
   /// Copies the packet's first bytes, which lie in an arena, one by one.
   func copy(
-    _ burst: borrowing Burst, of arena: DMARange, byteCount: Int, to headers: DMARange, at start: Int
+    _ burst: borrowing Burst, of arena: DMARange, byteCount: Int, to headers: DMARange,
+    at start: Int
   ) {
     var done = 0
     var index = first

@@ -32,6 +32,7 @@ struct ReceiveHeader {
 
   /// What goes on to the host of a packet with so many bytes.
   /// - Returns: nil where what the header says does not fit the packet.
+  @inline(__always)
   func metadata(byteCount: Int, _ features: VirtioFeatures) -> Offload? {
     var metadata = Offload()
     if byteCount < 14 { return nil }
@@ -85,6 +86,7 @@ extension VirtioNetQueuePair {
   }
 
   /// One used buffer: the first of a packet, or a further one (5.1.6.4).
+  @inline(__always)
   private mutating func take(_ buffer: Descriptor, into burst: inout Burst) {
     if missing == 0 {
       hasEmptyPiece = false
@@ -124,17 +126,18 @@ extension VirtioNetQueuePair {
     partial.removeAll()
   }
 
+  @inline(__always)
   private mutating func deliver(_ metadata: Offload, into burst: inout Burst) {
     let hasMetadata = metadata.needsChecksum || metadata.segmentation != .none
     if hasMetadata { burst.append(metadata.slot) }
     let isValid =
       features.contains(.guestChecksum)
       && partialHeader.flags & VirtioNetHeader.dataValid != 0 && !metadata.needsChecksum
+    let flags = isValid ? Descriptor.Flags.checksumValid : Descriptor.Flags(rawValue: 0)
     let last = partial.count &- 1
     for piece in 0...last {
       var slot = partial[piece]
-      if piece != last { slot.flags.insert(.more) }
-      if isValid { slot.flags.insert(.checksumValid) }
+      slot.flags = piece == last ? flags : flags.union(.more)
       burst.append(slot)
     }
     statistics.receivedPackets &+= 1

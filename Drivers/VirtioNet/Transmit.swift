@@ -38,7 +38,8 @@ extension VirtioNetQueuePair {
     let first = end &- pieces &+ 1
     var bytes = 0
     for piece in 0..<pieces { bytes &+= Int(burst[first &+ piece].length) }
-    guard let metadata = Self.metadata(burst[at], byteCount: bytes, features), pieces > 0, bytes >= 14,
+    guard let metadata = Self.metadata(burst[at], byteCount: bytes, features), pieces > 0,
+      bytes >= 14,
       bytes <= 65535 + 18, pieces < transmitRing.size
     else {
       statistics.sendErrors &+= 1
