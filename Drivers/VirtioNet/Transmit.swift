@@ -39,8 +39,7 @@ extension VirtioNetQueuePair {
     var bytes = 0
     for piece in 0..<pieces { bytes &+= Int(burst[first &+ piece].length) }
     guard let metadata = Self.metadata(burst[at], byteCount: bytes, features), pieces > 0,
-      bytes >= 14,
-      bytes <= 65535 + 18, pieces < transmitRing.size
+      bytes >= 14, bytes <= 65535 + 18, pieces < transmitRing.size
     else {
       statistics.sendErrors &+= 1
       refused.append(Descriptor(segment: 0, tag: tag))
