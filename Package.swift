@@ -177,7 +177,10 @@ var targets: [Target] = [
   // These run in the lab's guest only; elsewhere they are skipped.
   tests(
     "LabTests",
-    ["Supervisor", "VFIO", "VirtioNet", "Edu", "Trace", "Driver", "Memory", "PCI", "CLinux"]),
+    [
+      "Supervisor", "VFIO", "VirtioNet", "E1000e", "Edu", "Trace", "DriverConformance",
+      "EmulatedPCI", "Driver", "Memory", "PCI", "CLinux",
+    ]),
 ]
 
 targets += drivers.flatMap { $0 }
