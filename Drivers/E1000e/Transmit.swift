@@ -8,11 +8,7 @@ extension E1000eQueuePair {
     let count = burst.count
     var at = 0
     while at < count {
-      var end = at
-      while burst[end].flags.contains(.more) && end &+ 1 < count { end &+= 1 }
-      // The rest of a packet is not here: whoever filled the burst delivers whole ones only.
-      if burst[end].flags.contains(.more) { break }
-      if refused.room == 0 { break }
+      guard let end = burst.endOfPacket(from: at), refused.room > 0 else { break }
       let packet = OutgoingPacket(burst, at, end)
       // With a context and a copied header at most.
       let slots = packet.dataSlots(burst) &+ 2
@@ -115,14 +111,16 @@ extension E1000eQueuePair {
     let isIPv4 = metadata.segmentation == .tcp4
     // Sums are in one's complement: taking the length out is adding its complement.
     let sum =
-      UInt32(load16(buffer &+ at)) &+ UInt32(~UInt16(truncatingIfNeeded: packet.bytes &- start))
-    store16(UInt16(truncatingIfNeeded: sum & 0xffff &+ sum &>> 16), buffer &+ at)
+      UInt32(headers.loadNetwork16(at: buffer &+ at))
+      &+ UInt32(~UInt16(truncatingIfNeeded: packet.bytes &- start))
+    headers.storeNetwork16(
+      UInt16(truncatingIfNeeded: sum & 0xffff &+ sum &>> 16), at: buffer &+ at)
     let network = 14
     if isIPv4 {
-      store16(0, buffer &+ network &+ 2)
-      store16(0, buffer &+ network &+ 10)
+      headers.storeNetwork16(0, at: buffer &+ network &+ 2)
+      headers.storeNetwork16(0, at: buffer &+ network &+ 10)
     } else {
-      store16(0, buffer &+ network &+ 4)
+      headers.storeNetwork16(0, at: buffer &+ network &+ 4)
     }
     // One for the context, one for the header; pieces that the header covers need none.
     var slots = 2 &+ packet.dataSlots(from: UInt32(header), burst)
@@ -160,16 +158,6 @@ extension E1000eQueuePair {
       }
     }
   }
-
-  /// Big-endian, in a copied header.
-  private func load16(_ at: Int) -> UInt16 {
-    UInt16(headers.load8(at: at)) &<< 8 | UInt16(headers.load8(at: at &+ 1))
-  }
-
-  private func store16(_ value: UInt16, _ at: Int) {
-    headers.store8(UInt8(truncatingIfNeeded: value &>> 8), at: at)
-    headers.store8(UInt8(truncatingIfNeeded: value), at: at &+ 1)
-  }
 }
 
 /// Where a packet lies in a burst, and how large it is.
@@ -178,18 +166,14 @@ private struct OutgoingPacket {
   let first: Int
   let end: Int
   let tag: UInt16
-  private(set) var bytes = 0
+  let bytes: Int
 
   init(_ burst: borrowing Burst, _ at: Int, _ end: Int) {
     self.at = at
     self.end = end
     tag = burst[at].tag
     first = burst[at].flags.contains(.offload) ? at &+ 1 : at
-    var index = first
-    while index <= end {
-      bytes &+= Int(burst[index].length)
-      index &+= 1
-    }
+    bytes = burst.byteCount(from: first, through: end)
   }
 
   var hasPieces: Bool { first <= end }
