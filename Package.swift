@@ -130,7 +130,8 @@ var targets: [Target] = [
   program(
     "martlet",
     [
-      "Supervisor", "PCIDiscovery", "VFIOUserServer", "VirtioNetDevice", "Wire", "EmulatedPCI",
+      "Supervisor", "PCIDiscovery", "VFIOUserServer", "VirtioNetDevice", "E1000eDevice", "Wire",
+      "EmulatedPCI",
       "NewDriver", "Benchmarks", "Stacks", "VFIO", "Driver", "Channel", "Memory", "PCI", "CLinux",
       arguments,
       logging,

@@ -186,8 +186,9 @@ private struct OutgoingPacket {
     while index <= end {
       let covered = min(toSkip, burst[index].length)
       toSkip &-= covered
+      let left = UInt64(burst[index].length &- covered)
       let start = (burst[index].position &+ UInt64(covered)) & 4095
-      count &+= Int((start &+ UInt64(burst[index].length &- covered) &+ 4095) &>> 12)
+      if left > 0 { count &+= Int((start &+ left &+ 4095) &>> 12) }
       index &+= 1
     }
     return count

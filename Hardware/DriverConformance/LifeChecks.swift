@@ -28,7 +28,8 @@ extension ConformanceSuite where D: ~Copyable {
           close(event)
           let after = openDescriptors()
           // Others of this process open some meanwhile; a leak would be one for each round.
-          try require(after < before + 20, "\(after - before) descriptors more are open than before")
+          try require(
+            after < before + 20, "\(after - before) descriptors more are open than before")
         }
       ),
       (

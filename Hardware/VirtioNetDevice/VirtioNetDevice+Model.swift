@@ -4,6 +4,9 @@ import Virtio
 extension VirtioNetDevice: NetworkModel {
   public var complaints: [String] { violations.first.map(\.description) }
 
+  public var complaintCount: Int { violations.count }
+  public var namedCounters: [(name: String, value: UInt64)] { counters.named }
+
   public static var malformations: [String] { Malformation.allCases.map(\.rawValue) }
 
   /// On the next frame that is received.

@@ -35,11 +35,11 @@ public struct RunSession: ~Copyable {
     var namespace: NetworkNamespace?
     var functionAddress: String?
     switch plan.device {
-    case .emulated:
+    case .emulated(let model):
       namespace = try kernelFarEnd(plan, report)
       let wire = namespace.map { EmulatedDevice.Wire.tap($0.tap) } ?? StackFarEnd.nearWire
       let emulated = try EmulatedDevice.start(
-        wire: wire, macAddress: "52:54:00:6d:61:72", queues: plan.queues)
+        model, wire: wire, macAddress: "52:54:00:6d:61:72", queues: plan.queues)
       access = emulated.access
       device = emulated
     case .vfioUser(let path): access = try Self.connect(path)
@@ -50,7 +50,7 @@ public struct RunSession: ~Copyable {
     var stackNamespace: NetworkNamespace?
     var tap: Int32 = -1
     if plan.stack == .kernel {
-      if plan.device == .emulated {
+      if plan.emulatedModel != nil {
         let near = try NetworkNamespace.make(
           interface: "martlet1", addresses: [plan.address.description])
         tap = near.tap

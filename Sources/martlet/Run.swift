@@ -20,7 +20,7 @@ struct Run: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "emulated, a PCI address (0000:00:03.0) bound with `martlet bind`, or vfio-user:SOCKET.",
+      "emulated (or emulated:e1000e), a PCI address (0000:00:03.0) bound with `martlet bind`, or vfio-user:SOCKET.",
       valueName: "device"))
   var device = "emulated"
 
@@ -161,7 +161,13 @@ struct Run: ParsableCommand {
   }
 
   private func parseDevice() throws -> RunPlan.Device {
-    if device == "emulated" { return .emulated }
+    if device == "emulated" { return .emulated(.virtioNet) }
+    if device.hasPrefix("emulated:") {
+      guard let model = RunPlan.EmulatedModel(rawValue: String(device.dropFirst(9))) else {
+        throw ValidationError("\(device): there is emulated:virtio-net and emulated:e1000e")
+      }
+      return .emulated(model)
+    }
     if device.hasPrefix("vfio-user:") {
       let path = String(device.dropFirst("vfio-user:".count))
       guard (1...107).contains(path.utf8.count) else {
@@ -178,6 +184,7 @@ struct Run: ParsableCommand {
   }
 }
 
+extension RunPlan.EmulatedModel: ExpressibleByArgument {}
 extension RunPlan.Stack: ExpressibleByArgument {}
 extension RunPlan.FarEnd: ExpressibleByArgument {}
 extension RunPlan.Fault: ExpressibleByArgument {}

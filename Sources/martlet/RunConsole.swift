@@ -41,11 +41,11 @@ final class RunConsole {
 
   private func work(_ session: inout RunSession) throws {
     let start = Self.now()
-    if plan.device == .emulated {
+    if plan.emulatedModel != nil {
       if try !RunChecks(plan).run(&session, started: started, failures: &failures) { return }
     }
     let isTerminal = isatty(0) == 1 && isatty(1) == 1
-    if seconds == nil && plan.device == .emulated && !isTerminal { return }
+    if seconds == nil && plan.emulatedModel != nil && !isTerminal { return }
     hint(session)
     let limit = seconds.map { $0 * 1000 - min($0 * 1000, Self.now() - start) } ?? .max / 2
     _ = try session.wait(for: -1, milliseconds: limit)
@@ -56,12 +56,12 @@ final class RunConsole {
     let offloads = interface.features.joined(separator: " ")
     let device: String
     switch plan.device {
-    case .emulated:
-      device = "device process \(session.deviceIdentifier ?? 0)  (virtio-net, vfio-user)"
+    case .emulated(let model):
+      device = "device process \(session.deviceIdentifier ?? 0)  (\(model.rawValue), vfio-user)"
     case .vfioUser(let path): device = "vfio-user server at \(path)"
     case .function(let address): device = "PCI function \(address)  (VFIO)"
     }
-    if plan.device == .emulated && session.namespace == nil {
+    if plan.emulatedModel != nil && session.namespace == nil {
       say("  a second stack instance, \(plan.address.neighbour)")
       say("        |  datagrams on the loopback interface")
     }
