@@ -25,7 +25,7 @@ public final class E1000eDevice: EmulatedFunction {
 
   let wire: any FrameWire
   let options: Options
-  public internal(set) var violations = ViolationRecord()
+  public internal(set) var violations = ViolationRecord("82574 datasheet")
   public internal(set) var counters = DeviceCounters()
 
   /// Values of the registers that only keep what was written.

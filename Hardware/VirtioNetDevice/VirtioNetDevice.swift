@@ -22,7 +22,7 @@ public final class VirtioNetDevice: EmulatedFunction {
   public let offered: VirtioFeatures
   public internal(set) var features: VirtioFeatures = []
   public internal(set) var status: VirtioStatus = []
-  public internal(set) var violations = ViolationRecord()
+  public internal(set) var violations = ViolationRecord("virtio 1.2")
   public internal(set) var counters = DeviceCounters()
   public internal(set) var linkIsUp = true
 
