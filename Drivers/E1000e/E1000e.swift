@@ -191,8 +191,8 @@ extension Controller {
   func setUpReceive(queues: Int) -> Bool {
     write(1 << 15, Register.receiveFilter)
     let isExtended = read(Register.receiveFilter) & 1 << 15 != 0
-    // IP and transport checksums, and the hash in place of the packet's sum.
-    write(1 << 8 | 1 << 9 | 1 << 13, Register.receiveChecksum)
+    // IP and transport checksums, and where there is a place for it the hash instead of the packet's sum.
+    write(1 << 8 | 1 << 9 | (isExtended ? 1 << 13 : 0), Register.receiveChecksum)
     guard queues > 1, isExtended else { return isExtended }
     for word in 0..<10 {
       // Any key that is not all zeros spreads flows; a random one keeps others from choosing our queue.

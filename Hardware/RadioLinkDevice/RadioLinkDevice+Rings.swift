@@ -40,7 +40,8 @@ extension RadioLinkDevice {
     let length = UInt32(truncatingIfNeeded: descriptor.high)
     let rest = descriptor.high >> 32
     if rest != place {
-      violations.add("section 3", "receive descriptor \(place) ends with \(rest), not with its id and 0")
+      violations.add(
+        "section 3", "receive descriptor \(place) ends with \(rest), not with its id and 0")
     }
     if Int(length) < options.payloadBytes {
       violations.add("section 3", "a receive buffer of \(length) bytes")
@@ -75,7 +76,9 @@ extension RadioLinkDevice {
       guard let descriptor = readDescriptor(ring + place * Self.descriptorBytes) else { return nil }
       let length = Int(UInt32(truncatingIfNeeded: descriptor.high))
       let flags = descriptor.high >> 32
-      if flags & ~1 != 0 { violations.add("section 5", "transmit descriptor \(place) has flags \(flags)") }
+      if flags & ~1 != 0 {
+        violations.add("section 5", "transmit descriptor \(place) has flags \(flags)")
+      }
       guard length > 0, outgoing.count + length <= Int(options.mtu) + 14 else {
         violations.add("section 5", "a packet of \(outgoing.count + length) bytes")
         fail(.descriptor)

@@ -217,7 +217,9 @@ public final class RadioLinkDevice: EmulatedFunction {
   }
 
   private func checkReserved(_ value: UInt32, _ allowed: UInt32, _ name: String) {
-    if value & ~allowed != 0 { violations.add("section 1", "reserved bits of \(name) were set: \(value)") }
+    if value & ~allowed != 0 {
+      violations.add("section 1", "reserved bits of \(name) were set: \(value)")
+    }
   }
 
   private func writeControl(_ value: UInt32) {
@@ -240,7 +242,9 @@ public final class RadioLinkDevice: EmulatedFunction {
     if !configuration.isBusMaster { violations.add("section 2", "ENABLE without bus mastering") }
     for word in stride(from: 0, to: RegisterTable.RingWord.receiveSize, by: 2) {
       let address = self.address(word)
-      if address == 0 || address % 64 != 0 { violations.add("section 2", "a ring at address \(address)") }
+      if address == 0 || address % 64 != 0 {
+        violations.add("section 2", "a ring at address \(address)")
+      }
     }
     for word in [RegisterTable.RingWord.receiveSize, RegisterTable.RingWord.transmitSize] {
       let size = words[word]
@@ -261,7 +265,8 @@ public final class RadioLinkDevice: EmulatedFunction {
     }
     // The tail moves forward, and no further than the ring has room.
     if value &- ring.head > size || value &- ring.tail > size {
-      violations.add("section 3", "a tail of \(value) after \(ring.tail), with \(ring.head) done of \(size)")
+      violations.add(
+        "section 3", "a tail of \(value) after \(ring.tail), with \(ring.head) done of \(size)")
       fail(.ringIndex)
       return
     }
