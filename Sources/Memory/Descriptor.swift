@@ -43,7 +43,6 @@ public struct Descriptor: BitwiseCopyable, Sendable, Equatable {
   @inlinable
   public var position: UInt64 { UInt64(segment) &* 1024 &+ UInt64(offset) }
 
-  /// What a slot is. Raw values cross process boundaries: they do not change.
   /// Segment and offset in one word, for a ring's private record of what was posted.
   @inlinable
   public var cookie: UInt64 { UInt64(segment) &<< 32 | UInt64(offset) }
@@ -56,6 +55,7 @@ public struct Descriptor: BitwiseCopyable, Sendable, Equatable {
       offset: UInt32(truncatingIfNeeded: cookie), length: length)
   }
 
+  /// What a slot is. Raw values cross process boundaries: they do not change.
   @frozen
   public struct Flags: OptionSet, BitwiseCopyable, Sendable {
     /// The set's bits.
