@@ -206,6 +206,7 @@ let package = Package(
     .library(name: "MartletHardware", targets: ["EmulatedPCI", "VFIOUserServer", "Wire"]),
     .library(name: "MartletHost", targets: ["Host"]),
     .library(name: "MartletConformance", targets: ["DriverConformance"]),
+    .library(name: "MartletModels", targets: ["Virtio", "VirtioNetDevice", "E1000eDevice"]),
     .library(name: "MartletChannel", targets: ["Channel", "Stacks"]),
     .executable(name: "martlet", targets: ["martlet"]),
     .executable(name: "martlet-host", targets: ["martlet-host"]),

@@ -198,6 +198,32 @@ extension ConformanceSuite where D: ~Copyable {
         }
       ),
       (
+        "transmit: nothing is completed before it is sent",
+        { bench in
+          var rig = try Rig<D>(bench)
+          guard bench.setStalled(true) else {
+            throw NotPossible(reason: "a real device sends when it likes")
+          }
+          defer { _ = bench.setStalled(false) }
+          let frames = rig.outgoing(8)
+          for pieces in [1, 3] {
+            _ = bench.setStalled(true)
+            let taken = try rig.queue.send(frames, pieces: pieces)
+            let early = try rig.queue.complete()
+            try require(taken == 8 && early == 0, "\(early) packets were completed and not sent")
+            _ = bench.setStalled(false)
+            var seen: [[UInt8]] = []
+            _ = try rig.wait { rig in
+              _ = try rig.queue.complete()
+              seen += rig.bench.takeSent()
+              return rig.queue.inFlight.isEmpty && seen.count >= 8
+            }
+            try require(seen == frames, "\(seen.count) frames of 8 left, or in another order")
+          }
+          try rig.stop()
+        }
+      ),
+      (
         "transmit: a full ring leaves the rest in the burst",
         { bench in
           var rig = try Rig<D>(bench, ringSize: 16)
