@@ -124,7 +124,7 @@ struct ReplayTests {
     let function = RecordingFunction(
       InProcessFunction(EduDevice()),
       memory: [
-        TracedMemory("rings", memory.range), TracedMemory("arena", other.range, isWatched: false),
+        TracedMemory("rings", memory.range), TracedMemory("arena", other.range, watch: .parts),
       ]
     ) { text += $0 }
     for (offset, byte) in [(0, 1), (8, 2), (40, 3)] as [(Int, UInt8)] {

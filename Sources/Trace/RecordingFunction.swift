@@ -1,4 +1,5 @@
 import Glibc
+import Memory
 import PCI
 
 /// Any function, with a record of all that a driver does to it and gets from it: a ``Trace``. The driver does not
@@ -8,6 +9,10 @@ import PCI
 /// memory is seen by comparing memory before and after each access: what changes while the driver waits for an access
 /// is the device's, everything else either side's. A replay checks what the driver does to registers, not what it
 /// writes to memory.
+///
+/// A device works on while a mark is made. What it writes between the recorder's last look, at the few pages of rings
+/// that change, and the driver's, microseconds later, is recorded after the mark that it belongs before: such a run
+/// diverges when it is replayed unchanged, and has to be recorded again.
 public final class RecordingFunction: TracedFunction {
   private let function: any PCIFunction
   private let write: (String) -> Void
@@ -33,7 +38,7 @@ public final class RecordingFunction: TracedFunction {
     self.function = function
     self.write = write
     self.settling = settling
-    watches = memory.filter(\.isWatched).map { MemoryWatch($0.range) }
+    watches = memory.map { MemoryWatch($0) }
     write(Trace.header + "\n")
     for part in memory { put(.mapping(part.mapping)) }
   }
@@ -85,8 +90,16 @@ public final class RecordingFunction: TracedFunction {
   // MARK: What passes without a call
 
   public func mark(_ label: String) {
+    // Written before the last look, so that the driver's own follows at once.
+    finish()
     recordMemory(byDevice: false)
+    // The looks before took their time. Bounded: a device that writes without end is not waited for.
+    for _ in 0..<8 where watches.contains(where: \.hasNews) { recordMemory(byDevice: false) }
     record(.mark(label), .none)
+  }
+
+  public func watch(_ part: DMARange) {
+    for index in watches.indices { watches[index].add(part) }
   }
 
   public func interruptTaken(_ eventfd: Int32) {
