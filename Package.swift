@@ -147,7 +147,7 @@ var targets: [Target] = [
     "TraceTests",
     [
       "Trace", "Edu", "EduDevice", "VirtioNet", "VirtioNetDevice", "E1000e", "E1000eDevice",
-      "EmulatedPCI", "Wire", "Driver", "Memory", "PCI", "CLinux",
+      "DriverConformance", "EmulatedPCI", "Wire", "Driver", "Memory", "PCI", "CLinux",
     ]),
   tests(
     "RadioLinkTests",

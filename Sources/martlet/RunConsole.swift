@@ -20,8 +20,18 @@ final class RunConsole {
   }
 
   func run() throws {
+    guard let path = plan.tracePath else { return try run(nil) }
+    let trace = try TraceFile(path: path)
+    defer {
+      let (lines, failure) = trace.finish()
+      say("trace: \(lines) lines in \(path)\(failure.map { ", not all: \($0)" } ?? "")")
+    }
+    try run(trace)
+  }
+
+  private func run(_ trace: TraceFile?) throws {
     var session = try RunSession.start(
-      plan, report: { [log] in log.info("\($0)") },
+      plan, trace: trace, report: { [log] in log.info("\($0)") },
       eachSecond: { [self] in
         printRates($0.counters)
       })
