@@ -49,7 +49,7 @@ public final class TraceFile {
   }
 
   /// Waits until all that the host has written is in the file. Only when the host has ended.
-  /// - Returns: lines that were written, and why not all were; nil where all were.
+  /// - Returns: lines that were written, and why not all were; nil where all were. There is a limit of 1 GiB.
   public func finish() -> (lines: Int, failure: String?) {
     if !isFinished {
       isFinished = true
@@ -66,6 +66,8 @@ private final class Copier: @unchecked Sendable {
   private let source: Int32
   private let file: Int32
   private(set) var lines = 0
+  /// A host that has been taken over must not be able to fill the disk.
+  private var left = 1 << 30
   /// Why the file takes no more; 0 while it does.
   private(set) var error: Int32 = 0
 
@@ -87,7 +89,11 @@ private final class Copier: @unchecked Sendable {
       if count < 0 && errno == EINTR { continue }
       if count <= 0 { return }
       if error != 0 { continue }
-      lines += buffer[..<count].count { $0 == UInt8(ascii: "\n") }
+      left -= count
+      if left < 0 {
+        error = EFBIG
+        continue
+      }
       var done = 0
       while done < count {
         let written = buffer.withUnsafeBytes { write(file, $0.baseAddress! + done, count - done) }
@@ -96,6 +102,7 @@ private final class Copier: @unchecked Sendable {
           error = written < 0 ? errno : EIO
           break
         }
+        lines += buffer[done..<done + written].count { $0 == UInt8(ascii: "\n") }
         done += written
       }
     }

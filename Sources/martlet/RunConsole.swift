@@ -22,11 +22,22 @@ final class RunConsole {
   func run() throws {
     guard let path = plan.tracePath else { return try run(nil) }
     let trace = try TraceFile(path: path)
-    defer {
-      let (lines, failure) = trace.finish()
-      say("trace: \(lines) lines in \(path)\(failure.map { ", not all: \($0)" } ?? "")")
+    do {
+      try run(trace)
+    } catch {
+      _ = finish(trace)
+      throw error
     }
-    try run(trace)
+    if let failure = finish(trace) {
+      throw SupervisorError.checkFailed("the trace in \(path) is not whole: \(failure)")
+    }
+  }
+
+  /// - Returns: why the trace is not whole; nil where it is.
+  private func finish(_ trace: TraceFile) -> String? {
+    let (lines, failure) = trace.finish()
+    say("trace: \(lines) lines in \(trace.path)")
+    return failure
   }
 
   private func run(_ trace: TraceFile?) throws {

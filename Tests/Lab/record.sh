@@ -1,0 +1,25 @@
+# Short runs on real functions are recorded by a confined driver host, and replayed without them. The traces are left in
+# .build/lab/results: Tests/Fixtures/e1000e-qemu.trace is one of these.
+. "$(dirname "$0")/../../Hardware/Lab/checks.sh"
+make_peer
+for function in 0000:00:05.0 0000:00:03.0; do
+  for mode in interrupt adaptive; do
+    name=$(basename "$(readlink "/sys/bus/pci/devices/$function/driver")")
+    [ $mode = interrupt ] && former=$name && $martlet bind $function
+    trace=/results/$former-$mode.trace
+    rm -f $trace
+    check "$former, $mode: starts" start $martlet run --device $function --address 10.0.0.2/24 --mode $mode \
+      --memory 16 --ring-size 64 --record $trace
+    $martlet status > /tmp/status.log
+    check "$former, $mode: the driver host is confined" grep -q ': confined' /tmp/status.log
+    check "$former, $mode: ping 5 of 5" peer_ping 5
+    check "$former, $mode: ends with 0" stop
+    tail -5 /tmp/run.log
+    check "$former, $mode: the trace is whole" grep -q "^trace: $(wc -l < $trace) lines in $trace\$" /tmp/run.log
+    check "$former, $mode: it is replayed" $martlet replay $trace
+    cat $log
+  done
+  $martlet unbind $function
+done
+check "no IOMMU faults" test "$(iommu_faults)" = 0
+exit 0
