@@ -11,8 +11,9 @@ import PCI
 /// writes to memory.
 ///
 /// A device works on while a mark is made. What it writes between the recorder's last look, at the few pages of rings
-/// that change, and the driver's, microseconds later, is recorded after the mark that it belongs before: such a run
-/// diverges when it is replayed unchanged, and has to be recorded again.
+/// that change, and the driver's, a microsecond later, is recorded before the mark where a call finds something that was
+/// made in vain just before. Elsewhere it is recorded too late: such a run, which is rare, diverges when it is replayed
+/// unchanged, and has to be recorded again.
 public final class RecordingFunction: TracedFunction {
   private let function: any PCIFunction
   private let write: (String) -> Void
@@ -22,6 +23,10 @@ public final class RecordingFunction: TracedFunction {
   private var vectors: [Int32] = []
   /// The last entry, as long as it may be repeated.
   private var last: (request: TraceRequest, answer: TraceAnswer, repeats: Int)?
+  /// Calls that were marked since anything else has happened: all of them were in vain.
+  private var vain: Set<String> = []
+  /// Whether the last mark's call was among them.
+  private var isRepeated = false
 
   public var name: String { function.name }
 
@@ -54,7 +59,10 @@ public final class RecordingFunction: TracedFunction {
 
   private func put(_ entry: TraceEntry) { write("\(entry)\n") }
 
+  /// Anything but a call's mark.
   private func record(_ request: TraceRequest, _ answer: TraceAnswer) {
+    vain = []
+    isRepeated = false
     if let last, last.request == request, last.answer == answer, request.mayRepeat {
       self.last?.repeats += 1
     } else {
@@ -67,6 +75,7 @@ public final class RecordingFunction: TracedFunction {
     for index in watches.indices {
       for change in watches[index].changes() {
         finish()
+        vain = []
         put(.memory(iova: change.iova, change.bytes, byDevice: byDevice))
       }
     }
@@ -95,6 +104,18 @@ public final class RecordingFunction: TracedFunction {
     recordMemory(byDevice: false)
     // The looks before took their time. Bounded: a device that writes without end is not waited for.
     for _ in 0..<8 where watches.contains(where: \.hasNews) { recordMemory(byDevice: false) }
+    last = (.mark(label), .none, 1)
+    isRepeated = !vain.insert(label).inserted
+  }
+
+  public func outcome(_ label: String) {
+    if isRepeated, let mark = last {
+      // What came has been written since the mark, which waits for its line.
+      last = nil
+      recordMemory(byDevice: false)
+      last = mark
+    }
+    recordMemory(byDevice: false)
     record(.mark(label), .none)
   }
 

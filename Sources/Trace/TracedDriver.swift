@@ -33,12 +33,12 @@ public struct TracedDriver<D: NetworkDriver & ~Copyable>: NetworkDriver, ~Copyab
     do throws(DriverError) {
       driver = try D(resources)
     } catch {
-      function.mark("failed: \(error)")
+      function.outcome("failed: \(error)")
       throw error
     }
     self.function = function
     self.arena = arena
-    function.mark("made: \(text(driver.interface))")
+    function.outcome("made: \(text(driver.interface))")
   }
 
   public var interface: NetworkInterface { driver.interface }
@@ -64,7 +64,7 @@ public struct TracedDriver<D: NetworkDriver & ~Copyable>: NetworkDriver, ~Copyab
     try marking { driver throws(DriverError) in
       changed = try driver.handleConfigurationChange()
     }
-    if changed { function.mark("changed: \(text(driver.interface))") }
+    if changed { function.outcome("changed: \(text(driver.interface))") }
     return changed
   }
 
@@ -94,7 +94,7 @@ public struct TracedDriver<D: NetworkDriver & ~Copyable>: NetworkDriver, ~Copyab
   public mutating func readDeviceStatistics() -> [UInt64] {
     function.mark(.readDeviceStatistics)
     let counters = driver.readDeviceStatistics()
-    function.mark((["counted:"] + counters.map { "\($0)" }).joined(separator: " "))
+    function.outcome((["counted:"] + counters.map { "\($0)" }).joined(separator: " "))
     return counters
   }
 
@@ -105,7 +105,7 @@ public struct TracedDriver<D: NetworkDriver & ~Copyable>: NetworkDriver, ~Copyab
     do throws(DriverError) {
       try call(&driver)
     } catch {
-      function.mark("failed: \(error)")
+      function.outcome("failed: \(error)")
       throw error
     }
   }

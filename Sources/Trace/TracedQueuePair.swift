@@ -73,7 +73,7 @@ public struct TracedQueuePair<Pair: NetworkQueuePair & ~Copyable>: NetworkQueueP
 
   public var statistics: QueueStatistics { pair.statistics }
 
-  private func outcome(_ text: String) { function.mark("\(index) \(text)") }
+  private func outcome(_ text: String) { function.outcome("\(index) \(text)") }
 
   private func watch(_ slots: [Descriptor]) {
     for slot in slots where !slot.flags.contains(.offload) && arena.contains(slot) {
