@@ -6,14 +6,12 @@ import Trace
 /// Where the trace of a host's run goes: the pipe that its supervisor reads, since a confined host can write no file.
 struct RunRecorder {
   let descriptor: Int32
-  /// What a device does in memory in answer to a register write is waited for so long, in microseconds.
-  private static let settling: UInt32 = 200
 
   func record(_ function: any PCIFunction, rings: DMARange, arena: DMARange) -> RecordingFunction {
     RecordingFunction(
       function,
       memory: [TracedMemory("rings", rings), TracedMemory("arena", arena, watch: .parts)],
-      settling: Self.settling, write: write)
+      settling: RecordingFunction.hardwareSettling, write: write)
   }
 
   /// All of a line, however long the reader takes. Where that has gone the host is about to end as well.

@@ -26,6 +26,12 @@ public final class TraceFile {
     self.path = path
     hostEnd = ends[1]
     copier = Copier(from: ends[0], to: file)
+    // Signals are for the thread that waits for them.
+    var all = sigset_t()
+    var former = sigset_t()
+    sigfillset(&all)
+    pthread_sigmask(SIG_SETMASK, &all, &former)
+    defer { pthread_sigmask(SIG_SETMASK, &former, nil) }
     let result = pthread_create(
       &thread, nil,
       { copier in

@@ -12,8 +12,8 @@ import PCI
 ///
 /// A device works on while a mark is made. What it writes between the recorder's last look, at the few pages of rings
 /// that change, and the driver's, a microsecond later, is recorded before the mark where a call finds something that was
-/// made in vain just before. Elsewhere it is recorded too late: such a run, which is rare, diverges when it is replayed
-/// unchanged, and has to be recorded again.
+/// made before with the same memory. Elsewhere it is recorded too late: such a run, which is rare, diverges when it is
+/// replayed unchanged, and has to be recorded again.
 public final class RecordingFunction: TracedFunction {
   private let function: any PCIFunction
   private let write: (String) -> Void
@@ -23,12 +23,15 @@ public final class RecordingFunction: TracedFunction {
   private var vectors: [Int32] = []
   /// The last entry, as long as it may be repeated.
   private var last: (request: TraceRequest, answer: TraceAnswer, repeats: Int)?
-  /// Calls that were marked since anything else has happened: all of them were in vain.
-  private var vain: Set<String> = []
-  /// Whether the last mark's call was among them.
+  /// Calls that were marked since the last access, interrupt, or change in memory that is watched as a whole.
+  private var calls: Set<String> = []
+  /// Whether the last mark's call was among them: it finds what has been written since the mark, or nothing.
   private var isRepeated = false
 
   public var name: String { function.name }
+
+  /// A settling time for devices that work by themselves, in microseconds. QEMU's virtio-net answers commands within 20.
+  public static let hardwareSettling: UInt32 = 200
 
   /// - Parameters:
   ///   - memory: what the device may reach.
@@ -59,9 +62,8 @@ public final class RecordingFunction: TracedFunction {
 
   private func put(_ entry: TraceEntry) { write("\(entry)\n") }
 
-  /// Anything but a call's mark.
   private func record(_ request: TraceRequest, _ answer: TraceAnswer) {
-    vain = []
+    calls = []
     isRepeated = false
     if let last, last.request == request, last.answer == answer, request.mayRepeat {
       self.last?.repeats += 1
@@ -72,12 +74,17 @@ public final class RecordingFunction: TracedFunction {
   }
 
   private func recordMemory(byDevice: Bool) {
-    for index in watches.indices {
-      for change in watches[index].changes() {
-        finish()
-        vain = []
-        put(.memory(iova: change.iova, change.bytes, byDevice: byDevice))
+    // A look takes its time, in which the device goes on: the few pages that they talk by are looked at again, so that
+    // the driver's own look follows at once. Bounded: a device that writes without end is not waited for.
+    for _ in 0..<8 {
+      for index in watches.indices {
+        for change in watches[index].changes() {
+          finish()
+          if watches[index].isWhole { calls = [] }
+          put(.memory(iova: change.iova, change.bytes, byDevice: byDevice))
+        }
       }
+      if !watches.contains(where: \.hasNews) { return }
     }
   }
 
@@ -102,21 +109,22 @@ public final class RecordingFunction: TracedFunction {
     // Written before the last look, so that the driver's own follows at once.
     finish()
     recordMemory(byDevice: false)
-    // The looks before took their time. Bounded: a device that writes without end is not waited for.
-    for _ in 0..<8 where watches.contains(where: \.hasNews) { recordMemory(byDevice: false) }
     last = (.mark(label), .none, 1)
-    isRepeated = !vain.insert(label).inserted
+    isRepeated = !calls.insert(label).inserted
   }
 
   public func outcome(_ label: String) {
-    if isRepeated, let mark = last {
+    if isRepeated, let mark = last, case .mark(let call) = mark.request {
       // What came has been written since the mark, which waits for its line.
       last = nil
       recordMemory(byDevice: false)
       last = mark
+      calls.insert(call)
     }
     recordMemory(byDevice: false)
-    record(.mark(label), .none)
+    finish()
+    last = (.mark(label), .none, 1)
+    isRepeated = false
   }
 
   public func watch(_ part: DMARange) {

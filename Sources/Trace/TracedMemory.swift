@@ -72,8 +72,10 @@ struct MemoryWatch {
     }
   }
 
+  var isWhole: Bool { watch == .all }
+
   /// Whether something has changed since the last look in a page that is always watched and has changed before. Quick.
-  var hasNews: Bool { watch == .all && lively.contains { !isUnchanged($0) } }
+  var hasNews: Bool { isWhole && lively.contains { !isUnchanged($0) } }
 
   mutating func changes() -> [(iova: UInt64, bytes: [UInt8])] {
     var result: [(iova: UInt64, bytes: [UInt8])] = []

@@ -22,6 +22,17 @@ cat "$folder/said"
 [ $code = 1 ] && [ "$(wc -l < "$folder/said")" = 1 ]
 grep -qF "line $number: expected $(sed -n "${number}p" "$folder/other.trace"), got $(sed -n "${number}p" "$trace")" "$folder/said"
 
+# A run that is told to end ends, with its trace whole.
+$martlet run --fetch 0 --seconds 100 --record "$trace" < /dev/null > "$folder/said" 2>&1 &
+runner=$!
+for _ in $(seq 100); do grep -q 'until Ctrl-C' "$folder/said" && break; sleep 0.1; done
+before=$SECONDS
+kill -INT $runner
+wait $runner
+[ $((SECONDS - before)) -lt 10 ]
+grep -q "^trace: $(wc -l < "$trace") lines in $trace\$" "$folder/said"
+grep -q '^mark stop$' "$trace"
+
 fails() {
   local wanted=$1 text=$2 code=0
   shift 2

@@ -138,6 +138,8 @@ struct ReplayTests {
     memory.range.address.storeBytes(of: 3, as: UInt8.self)
     function.mark("look")
     look(4)
+    // The driver has taken what there was: there is more.
+    look(5)
     function.finish()
     #expect(
       text == """
@@ -156,6 +158,9 @@ struct ReplayTests {
         mem 0x1000 04
         mark look
         mark came 4
+        mem 0x1000 05
+        mark look
+        mark came 5
 
         """)
   }
