@@ -106,24 +106,30 @@ public final class RecordingFunction: TracedFunction {
   // MARK: What passes without a call
 
   public func mark(_ label: String) {
-    // Written before the last look, so that the driver's own follows at once.
     finish()
     recordMemory(byDevice: false)
     last = (.mark(label), .none, 1)
     isRepeated = !calls.insert(label).inserted
+    // The driver's own look follows at once.
+    for _ in 0..<8 where watches.contains(where: \.hasNews) { recordMemoryBeforeMark() }
   }
 
   public func outcome(_ label: String) {
-    if isRepeated, let mark = last, case .mark(let call) = mark.request {
-      // What came has been written since the mark, which waits for its line.
-      last = nil
-      recordMemory(byDevice: false)
-      last = mark
-      calls.insert(call)
-    }
+    // What came has been written since the mark.
+    if isRepeated { recordMemoryBeforeMark() }
     recordMemory(byDevice: false)
     finish()
     last = (.mark(label), .none, 1)
+    isRepeated = false
+  }
+
+  /// The last mark waits for its line.
+  private func recordMemoryBeforeMark() {
+    guard let mark = last, case .mark(let label) = mark.request else { return }
+    last = nil
+    recordMemory(byDevice: false)
+    last = mark
+    calls.insert(label)
     isRepeated = false
   }
 

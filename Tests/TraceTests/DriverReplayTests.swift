@@ -57,6 +57,11 @@ import VirtioNetDevice
     try DriverReplay<E1000e>.run(Trace(text: text))
   }
 
+  /// Recorded in the lab by `martlet run --record`, under the kernel's VFIO.
+  @Test func aRunOnQEMUsE1000eIsReplayed() throws {
+    try DriverReplay<E1000e>.run(Trace(text: fixture("e1000e-qemu.trace")))
+  }
+
   @Test func anotherRingSizeIsADivergence() throws {
     let virtio = try RecordedRun<RecordedVirtioNet>().text
     let size = try line(virtio, "w2 4 0x0018 0x0040")
