@@ -5,12 +5,14 @@ import Driver
 import Glibc
 import Memory
 import PCI
+import Trace
 import VFIO
 
 /// The driver host process, from its start to its end: takes what it inherits, gives up everything else, then drives
 /// the function until its supervisor goes.
 ///
-/// Descriptors: 3 control, 4 device, 5 rings, 6 arena, 7 channel, 8 counters, 9 rung for the host, 10 rung by it.
+/// Descriptors: 3 control, 4 device, 5 rings, 6 arena, 7 channel, 8 counters, 9 rung for the host, 10 rung by it, 11 the
+/// pipe for the run's trace where it is recorded.
 public struct DriverHost: DriverVisitor, ~Copyable {
   private let arguments: HostArguments
   private let supervisor: SupervisorSocket
@@ -33,6 +35,7 @@ public struct DriverHost: DriverVisitor, ~Copyable {
     static let counters: Int32 = 8
     static let ownDoorbell: Int32 = 9
     static let peerDoorbell: Int32 = 10
+    static let trace: Int32 = 11
   }
 
   /// Slots of each ring of the channel.
@@ -133,18 +136,34 @@ public struct DriverHost: DriverVisitor, ~Copyable {
   public mutating func visit<D: NetworkDriver & ~Copyable>(_ driver: D.Type) throws(HostError) {
     guard D.matches.contains(identity), let counters = counters.take() else { return }
     hasDriven = true
+    let arenaRange = DMARange(
+      address: arena.address, iova: arguments.arenaIOVA, byteCount: arena.byteCount)
+    let ringsRange = DMARange(
+      address: rings.address, iova: arguments.ringsIOVA, byteCount: rings.byteCount)
+    guard arguments.isRecorded else {
+      try drive(driver, function, rings: ringsRange, arena: arenaRange, counters: counters)
+      return
+    }
+    let recording = RunRecorder(descriptor: Inherited.trace)
+      .record(function, rings: ringsRange, arena: arenaRange)
+    defer { recording.finish() }
+    try drive(
+      TracedDriver<D>.self, recording, rings: ringsRange, arena: arenaRange, counters: counters,
+      recording: recording)
+  }
+
+  private func drive<D: NetworkDriver & ~Copyable>(
+    _ driver: D.Type, _ function: any PCIFunction, rings: DMARange, arena: DMARange,
+    counters: consuming CounterPage, recording: RecordingFunction? = nil
+  ) throws(HostError) {
     let interrupts =
       arguments.mode == .poll
       ? InterruptPlan.none
       : InterruptPlan(configuration: configurationInterrupt, queues: queueInterrupts)
-    let arenaRange = DMARange(
-      address: arena.address, iova: arguments.arenaIOVA, byteCount: arena.byteCount)
-    let zone = DMAZone(
-      DMARange(address: rings.address, iova: arguments.ringsIOVA, byteCount: rings.byteCount))
     var device = try make(
       driver,
       DriverResources(
-        function: function, rings: zone, arena: arenaRange, queuePairs: arguments.queues,
+        function: function, rings: DMAZone(rings), arena: arena, queuePairs: arguments.queues,
         ringSize: arguments.ringSize, mtu: arguments.mtu, interrupts: interrupts,
         requiresPlatformAccess: arguments.requiresPlatformAccess))
     supervisor.say("ready " + describe(device.interface))
@@ -152,7 +171,7 @@ public struct DriverHost: DriverVisitor, ~Copyable {
     let descriptors = HostDescriptors(
       supervisor: supervisor.descriptor, doorbell: Inherited.ownDoorbell,
       configurationInterrupt: configurationInterrupt, queueInterrupts: queueInterrupts,
-      device: arguments.access == .vfioUser ? Inherited.device : -1)
+      device: arguments.access == .vfioUser ? Inherited.device : -1, recording: recording)
     var loop = HostLoop(
       driver: device, paths: paths, descriptors: descriptors, mode: arguments.mode,
       supervisor: supervisor,

@@ -62,6 +62,9 @@ public struct RunPlan: Sendable {
     case dmaOutside = "dma-outside"
   }
 
+  /// Where a trace of the run goes; nil for none.
+  public var tracePath: String?
+
   /// Bytes to fetch as a check, with the emulated device; 0 for none.
   public var fetchBytes = 100_000_000
 

@@ -22,10 +22,11 @@ public struct RunSession: ~Copyable {
 
   /// Starts device, driver host and stack instance.
   /// - Parameters:
+  ///   - trace: takes a record of the driver host's run.
   ///   - report: gets a line whenever there is news.
   ///   - eachSecond: called about once a second while the session waits.
   public static func start(
-    _ plan: RunPlan, report: @escaping (String) -> Void,
+    _ plan: RunPlan, trace: TraceFile? = nil, report: @escaping (String) -> Void,
     eachSecond: @escaping (borrowing RunSession) -> Void
   ) throws(SupervisorError) -> RunSession {
     let termination = linux_termination_descriptor()
@@ -61,7 +62,7 @@ public struct RunSession: ~Copyable {
     }
     // Before the device can do anything.
     let faultLog = functionAddress.flatMap { IOMMUFaultLog(address: $0) }
-    let pipeline = try Pipeline.start(plan, on: access, tap: tap)
+    let pipeline = try Pipeline.start(plan, on: access, tap: tap, trace: trace)
     if plan.stack == .kernel {
       if let stackNamespace {
         try stackNamespace.setAddress(pipeline.interface.macAddress.description)

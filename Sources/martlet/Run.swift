@@ -78,6 +78,12 @@ struct Run: ParsableCommand {
       valueName: "program"))
   var host: String?
 
+  @Option(
+    help: ArgumentHelp(
+      "Write all that passes between driver and device to a file, for `martlet replay` and for tests. Such a run is slow: for a few packets, with one queue pair. The file holds the packets.",
+      valueName: "file"))
+  var record: String?
+
   @Flag(help: "Leave the driver host unconfined, to compare or to debug. Not for use.")
   var unsafeUnconfined = false
 
@@ -123,6 +129,10 @@ struct Run: ParsableCommand {
       throw ValidationError("--mtu takes 68 to 9000, not \(mtu)")
     }
     plan.mtu = mtu
+    guard record == nil || queues == 1 else {
+      throw ValidationError("--record takes one queue pair, not \(queues)")
+    }
+    plan.tracePath = record
     if let host {
       guard access(host, X_OK) == 0 else {
         throw ValidationError("\(host) is no program: build it, or leave --host out")

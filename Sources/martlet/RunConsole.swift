@@ -20,8 +20,29 @@ final class RunConsole {
   }
 
   func run() throws {
+    guard let path = plan.tracePath else { return try run(nil) }
+    let trace = try TraceFile(path: path)
+    do {
+      try run(trace)
+    } catch {
+      _ = finish(trace)
+      throw error
+    }
+    if let failure = finish(trace) {
+      throw SupervisorError.checkFailed("the trace in \(path) is not whole: \(failure)")
+    }
+  }
+
+  /// - Returns: why the trace is not whole; nil where it is.
+  private func finish(_ trace: TraceFile) -> String? {
+    let (lines, failure) = trace.finish()
+    say("trace: \(lines) lines in \(trace.path)")
+    return failure
+  }
+
+  private func run(_ trace: TraceFile?) throws {
     var session = try RunSession.start(
-      plan, report: { [log] in log.info("\($0)") },
+      plan, trace: trace, report: { [log] in log.info("\($0)") },
       eachSecond: { [self] in
         printRates($0.counters)
       })
