@@ -91,13 +91,15 @@ var targets: [Target] = [
   part("Virtio"),
   part("Rings", ["Memory", "Virtio", "CLinux"]),
   part("Driver", ["PCI", "Rings", "Memory", "CLinux"]),
+  part("Trace", ["Driver", "PCI", "Memory"]),
   part("Edu", in: "Drivers", ["Driver", "Rings", "Memory", "PCI"]),
   part("Channel", ["Memory", "CLinux"]),
   part("VFIOUserMessages", ["CLinux"]),
   part("VFIO", ["VFIOUserMessages", "PCI", "Memory", "CLinux"]),
   part("PCIDiscovery", ["PCI", "CPCI", "CLinux"]),
   part("Confinement", ["CSeccomp", "CLinux"]),
-  part("Host", ["Driver", "Channel", "VFIO", "PCI", "Memory", "Confinement", "CLinux"]),
+  part(
+    "Host", ["Trace", "Driver", "Channel", "VFIO", "PCI", "Memory", "Confinement", "CLinux"]),
   part("Stacks", ["Driver", "Channel", "Memory", "Virtio", "CLinux"]),
 
   part("EmulatedPCI", in: "Hardware", ["PCI", "Memory", "CLinux"]),
@@ -108,7 +110,6 @@ var targets: [Target] = [
     "DriverConformance", in: "Hardware",
     ["Driver", "EmulatedPCI", "PCI", "Memory", "Wire", "CLinux"]),
   part("EduDevice", in: "Hardware", ["EmulatedPCI", "PCI"]),
-  part("Trace", in: "Hardware", ["PCI", "Memory"]),
   part("RadioLinkDevice", in: "Hardware", ["EmulatedPCI", "Wire", "PCI", "CLinux"]),
   part("VFIOUserServer", in: "Hardware", ["EmulatedPCI", "VFIOUserMessages", "PCI", "CLinux"]),
 
@@ -130,10 +131,9 @@ var targets: [Target] = [
   program(
     "martlet",
     [
-      "Supervisor", "PCIDiscovery", "VFIOUserServer", "VirtioNetDevice", "Wire", "EmulatedPCI",
-      "NewDriver", "Benchmarks", "Stacks", "VFIO", "Driver", "Channel", "Memory", "PCI", "CLinux",
-      arguments,
-      logging,
+      "Supervisor", "PCIDiscovery", "VFIOUserServer", "VirtioNetDevice", "E1000eDevice", "Wire",
+      "EmulatedPCI", "NewDriver", "Benchmarks", "Stacks", "Trace", "VFIO", "Driver", "Channel",
+      "Memory", "PCI", "CLinux", arguments, logging,
     ] + driverNames, plugins: ["RegisterDrivers"]),
 
   tests("MemoryTests", ["Memory", "CLinux"]),
@@ -146,8 +146,8 @@ var targets: [Target] = [
   tests(
     "TraceTests",
     [
-      "Trace", "Edu", "EduDevice", "VirtioNet", "VirtioNetDevice", "EmulatedPCI", "Wire", "Driver",
-      "Memory", "PCI", "CLinux",
+      "Trace", "Edu", "EduDevice", "VirtioNet", "VirtioNetDevice", "E1000e", "E1000eDevice",
+      "DriverConformance", "EmulatedPCI", "Wire", "Driver", "Memory", "PCI", "CLinux",
     ]),
   tests(
     "RadioLinkTests",
@@ -177,7 +177,10 @@ var targets: [Target] = [
   // These run in the lab's guest only; elsewhere they are skipped.
   tests(
     "LabTests",
-    ["Supervisor", "VFIO", "VirtioNet", "Edu", "Trace", "Driver", "Memory", "PCI", "CLinux"]),
+    [
+      "Supervisor", "VFIO", "VirtioNet", "E1000e", "Edu", "Trace", "DriverConformance",
+      "EmulatedPCI", "Driver", "Memory", "PCI", "CLinux",
+    ]),
 ]
 
 targets += drivers.flatMap { $0 }
@@ -202,6 +205,8 @@ let package = Package(
     .library(name: "MartletHardware", targets: ["EmulatedPCI", "VFIOUserServer", "Wire"]),
     .library(name: "MartletHost", targets: ["Host"]),
     .library(name: "MartletConformance", targets: ["DriverConformance"]),
+    .library(name: "MartletModels", targets: ["Virtio", "VirtioNetDevice", "E1000eDevice"]),
+    .library(name: "MartletTrace", targets: ["Trace"]),
     .library(name: "MartletChannel", targets: ["Channel", "Stacks"]),
     .executable(name: "martlet", targets: ["martlet"]),
     .executable(name: "martlet-host", targets: ["martlet-host"]),

@@ -14,7 +14,7 @@ if [ "$status" != 0 ] && [ "$failed" = 0 ]; then failed=1; fi
 
 for script in Tests/System/*.sh; do
   [ -e "$script" ] || continue
-  if out=$(timeout 180 bash "$script" 2>&1); then
+  if out=$(timeout 420 bash "$script" 2>&1); then
     passed=$((passed + 1))
     echo "✔ $script"
   else

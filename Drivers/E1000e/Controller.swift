@@ -8,11 +8,9 @@ struct Controller {
 
   init(_ function: any PCIFunction) throws(DriverError) {
     self.function = function
-    do throws(PCIError) {
+    registers = try DriverError.passing { () throws(PCIError) in
       try function.setBusMaster(false)
-      registers = try function.openRegion(bar: 0).window(at: 0, byteCount: 0x20000)
-    } catch {
-      throw .pci(error)
+      return try function.openRegion(bar: 0).window(at: 0, byteCount: 0x20000)
     }
   }
 
@@ -60,11 +58,7 @@ struct Controller {
       low = UInt32(words.0) | UInt32(words.1) << 16
       high = UInt32(words.2)
     }
-    func byte(_ word: UInt32, _ index: UInt32) -> UInt8 {
-      UInt8(truncatingIfNeeded: word >> (8 * index))
-    }
-    let address = MACAddress(
-      (byte(low, 0), byte(low, 1), byte(low, 2), byte(low, 3), byte(high, 0), byte(high, 1)))
+    let address = MACAddress(low: low, high: high)
     guard !address.isMulticast, !address.isZero else {
       throw .unsupported("\(function.name) has the address \(address), which no device may have")
     }
@@ -86,40 +80,31 @@ struct Controller {
     write(1 << 5, Register.phyOwnership)
     let basicControl = try phy(0)
     if basicControl & asleep != 0 || basicControl & 1 << 12 == 0 {
-      try setPHY(0, basicControl & ~asleep | negotiate)
+      try phy(0, writing: basicControl & ~asleep | negotiate)
     }
     write(0, Register.phyOwnership)
-    let forced = Control.forceSpeed | Control.forceDuplex | Control.masterDisable
+    let forced = Control.forceSpeedAndDuplex | Control.masterDisable
     write(read(Register.control) & ~forced | Control.setLinkUp, Register.control)
   }
 
-  /// 10.2.2.7: the PHY is number 1.
-  private func phy(_ register: UInt32) throws(DriverError) -> UInt16 {
-    UInt16(truncatingIfNeeded: try transfer(register << 16 | 1 << 21 | 2 << 26))
-  }
-
-  private func setPHY(_ register: UInt32, _ value: UInt16) throws(DriverError) {
-    _ = try transfer(UInt32(value) | register << 16 | 1 << 21 | 1 << 26)
-  }
-
-  private func transfer(_ command: UInt32) throws(DriverError) -> UInt32 {
-    write(command, Register.phyAccess)
+  /// Reads a register of the PHY, which is number 1, or writes it (10.2.2.7).
+  @discardableResult
+  private func phy(_ register: UInt32, writing value: UInt16? = nil) throws(DriverError) -> UInt16 {
+    let operation: UInt32 = value == nil ? 2 << 26 : 1 << 26
+    write(UInt32(value ?? 0) | register << 16 | 1 << 21 | operation, Register.phyAccess)
     let isReady = wait(milliseconds: 100) { read(Register.phyAccess) & 1 << 28 != 0 }
     let answer = read(Register.phyAccess)
     guard isReady, answer & 1 << 30 == 0 else {
       throw .unsupported("\(function.name): its PHY does not answer")
     }
-    return answer
+    return UInt16(truncatingIfNeeded: answer)
   }
 
   /// An entry of the table of receive addresses; nil makes it void (10.2.5.24).
   func setReceiveAddress(_ index: Int, _ address: MACAddress?) {
     let at = Register.receiveAddress + 8 * index
-    let b = (address ?? MACAddress((0, 0, 0, 0, 0, 0))).bytes
-    let valid: UInt32 = address == nil ? 0 : 1 << 31
-    write(
-      UInt32(b.0) | UInt32(b.1) << 8 | UInt32(b.2) << 16 | UInt32(b.3) << 24, at)
-    write(UInt32(b.4) | UInt32(b.5) << 8 | valid, at + 4)
+    write(address?.registers.low ?? 0, at)
+    write(address.map { $0.registers.high | 1 << 31 } ?? 0, at + 4)
   }
 
   /// The table's bit for a multicast address: bits 47 to 36, as with a filter offset of 0 (10.2.5.23).

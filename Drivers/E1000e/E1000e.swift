@@ -40,7 +40,9 @@ public struct E1000e: NetworkDriver, ~Copyable {
     try controller.reset()
     let address = try controller.macAddress()
     controller.setUp(address)
-    let offered = try controller.interruptKind()
+    let offered = try DriverError.passing { () throws(PCIError) in
+      try controller.function.interrupts.kind
+    }
     // Without MSI-X both queues would share one interrupt, which tells nothing of them.
     let wanted = offered == .msix ? max(1, min(2, resources.queuePairs)) : 1
     let isExtended = controller.setUpReceive(queues: wanted)
@@ -80,11 +82,8 @@ public struct E1000e: NetworkDriver, ~Copyable {
   public mutating func takeQueuePair(_ index: Int) -> E1000eQueuePair { pairs.take(index) }
 
   public mutating func start() throws(DriverError) {
-    do throws(PCIError) {
-      try controller.function.setBusMaster(true)
-    } catch {
-      throw .pci(error)
-    }
+    let function = controller.function
+    try DriverError.passing { () throws(PCIError) in try function.setBusMaster(true) }
     try controller.bringUpLink()
     controller.write(
       TransmitControl.enable | TransmitControl.padShort | TransmitControl.collisions,
@@ -112,10 +111,9 @@ public struct E1000e: NetworkDriver, ~Copyable {
     if vectors.kind == .msix {
       controller.write(Cause.other | Cause.link, Register.interruptMaskSet)
     }
-    let isUp = status & Status.linkUp != 0
-    if isUp == interface.linkIsUp { return false }
-    interface.linkIsUp = isUp
-    return true
+    let wasUp = interface.linkIsUp
+    interface.linkIsUp = status & Status.linkUp != 0
+    return interface.linkIsUp != wasUp
   }
 
   public mutating func setPromiscuous(_ on: Bool) throws(DriverError) {
@@ -176,14 +174,6 @@ public struct E1000e: NetworkDriver, ~Copyable {
 }
 
 extension Controller {
-  func interruptKind() throws(DriverError) -> InterruptKind {
-    do throws(PCIError) {
-      return try function.interrupts.kind
-    } catch {
-      throw .pci(error)
-    }
-  }
-
   /// What the datasheet asks for after a reset (4.6), and addresses and filters without old entries.
   func setUp(_ address: MACAddress) {
     write(
@@ -199,12 +189,10 @@ extension Controller {
   /// Descriptor format, checksums, and the spreading over two queues (10.2.5.12 to 10.2.5.14, 7.1.11).
   /// - Returns: whether the device knows the extended format.
   func setUpReceive(queues: Int) -> Bool {
-    let extended: UInt32 = 1 << 15
-    write(extended, Register.receiveFilter)
-    let isExtended = read(Register.receiveFilter) & extended != 0
-    let transport: UInt32 = 1 << 9
-    let hashInsteadOfSum: UInt32 = 1 << 13
-    write(transport | 1 << 8 | hashInsteadOfSum, Register.receiveChecksum)
+    write(1 << 15, Register.receiveFilter)
+    let isExtended = read(Register.receiveFilter) & 1 << 15 != 0
+    // IP and transport checksums, and where there is a place for it the hash instead of the packet's sum.
+    write(1 << 8 | 1 << 9 | (isExtended ? 1 << 13 : 0), Register.receiveChecksum)
     guard queues > 1, isExtended else { return isExtended }
     for word in 0..<10 {
       // Any key that is not all zeros spreads flows; a random one keeps others from choosing our queue.

@@ -64,8 +64,7 @@ public struct E1000eQueuePair: NetworkQueuePair, ~Copyable {
     let threshold: UInt32 = 1 << 24 | 1 << 22
     controller.write(threshold, transmit + QueueRegister.control)
     let arbitration = Register.transmitArbitration + index * QueueRegister.stride
-    let enable: UInt32 = 1 << 10
-    controller.write(controller.read(arbitration) | enable, arbitration)
+    controller.write(controller.read(arbitration) | 1 << 10, arbitration)
   }
 
   private static func program(
@@ -74,7 +73,6 @@ public struct E1000eQueuePair: NetworkQueuePair, ~Copyable {
     controller.write(UInt32(truncatingIfNeeded: iova), queue + QueueRegister.baseLow)
     controller.write(UInt32(truncatingIfNeeded: iova >> 32), queue + QueueRegister.baseHigh)
     controller.write(UInt32(byteCount), queue + QueueRegister.byteCount)
-    controller.write(0, queue + QueueRegister.head)
     controller.write(0, queue + QueueRegister.tail)
   }
 
@@ -88,17 +86,15 @@ public struct E1000eQueuePair: NetworkQueuePair, ~Copyable {
     if count == 0 { return }
     for index in 0..<count {
       precondition(burst[index].length >= UInt32(Self.bufferBytes))
-      post(burst[index].segment, burst[index].offset)
+      post(burst[index])
     }
     burst.removeFirst(count)
     showReceive()
   }
 
   @inline(__always)
-  mutating func post(_ segment: UInt32, _ offset: UInt32) {
-    let position = Descriptor(segment: segment, offset: offset).position
-    receiveRing.give(
-      arena.iova &+ position, 0, cookie: UInt64(segment) &<< 32 | UInt64(offset))
+  mutating func post(_ slot: Descriptor) {
+    receiveRing.give(arena.iova &+ slot.position, 0, cookie: slot.cookie)
   }
 
   mutating func showReceive() {
@@ -107,10 +103,7 @@ public struct E1000eQueuePair: NetworkQueuePair, ~Copyable {
   }
 
   public mutating func completeTransmit(into burst: inout Burst) throws(DriverError) {
-    while !refused.isEmpty && burst.room > 0 {
-      burst.append(refused[refused.count &- 1])
-      refused.truncate(to: refused.count &- 1)
-    }
+    refused.move(into: &burst)
     while transmitIsDone(), burst.room > 0 { burst.append(takeSent()) }
   }
 
@@ -161,21 +154,11 @@ public struct E1000eQueuePair: NetworkQueuePair, ~Copyable {
   }
 
   public mutating func takeBack(segments: inout Burst, packets: inout Burst) {
-    while segments.room > 0 && !partial.isEmpty {
-      segments.append(partial[partial.count &- 1])
-      partial.truncate(to: partial.count &- 1)
-    }
+    partial.move(into: &segments)
     while segments.room > 0 && receiveRing.outstanding > 0 {
-      let cookie = receiveRing.take()
-      segments.append(
-        Descriptor(
-          segment: UInt32(truncatingIfNeeded: cookie >> 32),
-          offset: UInt32(truncatingIfNeeded: cookie)))
+      segments.append(Descriptor(cookie: receiveRing.take()))
     }
-    while packets.room > 0 && !refused.isEmpty {
-      packets.append(refused[refused.count &- 1])
-      refused.truncate(to: refused.count &- 1)
-    }
+    refused.move(into: &packets)
     while packets.room > 0 && transmitRing.outstanding > 0 { packets.append(takeSent()) }
   }
 }

@@ -50,10 +50,7 @@ extension E1000eQueuePair {
 
   /// - Returns: false where buffers of a packet that is refused are on the ring again.
   private mutating func take(_ completion: Completion, into burst: inout Burst) -> Bool {
-    let cookie = receiveRing.take()
-    let piece = Descriptor(
-      segment: UInt32(truncatingIfNeeded: cookie &>> 32),
-      offset: UInt32(truncatingIfNeeded: cookie), length: completion.length)
+    let piece = Descriptor(cookie: receiveRing.take(), length: completion.length)
     partial.append(piece)
     partialBytes &+= Int(piece.length)
     let isWhole = completion.has(Received.endOfPacket)
@@ -66,7 +63,7 @@ extension E1000eQueuePair {
     } else {
       if !isDiscarding { statistics.receiveErrors &+= 1 }
       isDiscarding = !isWhole
-      for index in 0..<partial.count { post(partial[index].segment, partial[index].offset) }
+      for index in 0..<partial.count { post(partial[index]) }
     }
     partial.removeAll()
     partialBytes = 0

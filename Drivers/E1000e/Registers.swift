@@ -37,7 +37,6 @@ enum QueueRegister {
   static let baseLow = 0x00
   static let baseHigh = 0x04
   static let byteCount = 0x08
-  static let head = 0x10
   static let tail = 0x18
   static let control = 0x28
   static let stride = 0x100
@@ -46,10 +45,8 @@ enum QueueRegister {
 enum Control {
   static let masterDisable: UInt32 = 1 << 2
   static let setLinkUp: UInt32 = 1 << 6
-  static let forceSpeed: UInt32 = 1 << 11
-  static let forceDuplex: UInt32 = 1 << 12
+  static let forceSpeedAndDuplex: UInt32 = 1 << 11 | 1 << 12
   static let reset: UInt32 = 1 << 26
-  static let phyReset: UInt32 = 1 << 31
 }
 
 enum Status {

@@ -8,11 +8,7 @@ extension E1000eQueuePair {
     let count = burst.count
     var at = 0
     while at < count {
-      var end = at
-      while burst[end].flags.contains(.more) && end &+ 1 < count { end &+= 1 }
-      // The rest of a packet is not here: whoever filled the burst delivers whole ones only.
-      if burst[end].flags.contains(.more) { break }
-      if refused.room == 0 { break }
+      guard let end = burst.endOfPacket(from: at), refused.room > 0 else { break }
       let packet = OutgoingPacket(burst, at, end)
       // With a context and a copied header at most.
       let slots = packet.dataSlots(burst) &+ 2
@@ -115,15 +111,16 @@ extension E1000eQueuePair {
     let isIPv4 = metadata.segmentation == .tcp4
     // Sums are in one's complement: taking the length out is adding its complement.
     let sum =
-      UInt32(headers.load16(buffer &+ at))
+      UInt32(headers.loadNetwork16(at: buffer &+ at))
       &+ UInt32(~UInt16(truncatingIfNeeded: packet.bytes &- start))
-    headers.store16(UInt16(truncatingIfNeeded: sum & 0xffff &+ sum &>> 16), buffer &+ at)
+    headers.storeNetwork16(
+      UInt16(truncatingIfNeeded: sum & 0xffff &+ sum &>> 16), at: buffer &+ at)
     let network = 14
     if isIPv4 {
-      headers.store16(0, buffer &+ network &+ 2)
-      headers.store16(0, buffer &+ network &+ 10)
+      headers.storeNetwork16(0, at: buffer &+ network &+ 2)
+      headers.storeNetwork16(0, at: buffer &+ network &+ 10)
     } else {
-      headers.store16(0, buffer &+ network &+ 4)
+      headers.storeNetwork16(0, at: buffer &+ network &+ 4)
     }
     // One for the context, one for the header; pieces that the header covers need none.
     var slots = 2 &+ packet.dataSlots(from: UInt32(header), burst)
@@ -148,36 +145,20 @@ extension E1000eQueuePair {
   }
 }
 
-/// Big-endian fields of a copied header.
-extension DMARange {
-  fileprivate func load16(_ at: Int) -> UInt16 {
-    UInt16(load8(at: at)) &<< 8 | UInt16(load8(at: at &+ 1))
-  }
-
-  fileprivate func store16(_ value: UInt16, _ at: Int) {
-    store8(UInt8(truncatingIfNeeded: value &>> 8), at: at)
-    store8(UInt8(truncatingIfNeeded: value), at: at &+ 1)
-  }
-}
-
 /// Where a packet lies in a burst, and how large it is.
 private struct OutgoingPacket {
   let at: Int
   let first: Int
   let end: Int
   let tag: UInt16
-  private(set) var bytes = 0
+  let bytes: Int
 
   init(_ burst: borrowing Burst, _ at: Int, _ end: Int) {
     self.at = at
     self.end = end
     tag = burst[at].tag
     first = burst[at].flags.contains(.offload) ? at &+ 1 : at
-    var index = first
-    while index <= end {
-      bytes &+= Int(burst[index].length)
-      index &+= 1
-    }
+    bytes = burst.byteCount(from: first, through: end)
   }
 
   var hasPieces: Bool { first <= end }
@@ -208,8 +189,9 @@ private struct OutgoingPacket {
     while index <= end {
       let covered = min(toSkip, burst[index].length)
       toSkip &-= covered
+      let left = UInt64(burst[index].length &- covered)
       let start = (burst[index].position &+ UInt64(covered)) & 4095
-      count &+= Int((start &+ UInt64(burst[index].length &- covered) &+ 4095) &>> 12)
+      if left > 0 { count &+= Int((start &+ left &+ 4095) &>> 12) }
       index &+= 1
     }
     return count

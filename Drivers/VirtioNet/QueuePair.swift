@@ -50,7 +50,7 @@ public struct VirtioNetQueuePair: NetworkQueuePair, ~Copyable {
   mutating func post(_ slot: Descriptor) {
     receiveRing.addWritable(
       iova: arena.iova &+ slot.position, byteCount: slot.length,
-      cookie: UInt64(slot.segment) &<< 32 | UInt64(slot.offset))
+      cookie: slot.cookie)
   }
 
   @_noLocks
@@ -64,10 +64,7 @@ public struct VirtioNetQueuePair: NetworkQueuePair, ~Copyable {
 
   @_noLocks
   public mutating func completeTransmit(into burst: inout Burst) throws(DriverError) {
-    while !refused.isEmpty && burst.room > 0 {
-      burst.append(refused[refused.count &- 1])
-      refused.truncate(to: refused.count &- 1)
-    }
+    refused.move(into: &burst)
     do throws(RingError) {
       let count = min(try transmitRing.usedCount(), burst.room)
       if count <= 0 { return }
@@ -109,10 +106,7 @@ public struct VirtioNetQueuePair: NetworkQueuePair, ~Copyable {
 
   public mutating func takeBack(segments: inout Burst, packets: inout Burst) {
     takeBackReceive(&segments)
-    while packets.room > 0 && !refused.isEmpty {
-      packets.append(refused[refused.count - 1])
-      refused.truncate(to: refused.count - 1)
-    }
+    refused.move(into: &packets)
     while packets.room > 0, let cookie = transmitRing.takeOutstanding() {
       packets.append(Descriptor(segment: 0, tag: UInt16(truncatingIfNeeded: cookie)))
     }
@@ -122,16 +116,10 @@ public struct VirtioNetQueuePair: NetworkQueuePair, ~Copyable {
 extension VirtioNetQueuePair {
   /// The receive segments that the device held, and those of a packet that is not whole yet.
   private mutating func takeBackReceive(_ segments: inout Burst) {
-    while segments.room > 0 && !partial.isEmpty {
-      segments.append(partial[partial.count - 1])
-      partial.truncate(to: partial.count - 1)
-    }
+    partial.move(into: &segments)
     missing = 0
     while segments.room > 0, let cookie = receiveRing.takeOutstanding() {
-      segments.append(
-        Descriptor(
-          segment: UInt32(truncatingIfNeeded: cookie >> 32),
-          offset: UInt32(truncatingIfNeeded: cookie)))
+      segments.append(Descriptor(cookie: cookie))
     }
   }
 }

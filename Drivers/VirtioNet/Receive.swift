@@ -72,11 +72,7 @@ extension VirtioNetQueuePair {
       while count > 0 && burst.room >= Descriptor.maximumSlots {
         count &-= 1
         let used = try receiveRing.takeUsed()
-        take(
-          Descriptor(
-            segment: UInt32(truncatingIfNeeded: used.cookie &>> 32),
-            offset: UInt32(truncatingIfNeeded: used.cookie), length: used.byteCount),
-          into: &burst)
+        take(Descriptor(cookie: used.cookie, length: used.byteCount), into: &burst)
       }
     } catch {
       throw .ring(queue: index &* 2, error)

@@ -14,10 +14,8 @@ extension VirtioNetQueuePair {
     let count = burst.count
     var at = 0
     while at < count {
-      var end = at
-      while burst[end].flags.contains(.more) && end &+ 1 < count { end &+= 1 }
-      // The rest of a packet is not here: whoever filled the burst delivers whole ones only.
-      if burst[end].flags.contains(.more) { break }
+      // Whoever filled the burst delivers whole packets only.
+      guard let end = burst.endOfPacket(from: at) else { break }
       let pieces = burst[at].flags.contains(.offload) ? end &- at : end &- at &+ 1
       if transmitRing.room < pieces &+ 1 && pieces < transmitRing.size { break }
       if refused.room == 0 { break }
@@ -36,8 +34,7 @@ extension VirtioNetQueuePair {
   private mutating func send(_ burst: inout Burst, _ at: Int, _ end: Int, _ pieces: Int) {
     let tag = burst[at].tag
     let first = end &- pieces &+ 1
-    var bytes = 0
-    for piece in 0..<pieces { bytes &+= Int(burst[first &+ piece].length) }
+    let bytes = burst.byteCount(from: first, through: end)
     guard let metadata = Self.metadata(burst[at], byteCount: bytes, features), pieces > 0,
       bytes >= 14, bytes <= 65535 + 18, pieces < transmitRing.size
     else {

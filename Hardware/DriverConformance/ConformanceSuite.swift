@@ -25,6 +25,7 @@ public enum ConformanceSuite<D: NetworkDriver & ~Copyable> {
     for (name, body) in checks where filter.isEmpty || name.contains(filter) {
       do {
         let bench = try makeBench()
+        if bench.model == nil { try quieten(bench) }
         _ = bench.takeComplaints()
         try body(bench)
         if let complaint = bench.takeComplaints().first {
@@ -38,6 +39,18 @@ public enum ConformanceSuite<D: NetworkDriver & ~Copyable> {
       }
     }
     return results
+  }
+
+  /// Whatever an earlier check has left on a real wire is taken off it.
+  private static func quieten(_ bench: any NetworkBench) throws {
+    var rig = try Rig<D>(bench)
+    _ = try rig.wait { rig in
+      try rig.queue.post(64)
+      _ = try rig.queue.receive()
+      return false
+    }
+    try rig.stop()
+    _ = bench.takeSent()
   }
 }
 

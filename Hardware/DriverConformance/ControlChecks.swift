@@ -149,19 +149,25 @@ extension ConformanceSuite where D: ~Copyable {
           try rig.queue.post(64)
           rig.queue.pair.disarmInterrupts()
           _ = event.take()
-          bench.inject(rig.frames(4))
-          var got = try rig.drain(4)
-          let unasked = event.take()
-          try require(unasked == 0, "\(unasked) interrupts came though none was asked for")
+          // One may come all the same: a device may interrupt when it need not.
+          var got: [[UInt8]] = []
+          var unasked: UInt64 = 0
+          for number in 0..<10 {
+            bench.inject(rig.frames(1, from: number))
+            got += try rig.drain(1)
+            unasked += event.take()
+          }
+          try require(unasked <= 2, "\(unasked) interrupts came for 10 frames, and none was wanted")
+          try rig.queue.post(64)
           var maySleep = rig.queue.pair.armInterrupts(transmit: false)
           try require(maySleep, "an idle queue says that it may not sleep")
-          bench.inject(rig.frames(1, from: 4))
+          bench.inject(rig.frames(1, from: 10))
           let fired = try rig.wait { _ in event.take() > 0 }
           try require(fired, "a frame came and no interrupt")
           rig.queue.pair.disarmInterrupts()
           got += try rig.drain(1)
           // Something that came before the queue was armed forbids sleep.
-          bench.inject(rig.frames(1, from: 5))
+          bench.inject(rig.frames(1, from: 11))
           for _ in 0..<20 { _ = bench.step() }
           if bench.model != nil {
             maySleep = rig.queue.pair.armInterrupts(transmit: false)
@@ -170,7 +176,7 @@ extension ConformanceSuite where D: ~Copyable {
           }
           got += try rig.drain(1)
           rig.queue.pair.disarmInterrupts()
-          let frames = rig.frames(6)
+          let frames = rig.frames(12)
           try require(got == frames, "frames were lost around interrupts")
           // Sent packets interrupt where that was asked for.
           _ = event.take()

@@ -30,6 +30,13 @@ public protocol NetworkBench: AnyObject {
   /// From now on every register reads as ones, as those of a device that was pulled out.
   /// - Returns: false where that cannot be had.
   func setGone(_ gone: Bool) -> Bool
+  /// From now on registers answer, and the device does no work.
+  /// - Returns: false where that cannot be had.
+  func setStalled(_ stalled: Bool) -> Bool
+}
+
+extension NetworkBench {
+  public func setStalled(_ stalled: Bool) -> Bool { false }
 }
 
 /// A model in this process.
@@ -91,6 +98,11 @@ public final class ModelBench: NetworkBench {
 
   public func setGone(_ gone: Bool) -> Bool {
     inProcess.isGone = gone
+    return true
+  }
+
+  public func setStalled(_ stalled: Bool) -> Bool {
+    inProcess.isStalled = stalled
     return true
   }
 }

@@ -72,9 +72,14 @@ struct QueueUnderTest<Pair: NetworkQueuePair & ~Copyable>: ~Copyable {
     }
     var frames: [[UInt8]] = []
     var frame: [UInt8] = []
+    var metadata: Offload?
     for index in 0..<received.count {
       let slot = received[index]
-      if slot.flags.contains(.offload) { continue }
+      if slot.flags.contains(.offload) {
+        metadata = Offload(slot)
+        try require(metadata != nil && frame.isEmpty, "a packet has metadata that mean nothing")
+        continue
+      }
       guard let lent = posted.removeValue(forKey: slot.segment) else {
         throw Nonconformance(
           "a received piece names segment \(slot.segment), which the driver does not hold")
@@ -89,8 +94,14 @@ struct QueueUnderTest<Pair: NetworkQueuePair & ~Copyable>: ~Copyable {
       if watchesSurroundings { try checkSurroundings(lent) }
       ledger.reclaim(slot.segment)
       if slot.flags.contains(.more) { continue }
+      if let metadata, metadata.needsChecksum {
+        let end = Int(metadata.checksumStart) + Int(metadata.checksumOffset) + 2
+        try require(
+          end <= frame.count, "a checksum that ends at \(end) in a frame of \(frame.count) bytes")
+      }
       frames.append(frame)
       frame = []
+      metadata = nil
     }
     try require(frame.isEmpty, "receive handed out a packet without its last piece")
     if let broken { throw broken }

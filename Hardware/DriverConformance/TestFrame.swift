@@ -20,8 +20,48 @@ public enum TestFrame {
     return frame
   }
 
-  public static func isOwn(_ frame: [UInt8]) -> Bool {
-    frame.count >= headerBytes && frame[12] == etherType[0] && frame[13] == etherType[1]
+  /// Whether it is a frame that the suite has had sent: nothing else goes to that address.
+  public static func isOwn(_ frame: [UInt8]) -> Bool { Array(frame.prefix(6)) == farEnd }
+
+  /// A UDP datagram over IPv4 whose checksum is left to be finished: only the pseudo-header's sum is there.
+  static func unfinished(byteCount: Int, from source: [UInt8]) -> [UInt8] {
+    var frame = make(0, byteCount: byteCount, to: farEnd)
+    let length = byteCount - 14
+    frame.replaceSubrange(6..<14, with: source + [0x08, 0x00])
+    let header: [UInt8] =
+      [0x45, 0, UInt8(length >> 8), UInt8(length & 0xff), 0, 1, 0, 0, 64, 17, 0, 0]
+      + [10, 9, 0, 2, 10, 9, 0, 1]
+    frame.replaceSubrange(14..<34, with: header)
+    store(~sum(header[...]), at: 24, in: &frame)
+    let datagram = length - 20
+    let ports: [UInt8] = [0x30, 0x39, 0x00, 0x09]
+    frame.replaceSubrange(34..<38, with: ports)
+    store(UInt16(datagram), at: 38, in: &frame)
+    let pseudo = header[12...] + [0, 17, UInt8(datagram >> 8), UInt8(datagram & 0xff)]
+    store(sum(pseudo), at: 40, in: &frame)
+    return frame
+  }
+
+  /// The same with its checksum finished.
+  static func finished(_ unfinished: [UInt8]) -> [UInt8] {
+    var frame = unfinished
+    store(~sum(frame[34...]), at: 40, in: &frame)
+    return frame
+  }
+
+  /// The Internet checksum's sum (RFC 1071), folded.
+  private static func sum(_ bytes: ArraySlice<UInt8>) -> UInt16 {
+    var total: UInt32 = 0
+    for (index, byte) in bytes.enumerated() {
+      total += index % 2 == 0 ? UInt32(byte) << 8 : UInt32(byte)
+    }
+    while total > 0xffff { total = total & 0xffff + total >> 16 }
+    return UInt16(total)
+  }
+
+  private static func store(_ value: UInt16, at offset: Int, in frame: inout [UInt8]) {
+    frame[offset] = UInt8(value >> 8)
+    frame[offset + 1] = UInt8(value & 0xff)
   }
 }
 

@@ -12,6 +12,8 @@ public struct DeviceCounters: Sendable, Equatable {
   /// Frames that came while the link was down or the receiver off, or that a reset threw away.
   public var unwantedFrames: UInt64 = 0
   public var sentFrames: UInt64 = 0
+  /// Of these, what packets were cut into beyond one frame each.
+  public var segments: UInt64 = 0
   public var sentBytes: UInt64 = 0
   /// Frames that the wire did not take.
   public var lostFrames: UInt64 = 0
@@ -31,7 +33,8 @@ public struct DeviceCounters: Sendable, Equatable {
       ("device_rx_filtered", filteredFrames), ("device_rx_bad", badFrames),
       ("device_rx_missed", missedFrames), ("device_rx_unwanted", unwantedFrames),
       ("device_tx_packets", sentFrames), ("device_tx_bytes", sentBytes),
-      ("device_tx_lost", lostFrames), ("device_tx_malformed", malformedPackets),
+      ("device_tx_segments", segments), ("device_tx_lost", lostFrames),
+      ("device_tx_malformed", malformedPackets),
       ("device_tail_writes", tailWrites), ("device_interrupts", interrupts),
       ("device_interrupts_lost", lostInterrupts),
     ]

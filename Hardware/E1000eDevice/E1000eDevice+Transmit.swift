@@ -157,6 +157,7 @@ extension E1000eDevice {
         return
       }
       frames = segments
+      counters.segments += UInt64(max(0, segments.count - 1))
     } else {
       var frame = packet.bytes
       guard insertChecksums(&frame, packet, last, queue) else {

@@ -16,6 +16,8 @@ public final class E1000eDevice: EmulatedFunction {
     public var nanosecondsPerStep: UInt64 = 4096
     /// Steps that auto-negotiation takes after it was restarted or the cable put back.
     public var negotiationSteps = 2
+    /// Older controllers of the family know the legacy receive descriptors only: RFCTL.EXSTEN reads as 0.
+    public var hasExtendedDescriptors = true
     public init() {}
   }
 
@@ -25,7 +27,7 @@ public final class E1000eDevice: EmulatedFunction {
 
   let wire: any FrameWire
   let options: Options
-  public internal(set) var violations = ViolationRecord()
+  public internal(set) var violations = ViolationRecord("82574 datasheet")
   public internal(set) var counters = DeviceCounters()
 
   /// Values of the registers that only keep what was written.
@@ -171,7 +173,8 @@ public final class E1000eDevice: EmulatedFunction {
       violations.add(
         rule.section, "reserved bits \(hex(Int(value & rule.reserved))) of \(rule.name) were set")
     }
-    writeKnown(at, value & ~rule.reserved)
+    let missing = at == Register.rfctl && !options.hasExtendedDescriptors ? Rfctl.extendedStatus : 0
+    writeKnown(at, value & ~rule.reserved & ~missing)
   }
 
   // MARK: Reset (4.2)

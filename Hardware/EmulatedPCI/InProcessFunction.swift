@@ -9,6 +9,8 @@ public final class InProcessFunction: PCIFunction {
   public var stepsAfterWrites = false
   /// Every register reads as ones and writes are lost, as with a device that was pulled out.
   public var isGone = false
+  /// Registers answer, and the model does no work.
+  public var isStalled = false
   private let messageInterrupts: Bool
 
   /// - Parameter messageInterrupts: false leaves the function its INTx line only.
@@ -23,7 +25,7 @@ public final class InProcessFunction: PCIFunction {
   /// Lets the model work, and asks to be notified of more.
   /// - Returns: whether there was anything to do.
   public func step() -> Bool {
-    if isGone { return false }
+    if isGone || isStalled { return false }
     let worked = model.step()
     let isQuiet = (model as? any PollingModel)?.prepareToSleep() ?? true
     return worked || !isQuiet

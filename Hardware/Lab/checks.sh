@@ -49,8 +49,9 @@ stop() {
 }
 # A counter of the last run, empty where it is 0.
 counter() { sed -n "s/^ *$1 //p" /tmp/run.log | tail -1; }
+# So many packets, one each 20 ms or as many seconds as the second argument says.
 peer_ping() {
-  ip netns exec peer ping -n -q -c "$1" -i 0.02 -W 5 10.0.0.2 > /tmp/ping.log 2>&1
+  ip netns exec peer ping -n -q -c "$1" -i "${2:-0.02}" -W 5 10.0.0.2 > /tmp/ping.log 2>&1
   tail -3 /tmp/ping.log
   grep -q "$1 received" /tmp/ping.log
 }

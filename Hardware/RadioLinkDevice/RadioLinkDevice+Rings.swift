@@ -40,10 +40,11 @@ extension RadioLinkDevice {
     let length = UInt32(truncatingIfNeeded: descriptor.high)
     let rest = descriptor.high >> 32
     if rest != place {
-      violations.add(3, "receive descriptor \(place) ends with \(rest), not with its id and 0")
+      violations.add(
+        "section 3", "receive descriptor \(place) ends with \(rest), not with its id and 0")
     }
     if Int(length) < options.payloadBytes {
-      violations.add(3, "a receive buffer of \(length) bytes")
+      violations.add("section 3", "a receive buffer of \(length) bytes")
       fail(.descriptor)
       return nil
     }
@@ -75,9 +76,11 @@ extension RadioLinkDevice {
       guard let descriptor = readDescriptor(ring + place * Self.descriptorBytes) else { return nil }
       let length = Int(UInt32(truncatingIfNeeded: descriptor.high))
       let flags = descriptor.high >> 32
-      if flags & ~1 != 0 { violations.add(5, "transmit descriptor \(place) has flags \(flags)") }
+      if flags & ~1 != 0 {
+        violations.add("section 5", "transmit descriptor \(place) has flags \(flags)")
+      }
       guard length > 0, outgoing.count + length <= Int(options.mtu) + 14 else {
-        violations.add(5, "a packet of \(outgoing.count + length) bytes")
+        violations.add("section 5", "a packet of \(outgoing.count + length) bytes")
         fail(.descriptor)
         return nil
       }
@@ -95,10 +98,10 @@ extension RadioLinkDevice {
       publish(transmit.head, at: 64)
       defer { outgoing = [] }
       if outgoing.count >= 14 { return outgoing }
-      violations.add(5, "a packet of \(outgoing.count) bytes")
+      violations.add("section 5", "a packet of \(outgoing.count) bytes")
     }
     if !outgoing.isEmpty {
-      violations.add(5, "TRANSMIT_TAIL ends inside a packet")
+      violations.add("section 5", "TRANSMIT_TAIL ends inside a packet")
       fail(.descriptor)
     }
     return nil

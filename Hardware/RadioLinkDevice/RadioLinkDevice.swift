@@ -9,7 +9,7 @@ import Wire
 public final class RadioLinkDevice: EmulatedFunction {
   public let options: RadioLinkOptions
   private let wire: any FrameWire
-  public internal(set) var violations = RadioLinkViolations()
+  public internal(set) var violations = ViolationRecord("RadioLink.md")
   public internal(set) var failure = RadioLinkFailure.none
   public private(set) var linkIsUp = true
   public private(set) var isRunning = false
@@ -197,7 +197,7 @@ public final class RadioLinkDevice: EmulatedFunction {
       armed = value & (RegisterTable.receiveArm | RegisterTable.transmitArm)
     case RegisterTable.Offset.rings:
       if isRunning {
-        violations.add(2, "a ring register was written while the device runs")
+        violations.add("section 2", "a ring register was written while the device runs")
       } else {
         words[Int(offset - RegisterTable.Offset.rings.lowerBound) / 4] = value
       }
@@ -206,18 +206,20 @@ public final class RadioLinkDevice: EmulatedFunction {
     case RegisterTable.Offset.transmitTail:
       writeTail(&transmit, value, size: words[RegisterTable.RingWord.transmitSize])
     default:
-      violations.add(2, "a write to the register at \(offset), which cannot be written")
+      violations.add("section 2", "a write to the register at \(offset), which cannot be written")
     }
   }
 
   private func isAllowed(_ offset: UInt64, _ byteCount: Int) -> Bool {
     if byteCount == 4 && offset % 4 == 0 { return true }
-    violations.add(1, "an access of \(byteCount) bytes at \(offset)")
+    violations.add("section 1", "an access of \(byteCount) bytes at \(offset)")
     return false
   }
 
   private func checkReserved(_ value: UInt32, _ allowed: UInt32, _ name: String) {
-    if value & ~allowed != 0 { violations.add(1, "reserved bits of \(name) were set: \(value)") }
+    if value & ~allowed != 0 {
+      violations.add("section 1", "reserved bits of \(name) were set: \(value)")
+    }
   }
 
   private func writeControl(_ value: UInt32) {
@@ -231,21 +233,23 @@ public final class RadioLinkDevice: EmulatedFunction {
       checkRings()
       isRunning = true
     } else if !enable && isRunning {
-      violations.add(7, "ENABLE was cleared without a reset")
+      violations.add("section 7", "ENABLE was cleared without a reset")
     }
   }
 
   /// Sections 2 and 7: what holds when ENABLE is set.
   private func checkRings() {
-    if !configuration.isBusMaster { violations.add(2, "ENABLE without bus mastering") }
+    if !configuration.isBusMaster { violations.add("section 2", "ENABLE without bus mastering") }
     for word in stride(from: 0, to: RegisterTable.RingWord.receiveSize, by: 2) {
       let address = self.address(word)
-      if address == 0 || address % 64 != 0 { violations.add(2, "a ring at address \(address)") }
+      if address == 0 || address % 64 != 0 {
+        violations.add("section 2", "a ring at address \(address)")
+      }
     }
     for word in [RegisterTable.RingWord.receiveSize, RegisterTable.RingWord.transmitSize] {
       let size = words[word]
       if size < 32 || size > RegisterTable.ringLimit || size & (size - 1) != 0 {
-        violations.add(2, "a ring of \(size) descriptors")
+        violations.add("section 2", "a ring of \(size) descriptors")
         fail(.ringIndex)
       }
     }
@@ -256,12 +260,13 @@ public final class RadioLinkDevice: EmulatedFunction {
   private func writeTail(_ ring: inout RingProgress, _ value: UInt32, size: UInt32) {
     doorbells += 1
     guard isRunning else {
-      violations.add(7, "a doorbell before ENABLE")
+      violations.add("section 7", "a doorbell before ENABLE")
       return
     }
     // The tail moves forward, and no further than the ring has room.
     if value &- ring.head > size || value &- ring.tail > size {
-      violations.add(3, "a tail of \(value) after \(ring.tail), with \(ring.head) done of \(size)")
+      violations.add(
+        "section 3", "a tail of \(value) after \(ring.tail), with \(ring.head) done of \(size)")
       fail(.ringIndex)
       return
     }

@@ -25,6 +25,8 @@ struct DeviceQueue {
       used: UnsafeMutableRawPointer
     )?
   private var generation: UInt64 = .max
+  /// The device has asked to be notified, and does not look at the queue before that (2.7.10).
+  var isAsleep = false
   /// The ring broke the specification so that it cannot be read on.
   private(set) var isBroken = false
 

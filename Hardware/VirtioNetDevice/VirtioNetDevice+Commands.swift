@@ -11,7 +11,7 @@ extension VirtioNetDevice {
   }
 
   func runCommands() -> Bool {
-    guard let index = controlQueue else { return false }
+    guard let index = controlQueue, !queues[index].isAsleep else { return false }
     let count = queues[index].pending(iommu, &violations)
     if count == 0 { return false }
     for _ in 0..<count {

@@ -22,19 +22,30 @@ extension VirtioNetDevice {
   public func prepareToSleep() -> Bool {
     guard isRunning else { return true }
     setNotifications(true)
-    for pair in 0..<queuePairsInUse {
-      if queues[2 * pair + 1].pending(iommu, &violations) > 0 { return false }
-    }
-    if isOutOfBuffers && queues[0].pending(iommu, &violations) > 0 {
+    if (0..<queuePairsInUse).contains(where: { hasWork(2 * $0 + 1) }) { return false }
+    if isOutOfBuffers && hasWork(0) {
       isOutOfBuffers = false
       return false
     }
-    if let control = controlQueue, queues[control].pending(iommu, &violations) > 0 { return false }
+    if let control = controlQueue, hasWork(control) { return false }
+    for pair in 0..<queuePairsInUse {
+      if isOutOfBuffers && !hasWork(2 * pair) { queues[2 * pair].isAsleep = true }
+      queues[2 * pair + 1].isAsleep = true
+    }
+    if let control = controlQueue { queues[control].isAsleep = true }
     return true
   }
 
+  /// Whether a queue has something that the device would see, were it to look.
+  private func hasWork(_ index: Int) -> Bool {
+    !queues[index].isAsleep && queues[index].pending(iommu, &violations) > 0
+  }
+
   /// The device looks by itself again: no notifications are needed.
-  public func wake() { setNotifications(false) }
+  public func wake() {
+    for index in queues.indices { queues[index].isAsleep = false }
+    setNotifications(false)
+  }
 
   private func setNotifications(_ on: Bool) {
     guard isRunning else { return }
@@ -48,6 +59,7 @@ extension VirtioNetDevice {
   // MARK: Driver -> wire
 
   private func sendBurst(_ index: Int) -> Bool {
+    if queues[index].isAsleep { return false }
     let count = min(queues[index].pending(iommu, &violations), Self.burst)
     if count == 0 { return false }
     for _ in 0..<count {
@@ -207,6 +219,7 @@ extension VirtioNetDevice {
 
   /// - Returns: nil where no frame came; false where nothing more can.
   private func receiveFrame(_ queue: Int) -> Bool? {
+    if queues[queue].isAsleep { return nil }
     let wanted = receiveRoomWanted
     pieces.removeAll(keepingCapacity: true)
     heads.removeAll(keepingCapacity: true)

@@ -4,6 +4,9 @@ import Virtio
 extension VirtioNetDevice: NetworkModel {
   public var complaints: [String] { violations.first.map(\.description) }
 
+  public var complaintCount: Int { violations.count }
+  public var namedCounters: [(name: String, value: UInt64)] { counters.named }
+
   public static var malformations: [String] { Malformation.allCases.map(\.rawValue) }
 
   /// On the next frame that is received.
@@ -21,7 +24,7 @@ enum Malformation: String, CaseIterable {
   /// What goes into the used ring for a buffer.
   func apply(to head: inout UInt16, byteCount: inout Int, size: UInt16) {
     switch self {
-    case .idOutOfRange: head = size
+    case .idOutOfRange: head &+= size
     case .idNotOutstanding: head = size - 1
     case .lengthBeyondBuffer: byteCount = 2049
     case .hugeLength: byteCount = Int(UInt32.max)

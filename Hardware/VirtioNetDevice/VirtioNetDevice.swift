@@ -22,7 +22,7 @@ public final class VirtioNetDevice: EmulatedFunction {
   public let offered: VirtioFeatures
   public internal(set) var features: VirtioFeatures = []
   public internal(set) var status: VirtioStatus = []
-  public internal(set) var violations = ViolationRecord()
+  public internal(set) var violations = ViolationRecord("virtio 1.2")
   public internal(set) var counters = DeviceCounters()
   public internal(set) var linkIsUp = true
 
@@ -135,8 +135,18 @@ public final class VirtioNetDevice: EmulatedFunction {
         violations.add("3.1.1", "a notification before DRIVER_OK")
       }
       counters.notifications += 1
+      notify(Int(value), at: offset - Layout.notify)
     default: break
     }
+  }
+
+  /// 4.1.5.2: the value names the queue, whose place this must be.
+  private func notify(_ queue: Int, at offset: UInt64) {
+    guard queue < queues.count, offset == UInt64(queue) * UInt64(Layout.notifyMultiplier) else {
+      violations.add("4.1.5.2", "a notification of queue \(queue) at offset \(offset)")
+      return
+    }
+    queues[queue].isAsleep = false
   }
 
   /// 4.1.3.1: as wide as the field; 64-bit fields in two halves.

@@ -23,6 +23,17 @@ public enum DriverError: Error, Sendable, Equatable {
   case outOfRingMemory(needed: Int)
 }
 
+extension DriverError {
+  /// Does something to a function; what goes wrong is the driver's error ``pci(_:)``.
+  public static func passing<R>(_ body: () throws(PCIError) -> R) throws(DriverError) -> R {
+    do throws(PCIError) {
+      return try body()
+    } catch {
+      throw .pci(error)
+    }
+  }
+}
+
 extension DriverError: CustomStringConvertible {
   /// One line for people.
   public var description: String {

@@ -10,6 +10,24 @@ public struct MACAddress: Hashable, Sendable {
   public var array: [UInt8] { [bytes.0, bytes.1, bytes.2, bytes.3, bytes.4, bytes.5] }
   /// Whether it names a group; broadcast is one (IEEE 802.3, 3.2.3).
   public var isMulticast: Bool { bytes.0 & 1 != 0 }
+  /// Two registers as most controllers have them: the first byte lowest, the last two in `high`, where a driver may set
+  /// bits above them.
+  public var registers: (low: UInt32, high: UInt32) {
+    (
+      UInt32(bytes.0) | UInt32(bytes.1) << 8 | UInt32(bytes.2) << 16 | UInt32(bytes.3) << 24,
+      UInt32(bytes.4) | UInt32(bytes.5) << 8
+    )
+  }
+
+  /// From two registers; bits above the address are left out.
+  public init(low: UInt32, high: UInt32) {
+    func byte(_ word: UInt32, _ index: UInt32) -> UInt8 {
+      UInt8(truncatingIfNeeded: word >> (8 * index))
+    }
+    self.init(
+      (byte(low, 0), byte(low, 1), byte(low, 2), byte(low, 3), byte(high, 0), byte(high, 1)))
+  }
+
   /// Whether all bytes are 0, which no interface has.
   public var isZero: Bool { array.allSatisfy { $0 == 0 } }
 

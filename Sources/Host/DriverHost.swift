@@ -5,12 +5,14 @@ import Driver
 import Glibc
 import Memory
 import PCI
+import Trace
 import VFIO
 
 /// The driver host process, from its start to its end: takes what it inherits, gives up everything else, then drives
 /// the function until its supervisor goes.
 ///
-/// Descriptors: 3 control, 4 device, 5 rings, 6 arena, 7 channel, 8 counters, 9 rung for the host, 10 rung by it.
+/// Descriptors: 3 control, 4 device, 5 rings, 6 arena, 7 channel, 8 counters, 9 rung for the host, 10 rung by it, 11 the
+/// pipe for the run's trace where it is recorded.
 public struct DriverHost: DriverVisitor, ~Copyable {
   private let arguments: HostArguments
   private let supervisor: SupervisorSocket
@@ -22,7 +24,7 @@ public struct DriverHost: DriverVisitor, ~Copyable {
   private let queueInterrupts: [Int32]
   private let function: any PCIFunction
   private let identity: PCIMatch
-  private var hasDriven = false
+  @usableFromInline var hasDriven = false
 
   private enum Inherited {
     static let control: Int32 = 3
@@ -33,6 +35,7 @@ public struct DriverHost: DriverVisitor, ~Copyable {
     static let counters: Int32 = 8
     static let ownDoorbell: Int32 = 9
     static let peerDoorbell: Int32 = 10
+    static let trace: Int32 = 11
   }
 
   /// Slots of each ring of the channel.
@@ -132,30 +135,56 @@ public struct DriverHost: DriverVisitor, ~Copyable {
   /// Drives the function until the supervisor says stop, if it is one of the driver's and none has done so before.
   @inlinable
   public mutating func visit<D: NetworkDriver & ~Copyable>(_ driver: D.Type) throws(HostError) {
-    guard var loop = try makeLoop(driver) else { return }
+    if hasDriven || !matches(driver) { return }
+    if isRecorded {
+      try record(driver)
+    } else {
+      var loop = try makeLoop(driver)
+      try loop.run()
+    }
+  }
+
+  @usableFromInline var isRecorded: Bool { arguments.isRecorded }
+
+  @usableFromInline
+  func matches<D: NetworkDriver & ~Copyable>(_ driver: D.Type) -> Bool {
+    D.matches.contains(identity)
+  }
+
+  /// Drives the function with all that the driver does written down.
+  @usableFromInline
+  mutating func record<D: NetworkDriver & ~Copyable>(_ driver: D.Type) throws(HostError) {
+    let recording = RunRecorder(descriptor: Inherited.trace)
+      .record(function, rings: ringsRange, arena: arenaRange)
+    defer { recording.finish() }
+    var loop = try makeLoop(TracedDriver<D>.self, recording)
     try loop.run()
   }
 
+  private var ringsRange: DMARange {
+    DMARange(address: rings.address, iova: arguments.ringsIOVA, byteCount: rings.byteCount)
+  }
+
+  private var arenaRange: DMARange {
+    DMARange(address: arena.address, iova: arguments.arenaIOVA, byteCount: arena.byteCount)
+  }
+
   /// Sets up the function and all of its packet paths.
-  /// - Returns: nil where the function is not the driver's, or has been driven.
   @usableFromInline
   mutating func makeLoop<D: NetworkDriver & ~Copyable>(
-    _ driver: D.Type
-  ) throws(HostError) -> HostLoop<D>? {
-    guard D.matches.contains(identity), let counters = counters.take() else { return nil }
+    _ driver: D.Type, _ recording: RecordingFunction? = nil
+  ) throws(HostError) -> HostLoop<D> {
+    guard let counters = counters.take() else { throw noDriver() }
     hasDriven = true
     let interrupts =
       arguments.mode == .poll
       ? InterruptPlan.none
       : InterruptPlan(configuration: configurationInterrupt, queues: queueInterrupts)
-    let arenaRange = DMARange(
-      address: arena.address, iova: arguments.arenaIOVA, byteCount: arena.byteCount)
-    let zone = DMAZone(
-      DMARange(address: rings.address, iova: arguments.ringsIOVA, byteCount: rings.byteCount))
     var device = try make(
       driver,
       DriverResources(
-        function: function, rings: zone, arena: arenaRange, queuePairs: arguments.queues,
+        function: recording ?? function, rings: DMAZone(ringsRange), arena: arenaRange,
+        queuePairs: arguments.queues,
         ringSize: arguments.ringSize, mtu: arguments.mtu, interrupts: interrupts,
         requiresPlatformAccess: arguments.requiresPlatformAccess))
     supervisor.say("ready " + describe(device.interface))
@@ -163,7 +192,7 @@ public struct DriverHost: DriverVisitor, ~Copyable {
     let descriptors = HostDescriptors(
       supervisor: supervisor.descriptor, doorbell: Inherited.ownDoorbell,
       configurationInterrupt: configurationInterrupt, queueInterrupts: queueInterrupts,
-      device: arguments.access == .vfioUser ? Inherited.device : -1)
+      device: arguments.access == .vfioUser ? Inherited.device : -1, recording: recording)
     return HostLoop(
       driver: device, paths: paths, descriptors: descriptors, mode: arguments.mode,
       supervisor: supervisor,

@@ -19,6 +19,8 @@ struct HostArguments {
   var mode = PollMode.adaptive
   var isConfined = true
   var requiresPlatformAccess = false
+  /// A trace of the run goes to an inherited pipe.
+  var isRecorded = false
 
   /// - Parameter arguments: without the program's name: `--name value` pairs.
   init(_ arguments: [String]) throws(HostError) {
@@ -47,11 +49,16 @@ struct HostArguments {
         mode = chosen
       case "--confined": isConfined = value != "no"
       case "--behind-iommu": requiresPlatformAccess = value == "yes"
+      case "--recorded": isRecorded = value == "yes"
       default: throw .arguments("\(name) is not an option of martlet-host")
       }
     }
     guard receiveBytes > 0, receiveBytes < arenaBytes, ringsBytes > 0, queues > 0 else {
       throw .arguments("martlet-host is started by `martlet run`, which says what memory there is")
+    }
+    // What several queues need, such as random keys that spread flows, is not the same in a replay.
+    guard !isRecorded || queues == 1 else {
+      throw .arguments("a run is recorded with one queue pair, not with \(queues)")
     }
   }
 

@@ -1,5 +1,6 @@
 import CLinux
 import Glibc
+import Trace
 
 /// What a host waits on.
 struct HostDescriptors {
@@ -10,6 +11,8 @@ struct HostDescriptors {
   let queueInterrupts: [Int32]
   /// A vfio-user socket, which becomes readable when the server goes; -1 for a kernel device.
   let device: Int32
+  /// Is told of each interrupt; nil where nothing is recorded.
+  let recording: RecordingFunction?
 
   struct Ready {
     var supervisor = false
@@ -42,7 +45,9 @@ struct HostDescriptors {
 
   private func drain(_ descriptor: Int32) -> UInt64 {
     var value: UInt64 = 0
-    return read(descriptor, &value, 8) == 8 ? value : 0
+    guard read(descriptor, &value, 8) == 8 else { return 0 }
+    recording?.interruptTaken(descriptor)
+    return value
   }
 
   private func entry(_ descriptor: Int32) -> pollfd {

@@ -38,6 +38,29 @@ public struct Burst: ~Copyable, @unchecked Sendable {
     }
   }
 
+  /// The last slot of the packet that begins at `first`; nil where the rest of it is not here.
+  @inlinable
+  public func endOfPacket(from first: Int) -> Int? {
+    var end = first
+    while self[end].flags.contains(.more) {
+      end &+= 1
+      if end == used { return nil }
+    }
+    return end
+  }
+
+  /// Bytes in the slots from `first` to `last`; none where there are no slots.
+  @inlinable
+  public func byteCount(from first: Int, through last: Int) -> Int {
+    var bytes = 0
+    var index = first
+    while index <= last {
+      bytes &+= Int(self[index].length)
+      index &+= 1
+    }
+    return bytes
+  }
+
   /// Adds a slot; the burst must have room.
   @inlinable
   public mutating func append(_ descriptor: Descriptor) {
@@ -55,6 +78,15 @@ public struct Burst: ~Copyable, @unchecked Sendable {
   public mutating func truncate(to count: Int) {
     precondition(count >= 0 && count <= used)
     used = count
+  }
+
+  /// Moves slots from the end into another burst, as many as that has room for.
+  @inlinable
+  public mutating func move(into other: inout Burst) {
+    while used > 0 && other.room > 0 {
+      used &-= 1
+      other.append(slots[used])
+    }
   }
 
   /// Drops the first `count` slots and moves the rest to the front.

@@ -42,6 +42,16 @@ extension DMARange {
     release_store64(at(offset, 8), value)
   }
 
+  /// Two bytes in network order, at any offset.
+  @inlinable public func loadNetwork16(at offset: Int) -> UInt16 {
+    UInt16(load8(at: offset)) &<< 8 | UInt16(load8(at: offset &+ 1))
+  }
+  /// Two bytes in network order, at any offset.
+  @inlinable public func storeNetwork16(_ value: UInt16, at offset: Int) {
+    store8(UInt8(truncatingIfNeeded: value &>> 8), at: offset)
+    store8(UInt8(truncatingIfNeeded: value), at: offset &+ 1)
+  }
+
   /// Before a doorbell: the device sees all earlier stores.
   @inlinable public func publish() { release_fence() }
 

@@ -44,6 +44,18 @@ public struct Descriptor: BitwiseCopyable, Sendable, Equatable {
   @inlinable
   public var position: UInt64 { UInt64(segment) &* 1024 &+ UInt64(offset) }
 
+  /// Segment and offset in one word, for a ring's private record of what was posted.
+  @inlinable
+  public var cookie: UInt64 { UInt64(segment) &<< 32 | UInt64(offset) }
+
+  /// What a ring's record says was posted.
+  @inlinable
+  public init(cookie: UInt64, length: UInt32 = 0) {
+    self.init(
+      segment: UInt32(truncatingIfNeeded: cookie &>> 32),
+      offset: UInt32(truncatingIfNeeded: cookie), length: length)
+  }
+
   /// What a slot is. Raw values cross process boundaries: they do not change.
   @frozen
   public struct Flags: OptionSet, BitwiseCopyable, Sendable {

@@ -23,7 +23,7 @@ public final class EmulatedDevice {
   }
 
   public static func start(
-    wire: Wire, macAddress: String, queues: Int
+    _ model: RunPlan.EmulatedModel, wire: Wire, macAddress: String, queues: Int
   ) throws(SupervisorError) -> EmulatedDevice {
     var listener: Int32 = -1
     var client: Int32 = -1
@@ -34,7 +34,7 @@ public final class EmulatedDevice {
       try CounterPage(capacity: counterCapacity)
     }
     var arguments = [
-      "serve", "virtio-net", "--listen-fd", "3", "--counters-fd", "4", "--mac", macAddress,
+      "serve", model.rawValue, "--listen-fd", "3", "--counters-fd", "4", "--mac", macAddress,
       "--queues", "\(queues)",
     ]
     var descriptors = [-1, -1, 2, listener, page.descriptor]
@@ -50,7 +50,8 @@ public final class EmulatedDevice {
     let socket = client
     do throws(PCIError) {
       return EmulatedDevice(
-        access: try VFIOUserAccess(socket: socket, name: "emulated virtio-net"), process: process,
+        access: try VFIOUserAccess(socket: socket, name: "emulated \(model.rawValue)"),
+        process: process,
         page: page)
     } catch {
       throw .device("the emulated device does not start: \(error)")

@@ -25,9 +25,12 @@ public struct Pipeline: ~Copyable {
   public static let instanceCounterCapacity = 64
   private static let ringsBytes = 4 << 20
 
-  /// - Parameter tap: the kernel stack's interface; -1 for other stacks.
+  /// - Parameters:
+  ///   - tap: the kernel stack's interface; -1 for other stacks.
+  ///   - trace: takes a record of all that passes between driver and device.
   public static func start(
-    _ plan: RunPlan, on access: any DeviceAccess, tap: Int32 = -1, instanceArguments: [String] = []
+    _ plan: RunPlan, on access: any DeviceAccess, tap: Int32 = -1, trace: TraceFile? = nil,
+    instanceArguments: [String] = []
   ) throws(SupervisorError) -> Pipeline {
     let memory = try DeviceMemory.make(
       for: access, partBytes: plan.partBytes, ringsBytes: ringsBytes * max(1, plan.queues / 4),
@@ -66,13 +69,15 @@ public struct Pipeline: ~Copyable {
         "--ring-size", "\(plan.ringSize)", "--mode", plan.mode,
         "--confined", plan.isConfined ? "yes" : "no",
         "--behind-iommu", access.kind == .vfio ? "yes" : "no",
+        "--recorded", trace == nil ? "no" : "yes",
       ] + placement + (plan.mtu.map { ["--mtu", "\($0)"] } ?? []),
       descriptors: [
         -1, 1, 2, hostControl.peer, access.descriptor, memory.rings.descriptor,
         memory.arena.descriptor, channel.descriptor, hostCounters.descriptor, hostBell,
-        instanceBell,
+        instanceBell, trace?.hostEnd ?? -1,
       ], isolation: plan.isConfined ? .everything : [])
     hostControl.closePeer()
+    trace?.closeHostEnd()
     let message = try awaitReady(hostControl, of: "driver host", milliseconds: 10_000)
     let interface = try InterfaceDescription(message)
 

@@ -5,11 +5,17 @@ import Memory
 public struct RunPlan: Sendable {
   public enum Device: Sendable, Equatable {
     /// A device process of our own, its wire in a network namespace of our own.
-    case emulated
+    case emulated(EmulatedModel)
     /// A PCI function that is bound to vfio-pci.
     case function(String)
     /// Any vfio-user server.
     case vfioUser(String)
+  }
+
+  /// Devices that `martlet serve` has.
+  public enum EmulatedModel: String, Sendable, CaseIterable {
+    case virtioNet = "virtio-net"
+    case e1000e
   }
 
   public enum Stack: String, Sendable, CaseIterable { case lwip, kernel }
@@ -25,7 +31,11 @@ public struct RunPlan: Sendable {
   }
 
   public var farEnd = FarEnd.automatic
-  public var device = Device.emulated
+  public var device = Device.emulated(.virtioNet)
+  /// The model of the emulated device; nil for any other.
+  public var emulatedModel: EmulatedModel? {
+    if case .emulated(let model) = device { model } else { nil }
+  }
   public var stack = Stack.lwip
   public var address: StackAddress
   public var gateway: String?
@@ -51,6 +61,9 @@ public struct RunPlan: Sendable {
     /// The driver puts buffers on its rings that lie outside everything that is mapped for the device.
     case dmaOutside = "dma-outside"
   }
+
+  /// Where a trace of the run goes; nil for none.
+  public var tracePath: String?
 
   /// Bytes to fetch as a check, with the emulated device; 0 for none.
   public var fetchBytes = 100_000_000

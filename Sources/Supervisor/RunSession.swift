@@ -22,10 +22,11 @@ public struct RunSession: ~Copyable {
 
   /// Starts device, driver host and stack instance.
   /// - Parameters:
+  ///   - trace: takes a record of the driver host's run.
   ///   - report: gets a line whenever there is news.
   ///   - eachSecond: called about once a second while the session waits.
   public static func start(
-    _ plan: RunPlan, report: @escaping (String) -> Void,
+    _ plan: RunPlan, trace: TraceFile? = nil, report: @escaping (String) -> Void,
     eachSecond: @escaping (borrowing RunSession) -> Void
   ) throws(SupervisorError) -> RunSession {
     let termination = linux_termination_descriptor()
@@ -35,11 +36,11 @@ public struct RunSession: ~Copyable {
     var namespace: NetworkNamespace?
     var functionAddress: String?
     switch plan.device {
-    case .emulated:
+    case .emulated(let model):
       namespace = try kernelFarEnd(plan, report)
       let wire = namespace.map { EmulatedDevice.Wire.tap($0.tap) } ?? StackFarEnd.nearWire
       let emulated = try EmulatedDevice.start(
-        wire: wire, macAddress: "52:54:00:6d:61:72", queues: plan.queues)
+        model, wire: wire, macAddress: "52:54:00:6d:61:72", queues: plan.queues)
       access = emulated.access
       device = emulated
     case .vfioUser(let path): access = try Self.connect(path)
@@ -50,7 +51,7 @@ public struct RunSession: ~Copyable {
     var stackNamespace: NetworkNamespace?
     var tap: Int32 = -1
     if plan.stack == .kernel {
-      if plan.device == .emulated {
+      if plan.emulatedModel != nil {
         let near = try NetworkNamespace.make(
           interface: "martlet1", addresses: [plan.address.description])
         tap = near.tap
@@ -61,7 +62,7 @@ public struct RunSession: ~Copyable {
     }
     // Before the device can do anything.
     let faultLog = functionAddress.flatMap { IOMMUFaultLog(address: $0) }
-    let pipeline = try Pipeline.start(plan, on: access, tap: tap)
+    let pipeline = try Pipeline.start(plan, on: access, tap: tap, trace: trace)
     if plan.stack == .kernel {
       if let stackNamespace {
         try stackNamespace.setAddress(pipeline.interface.macAddress.description)

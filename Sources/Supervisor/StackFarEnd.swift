@@ -14,7 +14,7 @@ public struct StackFarEnd: ~Copyable {
 
   public static func start(_ plan: RunPlan) throws(SupervisorError) -> StackFarEnd {
     let device = try EmulatedDevice.start(
-      wire: .named("udp:127.0.0.1:\(ports.1),127.0.0.1:\(ports.0)"),
+      .virtioNet, wire: .named("udp:127.0.0.1:\(ports.1),127.0.0.1:\(ports.0)"),
       macAddress: "52:54:00:6d:61:73", queues: 1)
     var far = RunPlan(address: plan.address.neighbour)
     far.httpPort = 0

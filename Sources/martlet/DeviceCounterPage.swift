@@ -2,7 +2,6 @@ import Channel
 import EmulatedPCI
 import Memory
 import Supervisor
-import VirtioNetDevice
 
 /// What an emulated device counts, published for its supervisor.
 final class DeviceCounterPage {
@@ -18,10 +17,10 @@ final class DeviceCounterPage {
     }
   }
 
-  func publish(_ model: VirtioNetDevice) {
+  func publish(_ model: any NetworkModel) {
     let values =
-      model.counters.named + [
-        ("device_violations", UInt64(model.violations.count)),
+      model.namedCounters + [
+        ("device_violations", UInt64(model.complaintCount)),
         ("device_iommu_faults", UInt64(model.iommu.faultCount)),
       ]
     for (index, entry) in values.enumerated() {

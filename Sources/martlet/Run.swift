@@ -20,7 +20,7 @@ struct Run: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "emulated, a PCI address (0000:00:03.0) bound with `martlet bind`, or vfio-user:SOCKET.",
+      "emulated (or emulated:e1000e), a PCI address (0000:00:03.0) bound with `martlet bind`, or vfio-user:SOCKET.",
       valueName: "device"))
   var device = "emulated"
 
@@ -78,6 +78,12 @@ struct Run: ParsableCommand {
       valueName: "program"))
   var host: String?
 
+  @Option(
+    help: ArgumentHelp(
+      "Write all that passes between driver and device to a file, for `martlet replay` and for tests. Such a run is slow: for a few packets, with one queue pair. The file holds the packets.",
+      valueName: "file"))
+  var record: String?
+
   @Flag(help: "Leave the driver host unconfined, to compare or to debug. Not for use.")
   var unsafeUnconfined = false
 
@@ -123,6 +129,10 @@ struct Run: ParsableCommand {
       throw ValidationError("--mtu takes 68 to 9000, not \(mtu)")
     }
     plan.mtu = mtu
+    guard record == nil || queues == 1 else {
+      throw ValidationError("--record takes one queue pair, not \(queues)")
+    }
+    plan.tracePath = record
     if let host {
       guard access(host, X_OK) == 0 else {
         throw ValidationError("\(host) is no program: build it, or leave --host out")
@@ -161,7 +171,13 @@ struct Run: ParsableCommand {
   }
 
   private func parseDevice() throws -> RunPlan.Device {
-    if device == "emulated" { return .emulated }
+    if device == "emulated" { return .emulated(.virtioNet) }
+    if device.hasPrefix("emulated:") {
+      guard let model = RunPlan.EmulatedModel(rawValue: String(device.dropFirst(9))) else {
+        throw ValidationError("\(device): there is emulated:virtio-net and emulated:e1000e")
+      }
+      return .emulated(model)
+    }
     if device.hasPrefix("vfio-user:") {
       let path = String(device.dropFirst("vfio-user:".count))
       guard (1...107).contains(path.utf8.count) else {
@@ -178,6 +194,7 @@ struct Run: ParsableCommand {
   }
 }
 
+extension RunPlan.EmulatedModel: ExpressibleByArgument {}
 extension RunPlan.Stack: ExpressibleByArgument {}
 extension RunPlan.FarEnd: ExpressibleByArgument {}
 extension RunPlan.Fault: ExpressibleByArgument {}

@@ -151,6 +151,7 @@ struct CounterCheck {
       (
         "driver sent", sum("tx_q%_packets"), "device sent, lost or refused",
         self["device_tx_packets"] + self["device_tx_lost"] + self["device_tx_malformed"]
+          - self["device_tx_segments"]
       ),
       ("copied bytes", self["stack_rx_copied_bytes"] + self["stack_tx_copied_bytes"], "none", 0),
       ("violations of the specification", self["device_violations"], "none", 0),
@@ -160,8 +161,8 @@ struct CounterCheck {
       equations.append(
         (
           "wire sent", wire.sent, "device received, filtered, oversized or unwanted",
-          self["device_rx_packets"] + self["device_rx_filtered"] + self["device_rx_oversized"]
-            + self["device_rx_unwanted"]
+          ["packets", "filtered", "oversized", "unwanted", "bad", "missed"]
+            .map { self["device_rx_\($0)"] }.reduce(0, +)
         ))
       equations.append(
         ("wire received", wire.received, "device sent", self["device_tx_packets"]))

@@ -20,8 +20,29 @@ final class RunConsole {
   }
 
   func run() throws {
+    guard let path = plan.tracePath else { return try run(nil) }
+    let trace = try TraceFile(path: path)
+    do {
+      try run(trace)
+    } catch {
+      _ = finish(trace)
+      throw error
+    }
+    if let failure = finish(trace) {
+      throw SupervisorError.checkFailed("the trace in \(path) is not whole: \(failure)")
+    }
+  }
+
+  /// - Returns: why the trace is not whole; nil where it is.
+  private func finish(_ trace: TraceFile) -> String? {
+    let (lines, failure) = trace.finish()
+    say("trace: \(lines) lines in \(trace.path)")
+    return failure
+  }
+
+  private func run(_ trace: TraceFile?) throws {
     var session = try RunSession.start(
-      plan, report: { [log] in log.info("\($0)") },
+      plan, trace: trace, report: { [log] in log.info("\($0)") },
       eachSecond: { [self] in
         printRates($0.counters)
       })
@@ -41,11 +62,11 @@ final class RunConsole {
 
   private func work(_ session: inout RunSession) throws {
     let start = Self.now()
-    if plan.device == .emulated {
+    if plan.emulatedModel != nil {
       if try !RunChecks(plan).run(&session, started: started, failures: &failures) { return }
     }
     let isTerminal = isatty(0) == 1 && isatty(1) == 1
-    if seconds == nil && plan.device == .emulated && !isTerminal { return }
+    if seconds == nil && plan.emulatedModel != nil && !isTerminal { return }
     hint(session)
     let limit = seconds.map { $0 * 1000 - min($0 * 1000, Self.now() - start) } ?? .max / 2
     _ = try session.wait(for: -1, milliseconds: limit)
@@ -56,12 +77,12 @@ final class RunConsole {
     let offloads = interface.features.joined(separator: " ")
     let device: String
     switch plan.device {
-    case .emulated:
-      device = "device process \(session.deviceIdentifier ?? 0)  (virtio-net, vfio-user)"
+    case .emulated(let model):
+      device = "device process \(session.deviceIdentifier ?? 0)  (\(model.rawValue), vfio-user)"
     case .vfioUser(let path): device = "vfio-user server at \(path)"
     case .function(let address): device = "PCI function \(address)  (VFIO)"
     }
-    if plan.device == .emulated && session.namespace == nil {
+    if plan.emulatedModel != nil && session.namespace == nil {
       say("  a second stack instance, \(plan.address.neighbour)")
       say("        |  datagrams on the loopback interface")
     }

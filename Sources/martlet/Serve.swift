@@ -1,7 +1,9 @@
 import ArgumentParser
 import CLinux
+import E1000eDevice
 import EmulatedPCI
 import Glibc
+import Supervisor
 import VFIOUserServer
 import Virtio
 import VirtioNetDevice
@@ -16,10 +18,8 @@ struct Serve: ParsableCommand {
       device has seen.
       """)
 
-  enum Device: String, ExpressibleByArgument, CaseIterable { case virtioNet = "virtio-net" }
-
-  @Argument(help: "The device: virtio-net.")
-  var device: Device
+  @Argument(help: "The device: virtio-net, or e1000e (an Intel 82574L).")
+  var device: RunPlan.EmulatedModel
 
   @Option(help: "Path of the UNIX socket to listen on, at most 107 bytes.")
   var socket: String?
@@ -31,8 +31,8 @@ struct Serve: ParsableCommand {
   var wire: String?
 
   @Option(help: "MAC address of the device.") var mac = "52:54:00:12:34:56"
-  @Option(help: "Queue pairs, 1 to 16.") var queues = 1
-  @Option(help: "MTU in bytes, 68 to 65535.") var mtu = 1500
+  @Option(help: "Queue pairs of virtio-net, 1 to 16.") var queues = 1
+  @Option(help: "MTU of virtio-net in bytes, 68 to 65535.") var mtu = 1500
 
   @Option(
     name: .customLong("listen-fd"), help: "An inherited socket that listens, in place of --socket.")
@@ -68,19 +68,18 @@ struct Serve: ParsableCommand {
   }
 
   private func serve() throws {
-    var options = VirtioNetDevice.Options()
-    options.macAddress = try parseAddress(mac)
+    let address = try parseAddress(mac)
     guard (1...16).contains(queues) else {
       throw ServeFailure.usage("--queues takes 1 to 16, not \(queues)")
     }
     guard (68...65535).contains(mtu) else {
       throw ServeFailure.usage("--mtu takes 68 to 65535, not \(mtu)")
     }
-    options.queuePairs = queues
-    options.mtu = UInt16(mtu)
-    options.withheld = withheld
+    if device == .e1000e && withheld != [] {
+      throw ServeFailure.usage("features are left out of virtio-net only")
+    }
     let wire = try openWire()
-    let model = VirtioNetDevice(wire: wire, options: options)
+    let model = makeModel(wire, address)
     let stop = linux_termination_descriptor()
     guard stop >= 0 else { throw ServeFailure.system("signalfd", -stop) }
     defer { close(stop) }
@@ -94,6 +93,23 @@ struct Serve: ParsableCommand {
     let report = ServeReport(server: server, model: model)
     writeLine(json ? report.json : report.text, to: 1)
     if error != 0 { throw ServeFailure.system("epoll", error) }
+  }
+
+  private func makeModel(_ wire: any FrameWire, _ address: [UInt8]) -> any NetworkModel {
+    switch device {
+    case .virtioNet:
+      var options = VirtioNetDevice.Options()
+      options.macAddress = address
+      options.queuePairs = queues
+      options.mtu = UInt16(mtu)
+      options.withheld = withheld
+      return VirtioNetDevice(wire: wire, options: options)
+    case .e1000e:
+      // An 82574L has two queues, and its driver says how long frames are.
+      var options = E1000eDevice.Options()
+      options.macAddress = address
+      return E1000eDevice(wire: wire, options: options)
+    }
   }
 
   private var withheld: VirtioFeatures {

@@ -2,7 +2,6 @@ import CLinux
 import EmulatedPCI
 import Glibc
 import VFIOUserServer
-import VirtioNetDevice
 import Wire
 
 /// Why `martlet serve` does not start: one line with the remedy, and the exit code (64 for wrong arguments, 1 else).
@@ -104,15 +103,15 @@ struct ServeReport {
   let violationCount: Int
   let faults: Int
 
-  init(server: VFIOUserServer, model: VirtioNetDevice) {
+  init(server: VFIOUserServer, model: any NetworkModel) {
     numbers =
       [
         ("clients", server.clients), ("commands", server.commands),
         ("dma_messages", server.messageAccesses),
-      ] + model.counters.named
+      ] + model.namedCounters
     refusals = server.refusals.named
-    violations = model.violations.first.map(\.description)
-    violationCount = model.violations.count
+    violations = model.complaints
+    violationCount = model.complaintCount
     faults = model.iommu.faultCount
   }
 

@@ -27,7 +27,7 @@ import Wire
   }
 
   private func sections(_ device: RadioLinkDevice) -> [Int] {
-    device.violations.first.map(\.section)
+    device.violations.first.compactMap { Int($0.section.split(separator: " ")[1]) }
   }
 
   @Test func itsIdentityIsThatOfThePage() throws {

@@ -15,4 +15,7 @@ $martlet run --fetch 2000000 --iova virtual < /dev/null 2>&1 | grep "counters ag
 $martlet run --fetch 2000000 --pages 4K --queues 2 < /dev/null 2>&1 | grep "counters agree"
 $martlet run --fetch 2000000 --far-end stack < /dev/null 2>&1 | grep "counters agree"
 $martlet run --stack kernel < /dev/null 2>&1 | grep "counters agree"
+$martlet run --device emulated:e1000e --fetch 2000000 < /dev/null 2>&1 | grep "counters agree"
+$martlet run --device emulated:e1000e --queues 2 --mode interrupt --fetch 2000000 < /dev/null 2>&1 | grep "counters agree"
+$martlet run --device emulated:e1000e --stack kernel < /dev/null 2>&1 | grep "counters agree"
 [ "$(cat /proc/sys/vm/nr_hugepages)" = "$before" ]

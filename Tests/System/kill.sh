@@ -14,8 +14,8 @@ find_below() { for p in $(below "$1"); do grep -q "$2" <(tr '\0' ' ' < /proc/$p/
 for victim in martlet-host martlet-stack "serve virtio-net" hold-namespace supervisor; do
   $martlet run --seconds 60 --fetch 0 < /dev/null > "$log" 2>&1 &
   runner=$!
-  for _ in $(seq 100); do grep -q "try it" "$log" && break; sleep 0.1; done
-  grep -q "try it" "$log" || { complain "the run did not start"; continue; }
+  for _ in $(seq 300); do grep -q "try it" "$log" && break; sleep 0.1; done
+  grep -q "try it" "$log" || { complain "the run did not start"; kill $runner; continue; }
   children=$(below $runner)
   [ "$(wc -w <<< "$children")" -ge 4 ] || complain "there should be 4 processes: $children"
   if [ "$victim" = supervisor ]; then target=$runner; else target=$(find_below $runner "$victim"); fi

@@ -118,13 +118,60 @@ struct ReplayTests {
     #expect(text == "martlet-trace 1\nbar 0 0x100000\n" + once + once)
   }
 
+  /// A device that writes between the recorder's look and the driver's.
+  @Test func whatCameInTheLastMomentIsRecordedBeforeTheLook() throws {
+    var text = ""
+    let function = RecordingFunction(
+      InProcessFunction(EduDevice()), memory: [TracedMemory("rings", memory.range)]
+    ) { text += $0 }
+    func look(_ number: UInt8) {
+      function.mark("look")
+      memory.range.address.storeBytes(of: number, as: UInt8.self)
+      function.outcome("came \(number)")
+    }
+    // It may as well be the driver's own.
+    look(1)
+    function.mark("look")
+    look(2)
+    // Nothing was found, so that it came later.
+    function.mark("look")
+    memory.range.address.storeBytes(of: 3, as: UInt8.self)
+    function.mark("look")
+    look(4)
+    // The driver has taken what there was: there is more.
+    look(5)
+    function.finish()
+    #expect(
+      text == """
+        martlet-trace 1
+        map 0x1000 0x40 rings
+        mark look
+        mem 0x1000 01
+        mark came 1
+        mark look
+        mem 0x1000 02
+        mark look
+        mark came 2
+        mark look
+        mem 0x1000 03
+        mark look
+        mem 0x1000 04
+        mark look
+        mark came 4
+        mem 0x1000 05
+        mark look
+        mark came 5
+
+        """)
+  }
+
   @Test func onlyWatchedMemoryIsWrittenDown() throws {
     var text = ""
     let other = TestMemory(iova: 0x2000, byteCount: 64)
     let function = RecordingFunction(
       InProcessFunction(EduDevice()),
       memory: [
-        TracedMemory("rings", memory.range), TracedMemory("arena", other.range, isWatched: false),
+        TracedMemory("rings", memory.range), TracedMemory("arena", other.range, watch: .parts),
       ]
     ) { text += $0 }
     for (offset, byte) in [(0, 1), (8, 2), (40, 3)] as [(Int, UInt8)] {

@@ -1,6 +1,9 @@
 // What the far ends of an emulated wire need beside tap.h: the offloads of a TAP interface, and descriptors for signals.
 #pragma once
 #include "tap.h"
+#include <arpa/inet.h>
+#include <linux/if_ether.h>
+#include <linux/if_packet.h>
 #include <signal.h>
 #include <sys/signalfd.h>
 
@@ -45,6 +48,23 @@ LINUX_CALL long linux_send_pieces(int socket, const struct iovec *_Nonnull piece
   struct msghdr m = {.msg_iov = (struct iovec *)pieces, .msg_iovlen = (size_t)count};
   long r = sendmsg(socket, &m, MSG_DONTWAIT | MSG_NOSIGNAL);
   return r < 0 ? -errno : r;
+}
+
+/// A socket for all frames of an interface, whatever their destination. Returns it, or -errno.
+LINUX_CALL int linux_open_frame_socket(const char *_Nonnull name) {
+  int fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (fd < 0) return -errno;
+  int index = (int)if_nametoindex(name), bytes = 8 << 20;
+  struct sockaddr_ll address = {.sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_ALL), .sll_ifindex = index};
+  struct packet_mreq all = {.mr_ifindex = index, .mr_type = PACKET_MR_PROMISC};
+  setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &bytes, sizeof bytes);
+  if (index == 0 || bind(fd, (struct sockaddr *)&address, sizeof address) < 0 ||
+      setsockopt(fd, SOL_PACKET, PACKET_ADD_MEMBERSHIP, &all, sizeof all) < 0) {
+    int error = index == 0 ? ENODEV : errno;
+    close(fd);
+    return -error;
+  }
+  return fd;
 }
 
 /// Sets an interface of this network namespace up. Returns 0 or -errno.

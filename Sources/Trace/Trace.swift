@@ -18,7 +18,8 @@ import PCI
 ///     unmask                   INTx unmasked
 ///     reset                    function reset
 ///     irq VECTOR               the driver's host took an interrupt
-///     mark LABEL               a point that the driver's host named
+///     mark LABEL               a point that the driver's host named: a call of the driver's, or what came of it
+///                              (``TracedDriver``)
 ///     dma IOVA BYTES           memory that the device changed while the driver waited for the access above; in
 ///                              hexadecimal digits, without 0x
 ///     mem IOVA BYTES           memory that driver or device changed since the line above
@@ -80,6 +81,8 @@ public enum TraceError: Error, Equatable, Sendable {
   case malformed(line: Int, text: String)
   /// The replay does not offer memory that the recorded device could reach.
   case missingMemory(TraceMapping)
+  /// It is not the trace of a driver's run with mappings named rings and arena.
+  case noDriver
 }
 
 extension TraceError: CustomStringConvertible {
@@ -89,6 +92,7 @@ extension TraceError: CustomStringConvertible {
     case .malformed(let line, let text): "line \(line) is no entry of a trace: \(text)"
     case .missingMemory(let mapping):
       "the trace needs \(mapping.byteCount) bytes at IOVA \(hexadecimal(mapping.iova)) (\(mapping.name))"
+    case .noDriver: "the trace is none of a driver's run: make one with `martlet run --record`"
     }
   }
 }

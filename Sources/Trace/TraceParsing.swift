@@ -1,7 +1,7 @@
 import PCI
 
 /// The words of a line, from the left.
-private struct Words {
+struct Words {
   private var rest: [Substring]
   init(_ line: some StringProtocol) { rest = Substring(line).split(separator: " ") }
 

@@ -132,6 +132,11 @@ public final class ReplayedFunction: TracedFunction {
 
   public func mark(_ label: String) { _ = try? call(.mark(label)) }
 
+  public func outcome(_ label: String) { mark(label) }
+
+  /// The trace says what changed.
+  public func watch(_ part: DMARange) {}
+
   public func interruptTaken(_ eventfd: Int32) {
     guard let vector = eventfds.firstIndex(of: eventfd) else { return }
     _ = try? call(.interrupt(vector: vector))

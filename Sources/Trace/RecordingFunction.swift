@@ -1,4 +1,5 @@
 import Glibc
+import Memory
 import PCI
 
 /// Any function, with a record of all that a driver does to it and gets from it: a ``Trace``. The driver does not
@@ -8,6 +9,11 @@ import PCI
 /// memory is seen by comparing memory before and after each access: what changes while the driver waits for an access
 /// is the device's, everything else either side's. A replay checks what the driver does to registers, not what it
 /// writes to memory.
+///
+/// A device works on while a mark is made. What it writes between the recorder's last look, at the few pages of rings
+/// that change, and the driver's, a microsecond later, is recorded before the mark where a call finds something that was
+/// made before with the same memory. Elsewhere it is recorded too late: such a run, which is rare, diverges when it is
+/// replayed unchanged, and has to be recorded again.
 public final class RecordingFunction: TracedFunction {
   private let function: any PCIFunction
   private let write: (String) -> Void
@@ -17,8 +23,15 @@ public final class RecordingFunction: TracedFunction {
   private var vectors: [Int32] = []
   /// The last entry, as long as it may be repeated.
   private var last: (request: TraceRequest, answer: TraceAnswer, repeats: Int)?
+  /// Calls that were marked since the last access, interrupt, or change in memory that is watched as a whole.
+  private var calls: Set<String> = []
+  /// Whether the last mark's call was among them: it finds what has been written since the mark, or nothing.
+  private var isRepeated = false
 
   public var name: String { function.name }
+
+  /// A settling time for devices that work by themselves, in microseconds. QEMU's virtio-net answers commands within 20.
+  public static let hardwareSettling: UInt32 = 200
 
   /// - Parameters:
   ///   - memory: what the device may reach.
@@ -33,7 +46,7 @@ public final class RecordingFunction: TracedFunction {
     self.function = function
     self.write = write
     self.settling = settling
-    watches = memory.filter(\.isWatched).map { MemoryWatch($0.range) }
+    watches = memory.map { MemoryWatch($0) }
     write(Trace.header + "\n")
     for part in memory { put(.mapping(part.mapping)) }
   }
@@ -50,6 +63,8 @@ public final class RecordingFunction: TracedFunction {
   private func put(_ entry: TraceEntry) { write("\(entry)\n") }
 
   private func record(_ request: TraceRequest, _ answer: TraceAnswer) {
+    calls = []
+    isRepeated = false
     if let last, last.request == request, last.answer == answer, request.mayRepeat {
       self.last?.repeats += 1
     } else {
@@ -59,11 +74,17 @@ public final class RecordingFunction: TracedFunction {
   }
 
   private func recordMemory(byDevice: Bool) {
-    for index in watches.indices {
-      for change in watches[index].changes() {
-        finish()
-        put(.memory(iova: change.iova, change.bytes, byDevice: byDevice))
+    // A look takes its time, in which the device goes on: the few pages that they talk by are looked at again, so that
+    // the driver's own look follows at once. Bounded: a device that writes without end is not waited for.
+    for _ in 0..<8 {
+      for index in watches.indices {
+        for change in watches[index].changes() {
+          finish()
+          if watches[index].isWhole { calls = [] }
+          put(.memory(iova: change.iova, change.bytes, byDevice: byDevice))
+        }
       }
+      if !watches.contains(where: \.hasNews) { return }
     }
   }
 
@@ -85,8 +106,35 @@ public final class RecordingFunction: TracedFunction {
   // MARK: What passes without a call
 
   public func mark(_ label: String) {
+    finish()
     recordMemory(byDevice: false)
-    record(.mark(label), .none)
+    last = (.mark(label), .none, 1)
+    isRepeated = !calls.insert(label).inserted
+    // The driver's own look follows at once.
+    for _ in 0..<8 where watches.contains(where: \.hasNews) { recordMemoryBeforeMark() }
+  }
+
+  public func outcome(_ label: String) {
+    // What came has been written since the mark.
+    if isRepeated { recordMemoryBeforeMark() }
+    recordMemory(byDevice: false)
+    finish()
+    last = (.mark(label), .none, 1)
+    isRepeated = false
+  }
+
+  /// The last mark waits for its line.
+  private func recordMemoryBeforeMark() {
+    guard let mark = last, case .mark(let label) = mark.request else { return }
+    last = nil
+    recordMemory(byDevice: false)
+    last = mark
+    calls.insert(label)
+    isRepeated = false
+  }
+
+  public func watch(_ part: DMARange) {
+    for index in watches.indices { watches[index].add(part) }
   }
 
   public func interruptTaken(_ eventfd: Int32) {
