@@ -51,8 +51,7 @@ public struct E1000eQueuePair: NetworkQueuePair, ~Copyable {
     self.arena = arena
     self.isExtended = isExtended
     self.maximumFrame = maximumFrame
-    registers = controller.registers
-    function = controller.function
+    (registers, function) = (controller.registers, controller.function)
     interruptKind = vectors.kind
     let receive = Register.receiveQueue + index * QueueRegister.stride
     let transmit = Register.transmitQueue + index * QueueRegister.stride
@@ -61,8 +60,7 @@ public struct E1000eQueuePair: NetworkQueuePair, ~Copyable {
     Self.program(controller, receive, receiveRing.iova, bytes)
     Self.program(controller, transmit, transmitRing.iova, bytes)
     // 10.2.6.7: bit 22 must be set, thresholds count descriptors; nothing waits to be written back.
-    let threshold: UInt32 = 1 << 24 | 1 << 22
-    controller.write(threshold, transmit + QueueRegister.control)
+    controller.write(1 << 24 | 1 << 22, transmit + QueueRegister.control)
     let arbitration = Register.transmitArbitration + index * QueueRegister.stride
     controller.write(controller.read(arbitration) | 1 << 10, arbitration)
   }
@@ -73,7 +71,8 @@ public struct E1000eQueuePair: NetworkQueuePair, ~Copyable {
     controller.write(UInt32(truncatingIfNeeded: iova), queue + QueueRegister.baseLow)
     controller.write(UInt32(truncatingIfNeeded: iova >> 32), queue + QueueRegister.baseHigh)
     controller.write(UInt32(byteCount), queue + QueueRegister.byteCount)
-    controller.write(0, queue + QueueRegister.tail)
+    // QEMU leaves a head as it was through a reset.
+    for end in [QueueRegister.head, QueueRegister.tail] { controller.write(0, queue + end) }
   }
 
   public var receiveRoom: Int {

@@ -37,6 +37,7 @@ enum QueueRegister {
   static let baseLow = 0x00
   static let baseHigh = 0x04
   static let byteCount = 0x08
+  static let head = 0x10
   static let tail = 0x18
   static let control = 0x28
   static let stride = 0x100
