@@ -75,10 +75,7 @@ public struct E1000eQueuePair: NetworkQueuePair, ~Copyable {
     for end in [QueueRegister.head, QueueRegister.tail] { controller.write(0, queue + end) }
   }
 
-  public var receiveRoom: Int {
-    if case .some = broken { return 0 }
-    return receiveRing.room
-  }
+  public var receiveRoom: Int { broken == nil ? receiveRing.room : 0 }
 
   public mutating func postReceive(_ burst: inout Burst) throws(DriverError) {
     let count = min(burst.count, receiveRoom)

@@ -169,15 +169,11 @@ private struct OutgoingPacket {
     at start: Int
   ) {
     var done = 0
-    var index = first
-    while index <= end && done < byteCount {
-      let slot = burst[index]
-      let count = min(Int(slot.length), byteCount &- done)
-      for at in 0..<count {
-        headers.store8(arena.load8(at: Int(slot.position) &+ at), at: start &+ done &+ at)
-      }
+    for index in first...end where done < byteCount {
+      let from = Int(burst[index].position)
+      let count = min(Int(burst[index].length), byteCount &- done)
+      for at in 0..<count { headers.store8(arena.load8(at: from &+ at), at: start &+ done &+ at) }
       done &+= count
-      index &+= 1
     }
   }
 
