@@ -165,31 +165,29 @@ extension ConformanceSuite where D: ~Copyable {
     var rig = try Rig<D>(bench, ringSize: 32, mtu: 9000)
     rig.queue.watchesSurroundings = true
     try rig.queue.post(8)
-    var refused = 0
+    var isBroken = false
     do {
       for number in 0..<24 {
-        let errors = rig.queue.pair.statistics.receiveErrors
         model.malform(name)
         bench.inject(rig.frames(1, from: number))
         for _ in 0..<4 { _ = bench.step() }
         _ = try rig.queue.receive()
-        if rig.queue.pair.statistics.receiveErrors == errors { break }
-        refused += 1
       }
     } catch is DriverError {
-      refused = 0
+      isBroken = true
     }
-    try require(
-      refused == 0 || refused == 24, "after \(refused) refused frames the device has no buffers")
-    if refused == 24 && rig.queue.posted.count == 8 {
+    let refused = rig.queue.pair.statistics.receiveErrors
+    if !isBroken && refused > 0 && rig.queue.posted.count == 8 {
+      // The first good one may be taken for the end of the last bad one.
+      bench.inject(rig.frames(1, from: 99))
       let good = rig.frames(1, from: 100, byteCount: rig.largestFrame)
       bench.inject(good)
       var got: [[UInt8]] = []
       _ = try rig.wait { rig in
         got += try rig.queue.receive()
-        return !got.isEmpty
+        return got.last == good[0]
       }
-      try require(got == good, "after \(refused) refused frames a good one finds no room")
+      try require(got.last == good[0], "after \(refused) refused frames a good one finds no room")
     }
     try rig.stop()
     for _ in 0..<bench.patience where bench.step() {}

@@ -134,7 +134,9 @@ import Wire
     func frame(flow: Int, number: Int) -> [UInt8] {
       var frame: [UInt8] = driver.interface.macAddress.array + [2, 0, 0, 0, 0, 1, 8, 0]
       frame += [0x45, 0, 0, 50, 0, 0, 0, 0, 64, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]
-      frame += [0x10, UInt8(flow), 0, 80] + [UInt8](repeating: 0, count: 26)
+      // The hash is linear: ports of one bit each are independent.
+      let port = UInt16(1) << UInt16(flow)
+      frame += [UInt8(port >> 8), UInt8(port & 0xff), 0, 80] + [UInt8](repeating: 0, count: 26)
       frame[54] = UInt8(flow)
       frame[55] = UInt8(number)
       return frame

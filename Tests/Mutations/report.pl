@@ -18,7 +18,7 @@ for my $row (@rows) {
     $status = $what if $kind eq 'status';
   }
   push @checks, grep { my $check = $_; !grep { $_ eq $check } @checks } @made;
-  my $end = $status == 124 || $status == 137 ? 'time-out' : $status > 2 ? 'crash' : '';
+  my $end = grep({ $status == $_ } 124, 137, 152) ? 'time-out' : $status > 2 ? 'crash' : '';
   $caught{ $_->[0] }{$module} = 1 for @failed;
   $caught{ $made[-1] }{$module} = 1 if $end;
   my $isControl = $module =~ /_unchanged$/;

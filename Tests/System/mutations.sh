@@ -14,11 +14,13 @@ swift build --package-path "$package" --disable-index-store -Xswiftc -gnone --pr
 }
 binary=$(swift build --package-path "$package" --show-bin-path)/mutants
 
-# A mutant may hang, or take memory without end: 20 s and 2 GiB, of which a good copy needs a fraction.
+# A mutant may hang, or take memory without end: 20 s of processor, a minute of a machine that does other things too,
+# and 2 GiB, of which a good copy needs a fraction.
 try() {
   ulimit -v 2097152
   ulimit -c 0
-  timeout -k 1 20 "$1" "$3" $4 > "$2/results/$3" 2> /dev/null
+  ulimit -t 20
+  timeout -k 1 60 "$1" "$3" $4 > "$2/results/$3" 2> /dev/null
   echo "status	$?" >> "$2/results/$3"
 }
 export -f try
