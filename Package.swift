@@ -69,7 +69,7 @@ func driver(_ name: String, _ definitions: [Target.Dependency] = []) -> [Target]
 let drivers = [
   driver("E1000e"),
   driver("RadioLink"),
-  driver("VirtioNet", ["Virtio"]),
+  driver("VirtioNet", ["Virtio", "VirtioTransports"]),
 ]
 let driverNames = drivers.map { Target.Dependency.target(name: $0[0].name) }
 
@@ -91,6 +91,7 @@ var targets: [Target] = [
   part("Virtio"),
   part("Rings", ["Memory", "Virtio", "CLinux"]),
   part("Driver", ["PCI", "Rings", "Memory", "CLinux"]),
+  part("VirtioTransports", ["Virtio", "Driver", "PCI"]),
   part("Trace", ["Driver", "PCI", "Memory"]),
   part("Edu", in: "Drivers", ["Driver", "Rings", "Memory", "PCI"]),
   part("Channel", ["Memory", "CLinux"]),
@@ -201,7 +202,8 @@ if hasLwIP {
 let package = Package(
   name: "martlet",
   products: [
-    .library(name: "MartletDriver", targets: ["Driver", "Rings", "PCI", "Memory"]),
+    .library(
+      name: "MartletDriver", targets: ["Driver", "VirtioTransports", "Rings", "PCI", "Memory"]),
     .library(name: "MartletHardware", targets: ["EmulatedPCI", "VFIOUserServer", "Wire"]),
     .library(name: "MartletHost", targets: ["Host"]),
     .library(name: "MartletConformance", targets: ["DriverConformance"]),

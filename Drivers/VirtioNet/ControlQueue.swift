@@ -2,6 +2,7 @@ import Driver
 import Memory
 import Rings
 import Virtio
+import VirtioTransports
 
 /// The control virtqueue (virtio 1.2, 5.1.6.5): one command at a time, waited for with a limit.
 struct ControlQueue: ~Copyable {

@@ -3,6 +3,7 @@ import Memory
 import PCI
 import Rings
 import Virtio
+import VirtioTransports
 
 /// Makes the rings of a device and enables them, before DRIVER_OK (virtio 1.2, 3.1.1).
 struct QueueBuilder: ~Copyable {
@@ -37,8 +38,9 @@ struct QueueBuilder: ~Copyable {
         transmit.size * VirtioNetQueuePair.tableEntries * SplitRing.descriptorBytes,
         alignment: 64) : nil
     let vector = interrupts.vector(ofPair: index).map { UInt16($0) } ?? VirtioPCI.noVector
-    let receiveDoorbell = try transport.enable(2 * index, receive, vector: vector)
-    let transmitDoorbell = try transport.enable(2 * index + 1, transmit, vector: vector)
+    let receiveDoorbell = try transport.enable(2 * index, receive.addresses, vector: vector)
+    let transmitDoorbell = try transport.enable(
+      2 * index + 1, transmit.addresses, vector: vector)
     return VirtioNetQueuePair(
       receiveRing: receive, transmitRing: transmit, index: index, arena: arena, headers: headers,
       tables: tables, features: features, receiveDoorbell: receiveDoorbell,
@@ -52,7 +54,7 @@ struct QueueBuilder: ~Copyable {
     let number = features.contains(.multiqueue) ? 2 * maximumPairs : 2
     let ring = try makeRing(number, limit: 64)
     let buffer = try allocate(ControlQueue.bufferBytes, alignment: 64)
-    let doorbell = try transport.enable(number, ring, vector: VirtioPCI.noVector)
+    let doorbell = try transport.enable(number, ring.addresses, vector: VirtioPCI.noVector)
     return ControlQueue(ring: ring, doorbell: doorbell, buffer: buffer)
   }
 
@@ -85,4 +87,12 @@ final class Box<Value: ~Copyable> {
 
   func put(_ new: consuming Value) { value = consume new }
   func take() -> Value? { value.take() }
+}
+
+extension SplitQueue {
+  /// Where it lies, for a transport.
+  var addresses: VirtqueueAddresses {
+    VirtqueueAddresses(
+      size: size, descriptorArea: descriptorsIOVA, driverArea: availableIOVA, deviceArea: usedIOVA)
+  }
 }

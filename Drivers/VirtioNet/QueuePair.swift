@@ -3,6 +3,7 @@ import Memory
 import PCI
 import Rings
 import Virtio
+import VirtioTransports
 
 /// A receive and a transmit virtqueue of a network device (virtio 1.2, 5.1.6). One thread.
 public struct VirtioNetQueuePair: NetworkQueuePair, ~Copyable {
@@ -101,7 +102,7 @@ public struct VirtioNetQueuePair: NetworkQueuePair, ~Copyable {
     try transport.resetQueue(2 * index)
     takeBackReceive(&segments)
     receiveRing.restart()
-    _ = try transport.enable(2 * index, receiveRing, vector: vector)
+    _ = try transport.enable(2 * index, receiveRing.addresses, vector: vector)
   }
 
   public mutating func takeBack(segments: inout Burst, packets: inout Burst) {

@@ -3,6 +3,7 @@ import Memory
 import PCI
 import Rings
 import Virtio
+import VirtioTransports
 
 /// The driver for virtio network devices (virtio 1.2, 5.1), over any ``VirtioTransport``.
 public struct VirtioNet: NetworkDriver, ~Copyable {
@@ -29,7 +30,12 @@ public struct VirtioNet: NetworkDriver, ~Copyable {
   ]
 
   public init(_ resources: consuming DriverResources) throws(DriverError) {
-    let transport: any VirtioTransport = try PCITransport(resources.function)
+    let transport: any VirtioTransport
+    if let function = resources.function as? any VirtioFunction {
+      transport = try function.makeTransport()
+    } else {
+      transport = try PCITransport(resources.function)
+    }
     let setup: Setup
     do throws(DriverError) {
       setup = try Self.setUp(transport, resources)

@@ -3,7 +3,7 @@
 #
 # A mutation, in NAME.mutations for the driver NAME:
 #   === its-name, then `more` where only `all` tries it
-#   file: path in the checkout, of the driver or of Sources/Rings
+#   file: path in the checkout, of the driver or of what its copies have of the libraries
 #   breaks: one sentence
 #   --- text that is in the file exactly once
 #   +++ what takes its place
@@ -13,7 +13,9 @@ use warnings;
 use File::Path 'make_path';
 
 my ($root, $package, $mode) = @ARGV;
-my %rings = (E1000e => 'DescriptorRing', VirtioNet => 'SplitQueue');
+# What each copy has of the libraries, in place of theirs.
+my %parts = (
+  E1000e => ['Rings/DescriptorRing'], VirtioNet => ['Rings/SplitQueue', 'VirtioTransports/PCITransport']);
 my $here = "$root/Tests/Mutations";
 
 sub contents {
@@ -67,15 +69,21 @@ for my $mutant (@mutants) {
   for my $path (glob("$root/Drivers/$mutant->{driver}/*.swift")) {
     $wanted{ $path =~ s{.*/}{}r } = contents($path);
   }
-  my $ring = "$rings{$mutant->{driver}}.swift";
-  $wanted{$ring} = contents("$root/Sources/Rings/$ring");
+  my %library;
+  for my $part (@{ $parts{$mutant->{driver}} }) {
+    my ($library, $name) = split m{/}, "$part.swift";
+    $wanted{$name} = contents("$root/Sources/$library/$name");
+    $library{$name} = $library;
+  }
   $wanted{'Shadows.swift'} = contents("$here/Shadows.swift");
   if ($mutant->{file}) {
     my $name = $mutant->{file} =~ s{.*/}{}r;
     die "$mutant->{driver}.mutations: $mutant->{file} is not in its copies\n" unless $wanted{$name};
     $wanted{$name} = $mutant->{text};
   }
-  $wanted{$ring} = "import Rings\n$wanted{$ring}";
+  $wanted{$_} = "import $library{$_}\n$wanted{$_}" for keys %library;
+  # WeakMemory allocates.
+  s/\@_noLocks ?//g for values %wanted;
   put("$folder/$_", $wanted{$_}) for keys %wanted;
   unlink grep { !$wanted{ s{.*/}{}r } } glob("$folder/*.swift");
 }

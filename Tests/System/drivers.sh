@@ -7,7 +7,9 @@ for folder in Drivers/*/; do
   others=$(grep -hE '^(@[a-zA-Z_()]+ )?import ' "$folder"*.swift | sed 's/.*import //' | sort -u \
     | grep -vxE 'Driver|Rings|Memory|PCI' || true)
   for other in $others; do
-    # A target of definitions imports nothing itself: no code that only one of driver and model should have.
+    # A target of definitions imports nothing itself: no code that only one of driver and model should have. The ways to
+    # a virtio device are shared by its drivers alone.
+    if [ "$other" = VirtioTransports ]; then continue; fi
     if [ ! -d "Sources/$other" ] || grep -qhE '^import ' "Sources/$other"/*.swift; then
       echo "$name imports $other"
       failed=1

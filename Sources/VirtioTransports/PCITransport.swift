@@ -1,19 +1,18 @@
 import Driver
-import Memory
 import PCI
-import Rings
 import Virtio
 
 /// Virtio over PCI (virtio 1.2, 4.1), modern interface only.
-final class PCITransport: VirtioTransport {
-  let function: any PCIFunction
+public final class PCITransport: VirtioTransport {
+  public let function: any PCIFunction
   private let common: RegisterWindow
   private let notify: RegisterWindow
   private let interruptStatus: RegisterWindow
   private let device: RegisterWindow?
   private let notifyMultiplier: UInt32
 
-  init(_ function: any PCIFunction) throws(DriverError) {
+  /// - Throws: where the function lacks what virtio over PCI needs, or breaks its rules.
+  public init(_ function: any PCIFunction) throws(DriverError) {
     self.function = function
     let structures: Structures
     let device: UInt16
@@ -44,7 +43,7 @@ final class PCITransport: VirtioTransport {
     notifyMultiplier = structures.notifyMultiplier
   }
 
-  var deviceFeatures: VirtioFeatures {
+  public var deviceFeatures: VirtioFeatures {
     common.write32(0, at: VirtioPCI.Common.deviceFeatureSelect)
     let low = common.read32(at: VirtioPCI.Common.deviceFeature)
     common.write32(1, at: VirtioPCI.Common.deviceFeatureSelect)
@@ -52,7 +51,7 @@ final class PCITransport: VirtioTransport {
     return VirtioFeatures(rawValue: UInt64(high) << 32 | UInt64(low))
   }
 
-  func accept(_ features: VirtioFeatures) {
+  public func accept(_ features: VirtioFeatures) {
     common.write32(0, at: VirtioPCI.Common.driverFeatureSelect)
     common.write32(
       UInt32(truncatingIfNeeded: features.rawValue), at: VirtioPCI.Common.driverFeature)
@@ -61,15 +60,15 @@ final class PCITransport: VirtioTransport {
       UInt32(truncatingIfNeeded: features.rawValue >> 32), at: VirtioPCI.Common.driverFeature)
   }
 
-  var status: VirtioStatus {
+  public var status: VirtioStatus {
     VirtioStatus(rawValue: common.read8(at: VirtioPCI.Common.deviceStatus))
   }
 
-  func setStatus(_ status: VirtioStatus) {
+  public func setStatus(_ status: VirtioStatus) {
     common.write8(status.rawValue, at: VirtioPCI.Common.deviceStatus)
   }
 
-  func reset() throws(DriverError) {
+  public func reset() throws(DriverError) {
     setStatus([])
     // Each read is a round trip to the device; a real one needs a few milliseconds at most.
     let limit = Deadline(milliseconds: 2000)
@@ -81,15 +80,15 @@ final class PCITransport: VirtioTransport {
     }
   }
 
-  var queueCount: Int { Int(common.read16(at: VirtioPCI.Common.queueCount)) }
+  public var queueCount: Int { Int(common.read16(at: VirtioPCI.Common.queueCount)) }
 
-  func maximumSize(ofQueue queue: Int) -> Int {
+  public func maximumSize(ofQueue queue: Int) -> Int {
     common.write16(UInt16(queue), at: VirtioPCI.Common.queueSelect)
     return Int(common.read16(at: VirtioPCI.Common.queueSize))
   }
 
-  func enable(
-    _ queue: Int, _ ring: borrowing SplitQueue, vector: UInt16
+  public func enable(
+    _ queue: Int, _ ring: VirtqueueAddresses, vector: UInt16
   ) throws(DriverError) -> QueueDoorbell {
     common.write16(UInt16(queue), at: VirtioPCI.Common.queueSelect)
     common.write16(UInt16(ring.size), at: VirtioPCI.Common.queueSize)
@@ -98,9 +97,9 @@ final class PCITransport: VirtioTransport {
     guard common.read16(at: VirtioPCI.Common.queueVector) == vector else {
       throw .unsupported("\(function.name) refuses interrupt vector \(vector) for queue \(queue)")
     }
-    write64(ring.descriptorsIOVA, at: VirtioPCI.Common.queueDescriptors)
-    write64(ring.availableIOVA, at: VirtioPCI.Common.queueDriver)
-    write64(ring.usedIOVA, at: VirtioPCI.Common.queueDevice)
+    write64(ring.descriptorArea, at: VirtioPCI.Common.queueDescriptors)
+    write64(ring.driverArea, at: VirtioPCI.Common.queueDriver)
+    write64(ring.deviceArea, at: VirtioPCI.Common.queueDevice)
     let offset = UInt64(common.read16(at: VirtioPCI.Common.queueNotifyOffset))
     let doorbell: RegisterWindow
     do throws(PCIError) {
@@ -112,7 +111,7 @@ final class PCITransport: VirtioTransport {
     return QueueDoorbell(window: doorbell, queue: UInt16(queue))
   }
 
-  func resetQueue(_ queue: Int) throws(DriverError) {
+  public func resetQueue(_ queue: Int) throws(DriverError) {
     guard common.byteCount >= UInt64(VirtioPCI.Common.byteCount) else {
       throw .unsupported("\(function.name) cannot reset a single queue")
     }
@@ -124,14 +123,14 @@ final class PCITransport: VirtioTransport {
     }
   }
 
-  func setConfigurationVector(_ vector: UInt16) throws(DriverError) {
+  public func setConfigurationVector(_ vector: UInt16) throws(DriverError) {
     common.write16(vector, at: VirtioPCI.Common.configurationVector)
     guard common.read16(at: VirtioPCI.Common.configurationVector) == vector else {
       throw .unsupported("\(function.name) refuses interrupt vector \(vector)")
     }
   }
 
-  func readConfiguration<R>(_ body: (RegisterWindow) -> R) throws(DriverError) -> R {
+  public func readConfiguration<R>(_ body: (RegisterWindow) -> R) throws(DriverError) -> R {
     guard let device else { throw .pci(.missingCapability("device configuration")) }
     // A device whose generation never settles is broken; a few tries are enough for a real one.
     for _ in 0..<100 {
@@ -142,7 +141,7 @@ final class PCITransport: VirtioTransport {
     throw .unsupported("\(function.name) never stops changing its configuration")
   }
 
-  func readInterruptStatus() -> UInt8 { interruptStatus.read8(at: 0) }
+  public func readInterruptStatus() -> UInt8 { interruptStatus.read8(at: 0) }
 
   /// 4.1.3.1: a 64-bit field may be written as two of 32 bits.
   private func write64(_ value: UInt64, at offset: Int) {
