@@ -44,13 +44,12 @@ public struct RingProducer: ~Copyable, @unchecked Sendable {
       while moved > 0 && burst[moved &- 1].flags.contains(.more) { moved &-= 1 }
     }
     if moved == 0 { return }
-    var at = next
-    for index in 0..<moved {
-      slots[Int(at & mask)] = burst[index]
-      at &+= 1
-    }
-    next = at
-    release_store32(own, at)
+    let at = Int(next & mask)
+    let beforeEnd = min(moved, Int(mask) &+ 1 &- at)
+    burst.copy(0..<beforeEnd, to: slots + at)
+    if beforeEnd < moved { burst.copy(beforeEnd..<moved, to: slots) }
+    next &+= UInt32(truncatingIfNeeded: moved)
+    release_store32(own, next)
     burst.removeFirst(moved)
   }
 
@@ -99,11 +98,10 @@ public struct RingConsumer: ~Copyable, @unchecked Sendable {
     let start = burst.count
     let taken = min(Int(peerIndex &- next), burst.room)
     if taken == 0 { return }
-    var at = next
-    for _ in 0..<taken {
-      burst.append(slots[Int(at & mask)])
-      at &+= 1
-    }
+    let at = Int(next & mask)
+    let beforeEnd = min(taken, Int(mask) &+ 1 &- at)
+    burst.append(copying: slots + at, count: beforeEnd)
+    if beforeEnd < taken { burst.append(copying: slots, count: taken &- beforeEnd) }
     // A packet whose end is not here yet stays in the ring.
     var kept = taken
     while kept > 0 && burst[start &+ kept &- 1].flags.contains(.more) { kept &-= 1 }

@@ -19,27 +19,27 @@ public struct Burst: ~Copyable, @unchecked Sendable {
   deinit { slots.deallocate() }
 
   /// Slots in use.
-  @inlinable public var count: Int { used }
+  @inlinable public var count: Int { @_noLocks get { used } }
   /// Whether no slot is in use.
-  @inlinable public var isEmpty: Bool { used == 0 }
+  @inlinable public var isEmpty: Bool { @_noLocks get { used == 0 } }
   /// Slots that are still free.
-  @inlinable public var room: Int { capacity - used }
+  @inlinable public var room: Int { @_noLocks get { capacity &- used } }
 
   /// A slot in use; any other index traps.
   @inlinable
   public subscript(index: Int) -> Descriptor {
-    get {
+    @_noLocks get {
       precondition(UInt(bitPattern: index) < UInt(bitPattern: used))
       return slots[index]
     }
-    set {
+    @_noLocks set {
       precondition(UInt(bitPattern: index) < UInt(bitPattern: used))
       slots[index] = newValue
     }
   }
 
   /// The last slot of the packet that begins at `first`; nil where the rest of it is not here.
-  @inlinable
+  @inlinable @_noLocks
   public func endOfPacket(from first: Int) -> Int? {
     var end = first
     while self[end].flags.contains(.more) {
@@ -50,7 +50,7 @@ public struct Burst: ~Copyable, @unchecked Sendable {
   }
 
   /// Bytes in the slots from `first` to `last`; none where there are no slots.
-  @inlinable
+  @inlinable @_noLocks
   public func byteCount(from first: Int, through last: Int) -> Int {
     var bytes = 0
     var index = first
@@ -62,26 +62,55 @@ public struct Burst: ~Copyable, @unchecked Sendable {
   }
 
   /// Adds a slot; the burst must have room.
-  @inlinable
+  @inlinable @_noLocks
   public mutating func append(_ descriptor: Descriptor) {
     precondition(used < capacity)
     slots[used] = descriptor
     used &+= 1
   }
 
+  /// Adds slots that the caller fills at once; the burst must have room.
+  /// - Returns: the first of them.
+  @inlinable @inline(__always) @_noLocks
+  mutating func extend(by count: Int) -> UnsafeMutablePointer<Descriptor> {
+    precondition(count >= 0 && count <= capacity &- used)
+    let first = slots + used
+    used &+= count
+    return first
+  }
+
+  /// Appends slots of a ring, each copied once; the burst must have room.
+  /// - Parameter source: `count` slots, which another process may change at any time.
+  @inlinable @inline(__always) @_noLocks
+  public mutating func append(copying source: UnsafePointer<Descriptor>, count: Int) {
+    let slots = extend(by: count)
+    for index in 0..<count { slots[index] = source[index] }
+  }
+
+  /// Copies slots in use into a ring.
+  /// - Parameters:
+  ///   - range: which slots; others than those in use trap.
+  ///   - target: room for them.
+  @inlinable @inline(__always) @_noLocks
+  public func copy(_ range: Range<Int>, to target: UnsafeMutablePointer<Descriptor>) {
+    precondition(range.lowerBound >= 0 && range.upperBound <= used)
+    let source = slots + range.lowerBound
+    for index in 0..<range.count { target[index] = source[index] }
+  }
+
   /// Drops all slots.
-  @inlinable
+  @inlinable @_noLocks
   public mutating func removeAll() { used = 0 }
 
   /// Drops slots from the end.
-  @inlinable
+  @inlinable @_noLocks
   public mutating func truncate(to count: Int) {
     precondition(count >= 0 && count <= used)
     used = count
   }
 
   /// Moves slots from the end into another burst, as many as that has room for.
-  @inlinable
+  @inlinable @_noLocks
   public mutating func move(into other: inout Burst) {
     while used > 0 && other.room > 0 {
       used &-= 1
@@ -90,7 +119,7 @@ public struct Burst: ~Copyable, @unchecked Sendable {
   }
 
   /// Drops the first `count` slots and moves the rest to the front.
-  @inlinable
+  @inlinable @_noLocks
   public mutating func removeFirst(_ count: Int) {
     precondition(count >= 0 && count <= used)
     let left = used &- count

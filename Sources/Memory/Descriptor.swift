@@ -28,7 +28,7 @@ public struct Descriptor: BitwiseCopyable, Sendable, Equatable {
   ///   - length: bytes of data.
   ///   - flags: what the slot is.
   ///   - tag: of a packet that is sent.
-  @inlinable
+  @inlinable @_noLocks
   public init(
     segment: UInt32, offset: UInt32 = 0, length: UInt32 = 0,
     flags: Flags = Flags(rawValue: 0), tag: UInt16 = 0
@@ -62,9 +62,13 @@ public struct Descriptor: BitwiseCopyable, Sendable, Equatable {
     /// The set's bits.
     public var rawValue: UInt16
     /// - Parameter rawValue: bits; those without a name mean nothing.
-    @inlinable public init(rawValue: UInt16) { self.rawValue = rawValue }
+    @inlinable @_noLocks public init(rawValue: UInt16) { self.rawValue = rawValue }
+    /// Whether all of `other` is in the set: the library's own needs metadata in debug builds.
+    @inlinable @_noLocks public func contains(_ other: Flags) -> Bool {
+      rawValue & other.rawValue == other.rawValue
+    }
     /// Another piece of the same packet follows.
-    @inlinable public static var more: Flags { Flags(rawValue: 1 << 0) }
+    @inlinable public static var more: Flags { @_noLocks get { Flags(rawValue: 1 << 0) } }
     /// This slot is an ``Offload``, not a piece.
     @inlinable public static var offload: Flags { Flags(rawValue: 1 << 1) }
     /// Receive: the device has checked the transport checksum.

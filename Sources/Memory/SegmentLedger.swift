@@ -63,19 +63,20 @@ public struct SegmentLedger: ~Copyable, @unchecked Sendable {
   ///
   /// The bytes of coloured segments begin at one of eight offsets, 64 apart: were all to begin at the same one, their
   /// first lines would share two sets of a first-level cache.
-  @inlinable
+  @inlinable @_noLocks
   public mutating func lend(upTo limit: Int, into burst: inout Burst) {
     let taken = min(limit, min(freeCount, burst.room))
     if taken <= 0 { return }
-    for _ in 0..<taken {
-      freeCount &-= 1
-      let index = free[freeCount]
+    freeCount &-= taken
+    let indices = free + freeCount
+    let slots = burst.extend(by: taken)
+    for number in 0..<taken {
+      let index = indices[number]
       owners[Int(index)] = Owner.device.rawValue
       let colour = (index & colours) &* 64
-      burst.append(
-        Descriptor(
-          segment: firstUnit &+ index &<< unitsShift, offset: colour,
-          length: UInt32(segmentSize) &- colour))
+      slots[number] = Descriptor(
+        segment: firstUnit &+ index &<< unitsShift, offset: colour,
+        length: UInt32(truncatingIfNeeded: segmentSize) &- colour)
     }
     withDevice &+= taken
   }

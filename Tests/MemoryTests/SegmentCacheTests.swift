@@ -42,6 +42,33 @@ import Testing
     let free = (0..<SegmentPool.classCount).map { shared.available(in: $0) }
     #expect(free == shared.counts)
   }
+
+  @Test func burstsLargerThanTheCacheComeBackWhole() {
+    let byteCount = 8 << 20
+    let memory = UnsafeMutableRawPointer.allocate(byteCount: byteCount, alignment: 128 << 10)
+    defer { memory.deallocate() }
+    let shared = SharedSegmentPool(SegmentPool(arena: memory, range: 0..<byteCount))
+    do {
+      var cache = SegmentCache(shared)
+      var burst = Burst(capacity: 1000)
+      cache.allocate(byteCount: 2000, upTo: 1000, into: &burst)
+      let count = burst.count
+      #expect(count == 1000)
+      let units = Set((0..<count).map { burst[$0].segment })
+      #expect(units.count == 1000)
+      // One of them is somebody else's too.
+      let kept = burst[500].segment
+      cache.retain(kept)
+      cache.release(&burst)
+      let missing =
+        shared.counts.reduce(0, +)
+        - (0..<SegmentPool.classCount).reduce(0) { $0 + shared.available(in: $1) }
+      #expect(missing <= 257 * 2)
+      cache.release(kept)
+    }
+    let free = (0..<SegmentPool.classCount).map { shared.available(in: $0) }
+    #expect(free == shared.counts)
+  }
 }
 
 /// A thread of the test: it marks what it holds and looks whether the mark stays.

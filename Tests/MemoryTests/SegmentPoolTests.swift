@@ -101,4 +101,62 @@ import Testing
       #expect(outside == [nil, nil, nil])
     }
   }
+
+  @Test func manyAtOnceGoOnWithTheNextSize() {
+    withPool { pool in
+      let ofFirst = pool.counts[1]
+      var burst = Burst(capacity: ofFirst + 10)
+      pool.allocate(byteCount: 2000, upTo: ofFirst + 8, into: &burst)
+      let count = burst.count
+      #expect(count == ofFirst + 8)
+      var units: Set<UInt32> = []
+      for index in 0..<burst.count {
+        units.insert(burst[index].segment)
+        let (length, references) = (burst[index].length, pool.references(to: burst[index].segment))
+        #expect(length == 2000 && references == 1)
+      }
+      #expect(units.count == ofFirst + 8)
+      let left = [pool.available(in: 1), pool.counts[2] - pool.available(in: 2)]
+      #expect(left == [0, 8])
+      pool.release(&burst)
+      let after = [burst.count, pool.totalReferences]
+      #expect(after == [0, 0])
+      let free = (0..<SegmentPool.classCount).map { pool.available(in: $0) }
+      let counts = pool.counts
+      #expect(free == counts)
+    }
+  }
+
+  @Test func aMixedBurstIsReleasedOneReferenceEach() {
+    withPool { pool in
+      var burst = Burst(capacity: 64)
+      for byteCount in [100, 2000, 2000, 100, 60_000, 4000, 100] {
+        pool.allocate(byteCount: byteCount, upTo: 1, into: &burst)
+      }
+      let shared = [burst[1].segment, burst[4].segment]
+      for segment in shared { pool.retain(segment) }
+      pool.release(&burst)
+      let left = shared.map { pool.references(to: $0) } + [pool.totalReferences]
+      #expect(left == [1, 1, 2])
+      for segment in shared { pool.release(segment) }
+      let free = (0..<SegmentPool.classCount).map { pool.available(in: $0) }
+      let counts = pool.counts
+      #expect(free == counts)
+    }
+  }
+
+  @Test func whatNoSegmentBeginsAtCannotBeReleased() async {
+    await #expect(processExitsWith: .failure) {
+      let memory = UnsafeMutableRawPointer.allocate(byteCount: 16 << 20, alignment: 128 << 10)
+      var pool = SegmentPool(arena: memory, range: 4096..<16 << 20)
+      let segment = pool.allocate(byteCount: 4096)
+      // The middle of one that is in use.
+      pool.release((segment?.unit ?? 0) + 1)
+    }
+    await #expect(processExitsWith: .failure) {
+      let memory = UnsafeMutableRawPointer.allocate(byteCount: 16 << 20, alignment: 128 << 10)
+      var pool = SegmentPool(arena: memory, range: 4096..<16 << 20)
+      pool.release(1)
+    }
+  }
 }
