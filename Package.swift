@@ -97,10 +97,20 @@ var targets: [Target] = [
   part("Channel", ["Memory", "CLinux"]),
   part("VFIOUserMessages", ["CLinux"]),
   part("VFIO", ["VFIOUserMessages", "PCI", "Memory", "CLinux"]),
+  part("VhostUserMessages", ["VFIOUserMessages", "CLinux"]),
+  part(
+    "VhostUser",
+    [
+      "VhostUserMessages", "VFIOUserMessages", "VFIO", "VirtioTransports", "Virtio", "Driver",
+      "PCI", "Memory", "CLinux",
+    ]),
   part("PCIDiscovery", ["PCI", "CPCI", "CLinux"]),
   part("Confinement", ["CSeccomp", "CLinux"]),
   part(
-    "Host", ["Trace", "Driver", "Channel", "VFIO", "PCI", "Memory", "Confinement", "CLinux"]),
+    "Host",
+    [
+      "Trace", "Driver", "Channel", "VhostUser", "VFIO", "PCI", "Memory", "Confinement", "CLinux",
+    ]),
   part("Stacks", ["Driver", "Channel", "Memory", "Virtio", "CLinux"]),
 
   part("EmulatedPCI", in: "Hardware", ["PCI", "Memory", "CLinux"]),
@@ -113,10 +123,18 @@ var targets: [Target] = [
   part("EduDevice", in: "Hardware", ["EmulatedPCI", "PCI"]),
   part("RadioLinkDevice", in: "Hardware", ["EmulatedPCI", "Wire", "PCI", "CLinux"]),
   part("VFIOUserServer", in: "Hardware", ["EmulatedPCI", "VFIOUserMessages", "PCI", "CLinux"]),
+  part(
+    "VhostUserServer", in: "Hardware",
+    [
+      "VhostUserMessages", "VFIOUserMessages", "VFIOUserServer", "VirtioNetDevice", "EmulatedPCI",
+      "Virtio", "CLinux",
+    ]),
 
   part(
     "Supervisor",
-    ["Host", "PCIDiscovery", "VFIO", "Channel", "Driver", "Memory", "PCI", "CLinux"]),
+    [
+      "Host", "PCIDiscovery", "VhostUser", "VFIO", "Channel", "Driver", "Memory", "PCI", "CLinux",
+    ]),
 
   .target(
     name: "NewDriver", path: "Sources/NewDriver", resources: [.embedInCode("Template")],
@@ -132,7 +150,7 @@ var targets: [Target] = [
   program(
     "martlet",
     [
-      "Supervisor", "PCIDiscovery", "VFIOUserServer", "VirtioNetDevice", "E1000eDevice", "Wire",
+      "Supervisor", "PCIDiscovery", "VFIOUserServer", "VhostUserServer", "VirtioNetDevice", "E1000eDevice", "Wire",
       "EmulatedPCI", "NewDriver", "Benchmarks", "Stacks", "Trace", "VFIO", "Driver", "Channel",
       "Memory", "PCI", "CLinux", arguments, logging,
     ] + driverNames, plugins: ["RegisterDrivers"]),
@@ -163,6 +181,13 @@ var targets: [Target] = [
     [
       "VFIOUserServer", "VFIOUserMessages", "VFIO", "VirtioNetDevice", "VirtioNet", "Wire",
       "EduDevice", "Edu", "EmulatedPCI", "Memory", "CLinux",
+    ]),
+  tests(
+    "VhostUserTests",
+    [
+      "VhostUser", "VhostUserMessages", "VhostUserServer", "VFIOUserMessages", "VFIO", "VirtioNet",
+      "VirtioNetDevice", "VirtioTransports", "Virtio", "Wire", "EmulatedPCI", "Driver", "Memory",
+      "PCI", "CLinux",
     ]),
   tests("E1000eDeviceTests", ["E1000eDevice", "EmulatedPCI", "Wire", "CLinux"]),
   tests("HardwareTests", ["VirtioNetDevice", "EmulatedPCI", "Wire", "CLinux", "PCI", "Virtio"]),
@@ -204,7 +229,7 @@ let package = Package(
   products: [
     .library(
       name: "MartletDriver", targets: ["Driver", "VirtioTransports", "Rings", "PCI", "Memory"]),
-    .library(name: "MartletHardware", targets: ["EmulatedPCI", "VFIOUserServer", "Wire"]),
+    .library(name: "MartletHardware", targets: ["EmulatedPCI", "VFIOUserServer", "VhostUserServer", "Wire"]),
     .library(name: "MartletHost", targets: ["Host"]),
     .library(name: "MartletConformance", targets: ["DriverConformance"]),
     .library(name: "MartletModels", targets: ["Virtio", "VirtioNetDevice", "E1000eDevice"]),

@@ -3,9 +3,9 @@ import EmulatedPCI
 import Glibc
 import VFIOUserMessages
 
-/// The memory that a client gave its device: mapped here where it came with a descriptor, reached by messages where it
+/// The memory that a client, or a front-end, gave its device: mapped here where it came with a descriptor, reached by messages where it
 /// did not. Holds no descriptors.
-final class DMATable {
+public final class DMATable {
   private struct Mapping {
     var size: UInt64
     /// Where this process sees it: whole pages of the file, and a guard against the file getting shorter.
@@ -17,15 +17,15 @@ final class DMATable {
   private let iommu: CheckedIOMMU
   private var mappings: [UInt64: Mapping] = [:]
 
-  init(_ iommu: CheckedIOMMU) { self.iommu = iommu }
+  public init(_ iommu: CheckedIOMMU) { self.iommu = iommu }
 
   deinit { removeAll() }
 
-  var count: Int { mappings.count }
+  public var count: Int { mappings.count }
 
   /// - Parameter descriptor: of the memory's file, or -1; stays the caller's.
   /// - Returns: 0 or an errno.
-  func add(_ message: DMAMapMessage, descriptor: Int32) -> Int32 {
+  public func add(_ message: DMAMapMessage, descriptor: Int32) -> Int32 {
     let page = UInt64(sysconf(Int32(_SC_PAGESIZE)))
     let known = DMAMapMessage.readable | DMAMapMessage.writable
     guard message.flags & known != 0, message.flags & ~known == 0, message.size > 0,
@@ -92,7 +92,7 @@ final class DMATable {
   }
 
   /// - Returns: 0 or an errno.
-  func remove(_ message: DMAUnmapMessage) -> Int32 {
+  public func remove(_ message: DMAUnmapMessage) -> Int32 {
     if message.flags & DMAUnmapMessage.all != 0 {
       guard message.flags == DMAUnmapMessage.all, message.address == 0, message.size == 0 else {
         return EINVAL
@@ -110,7 +110,7 @@ final class DMATable {
     return 0
   }
 
-  func removeAll() {
+  public func removeAll() {
     for (iova, mapping) in mappings {
       _ = iommu.unmap(iova: iova, byteCount: mapping.size)
       release(mapping)

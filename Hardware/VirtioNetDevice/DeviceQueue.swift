@@ -226,5 +226,12 @@ struct DeviceQueue {
     if on { full_fence() }
   }
 
+  /// Goes on where a ring was stopped: all that was taken has been used.
+  mutating func resume(at index: UInt16) {
+    nextAvailable = index
+    nextUsed = index
+    signalled = index
+  }
+
   mutating func reset() { self = DeviceQueue() }
 }

@@ -274,7 +274,7 @@ public final class VirtioNetDevice: EmulatedFunction {
     if !isGood { status.remove(.featuresOK) }
   }
 
-  private func begin() {
+  func begin() {
     wire.setReceiveOffloads(
       checksum: features.contains(.guestChecksum), tcp4: features.contains(.guestTSO4),
       tcp6: features.contains(.guestTSO6))
@@ -344,12 +344,18 @@ public final class VirtioNetDevice: EmulatedFunction {
     queues[index].isEnabled = true
   }
 
-  private func readDevice(_ offset: Int, _ byteCount: Int) -> UInt64 {
+  /// Device configuration (5.1.4), as it is now.
+  public var configurationBytes: [UInt8] {
     var bytes = options.macAddress
     let status: UInt16 = linkIsUp ? VirtioNetConfiguration.linkUp : 0
     for word in [status, UInt16(options.queuePairs), options.mtu] {
       bytes += [UInt8(truncatingIfNeeded: word), UInt8(word >> 8)]
     }
+    return bytes
+  }
+
+  private func readDevice(_ offset: Int, _ byteCount: Int) -> UInt64 {
+    let bytes = configurationBytes
     var value: UInt64 = 0
     for index in 0..<byteCount where offset + index < bytes.count {
       value |= UInt64(bytes[offset + index]) << UInt64(8 * index)

@@ -5,14 +5,16 @@ import EmulatedPCI
 import Glibc
 import Supervisor
 import VFIOUserServer
+import VhostUserServer
 import Virtio
 import VirtioNetDevice
 import Wire
 
-/// `martlet serve`: an emulated device for any vfio-user client.
+/// `martlet serve`: an emulated device for any vfio-user client, or for any vhost-user front-end.
 struct Serve: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Serve an emulated device over vfio-user, to one client after the other.",
+    abstract:
+      "Serve an emulated device over vfio-user or vhost-user, to one client after the other.",
     discussion: """
       Prints "ready" once clients can connect. SIGINT or SIGTERM ends it: it removes the socket and prints what the \
       device has seen.
@@ -21,8 +23,13 @@ struct Serve: ParsableCommand {
   @Argument(help: "The device: virtio-net, or e1000e (an Intel 82574L).")
   var device: RunPlan.EmulatedModel
 
-  @Option(help: "Path of the UNIX socket to listen on, at most 107 bytes.")
+  @Option(help: "Path of the UNIX socket to listen on for vfio-user, at most 107 bytes.")
   var socket: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "In place of --socket: be a vhost-user back-end, for virtio-net only.", valueName: "path"))
+  var vhostUser: String?
 
   @Option(
     help: ArgumentHelp(
@@ -78,32 +85,76 @@ struct Serve: ParsableCommand {
     if device == .e1000e && withheld != [] {
       throw ServeFailure.usage("features are left out of virtio-net only")
     }
+    if vhostUser != nil {
+      guard device == .virtioNet else {
+        throw ServeFailure.usage("--vhost-user is for virtio-net: an e1000e is no virtio device")
+      }
+      guard socket == nil else {
+        throw ServeFailure.usage("--socket and --vhost-user exclude each other")
+      }
+    }
     let wire = try openWire()
-    let model = makeModel(wire, address)
     let stop = linux_termination_descriptor()
     guard stop >= 0 else { throw ServeFailure.system("signalfd", -stop) }
     defer { close(stop) }
-    let listening = try ListeningSocket(path: socket, inherited: listenDescriptor)
+    let path = vhostUser ?? socket
+    let listening = try ListeningSocket(path: path, inherited: listenDescriptor)
+    let ready = "ready \(path ?? "descriptor \(listening.descriptor)")"
+    if vhostUser != nil {
+      return try serveBackEnd(wire, virtioOptions(address), listening, stop, ready)
+    }
+    let model = makeModel(wire, address)
     let server = VFIOUserServer(model: model, listening: listening.descriptor)
-    writeLine("ready \(socket ?? "descriptor \(listening.descriptor)")", to: 1)
+    writeLine(ready, to: 1)
     let counters = try counterDescriptor.map { try DeviceCounterPage($0) }
     let error = server.run(model, wire: wire.descriptor, stop: stop) { counters?.publish(model) }
     counters?.publish(model)
     server.end()
-    let report = ServeReport(server: server, model: model)
+    let report = ServeReport(
+      numbers: [
+        ("clients", server.clients), ("commands", server.commands),
+        ("dma_messages", server.messageAccesses),
+      ], refusals: server.refusals.named, model: model)
     writeLine(json ? report.json : report.text, to: 1)
     if error != 0 { throw ServeFailure.system("epoll", error) }
+  }
+
+  private func serveBackEnd(
+    _ wire: any FrameWire, _ options: VirtioNetDevice.Options,
+    _ listening: borrowing ListeningSocket,
+    _ stop: Int32, _ ready: String
+  ) throws(ServeFailure) {
+    var options = options
+    options.withheld.formUnion(VhostUserServer.notCarried)
+    let model = VirtioNetDevice(wire: wire, options: options)
+    let server = VhostUserServer(model: model, listening: listening.descriptor)
+    let counters = try counterDescriptor.map { (page) throws(ServeFailure) in
+      try DeviceCounterPage(page)
+    }
+    writeLine(ready, to: 1)
+    let error = server.run(wire: wire.descriptor, stop: stop) { counters?.publish(model) }
+    counters?.publish(model)
+    server.end()
+    let report = ServeReport(
+      numbers: [("front_ends", server.frontEnds), ("requests", server.requests)],
+      refusals: server.refusals.named, model: model)
+    writeLine(json ? report.json : report.text, to: 1)
+    if error != 0 { throw ServeFailure.system("poll", error) }
+  }
+
+  private func virtioOptions(_ address: [UInt8]) -> VirtioNetDevice.Options {
+    var options = VirtioNetDevice.Options()
+    options.macAddress = address
+    options.queuePairs = queues
+    options.mtu = UInt16(mtu)
+    options.withheld = withheld
+    return options
   }
 
   private func makeModel(_ wire: any FrameWire, _ address: [UInt8]) -> any NetworkModel {
     switch device {
     case .virtioNet:
-      var options = VirtioNetDevice.Options()
-      options.macAddress = address
-      options.queuePairs = queues
-      options.mtu = UInt16(mtu)
-      options.withheld = withheld
-      return VirtioNetDevice(wire: wire, options: options)
+      return VirtioNetDevice(wire: wire, options: virtioOptions(address))
     case .e1000e:
       // An 82574L has two queues, and its driver says how long frames are.
       var options = E1000eDevice.Options()

@@ -1,7 +1,6 @@
 import CLinux
 import EmulatedPCI
 import Glibc
-import VFIOUserServer
 import Wire
 
 /// Why `martlet serve` does not start: one line with the remedy, and the exit code (64 for wrong arguments, 1 else).
@@ -49,7 +48,7 @@ struct ListeningSocket: ~Copyable {
       self.path = nil
       return
     }
-    guard let path else { throw .usage("say where to listen: --socket PATH") }
+    guard let path else { throw .usage("say where to listen: --socket PATH or --vhost-user PATH") }
     guard (1...107).contains(path.utf8.count) else {
       throw .usage("the socket's path has \(path.utf8.count) bytes; 1 to 107 are possible")
     }
@@ -103,13 +102,13 @@ struct ServeReport {
   let violationCount: Int
   let faults: Int
 
-  init(server: VFIOUserServer, model: any NetworkModel) {
-    numbers =
-      [
-        ("clients", server.clients), ("commands", server.commands),
-        ("dma_messages", server.messageAccesses),
-      ] + model.namedCounters
-    refusals = server.refusals.named
+  /// - Parameter numbers: what the server has counted; the model's own follow.
+  init(
+    numbers: [(name: String, value: UInt64)], refusals: [(name: String, value: UInt64)],
+    model: any NetworkModel
+  ) {
+    self.numbers = numbers + model.namedCounters
+    self.refusals = refusals
     violations = model.complaints
     violationCount = model.complaintCount
     faults = model.iommu.faultCount
