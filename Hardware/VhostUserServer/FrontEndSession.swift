@@ -314,7 +314,7 @@ final class FrontEndSession {
       let parts = state.parts.compactMap { translate($0.address, $0.byteCount) }
       guard parts.count == 3 else {
         refusal = .badRingAddress
-        rings[ring].isKicked = false
+        rings[ring].hasAddresses = false
         continue
       }
       rings[ring].isRunning = true
@@ -323,7 +323,7 @@ final class FrontEndSession {
         used: parts[2])
       if !model.startRing(ring, setup, pairs: pairsInUse) {
         rings[ring].isRunning = false
-        rings[ring].isKicked = false
+        rings[ring].hasAddresses = false
         refusal = .badRingAddress
       }
     }

@@ -183,13 +183,10 @@ public struct DriverHost: DriverVisitor, ~Copyable {
       arguments.mode == .poll
       ? InterruptPlan.none
       : InterruptPlan(configuration: configurationInterrupt, queues: queueInterrupts)
-    var device = try make(
-      driver,
-      DriverResources(
-        function: recording ?? function, rings: DMAZone(ringsRange), arena: arenaRange,
-        queuePairs: arguments.queues,
-        ringSize: arguments.ringSize, mtu: arguments.mtu, interrupts: interrupts,
-        requiresPlatformAccess: arguments.requiresPlatformAccess))
+    let setup = DriverSetup(
+      function: recording ?? function, rings: ringsRange, arena: arenaRange, arguments: arguments,
+      interrupts: interrupts)
+    var device = try make(driver, setup)
     supervisor.say("ready " + describe(device.interface))
     let paths = makePaths(&device)
     let descriptors = HostDescriptors(
@@ -197,17 +194,17 @@ public struct DriverHost: DriverVisitor, ~Copyable {
       configurationInterrupt: configurationInterrupt, queueInterrupts: queueInterrupts,
       device: arguments.access == .vfio ? -1 : Inherited.device, recording: recording)
     return HostLoop(
-      driver: device, paths: paths, descriptors: descriptors, mode: arguments.mode,
+      driver: device, setup: setup, paths: paths, descriptors: descriptors, mode: arguments.mode,
       supervisor: supervisor,
       statistics: HostStatistics(
         page: counters, queues: arguments.queues, device: D.deviceStatistics))
   }
 
   private func make<D: NetworkDriver & ~Copyable>(
-    _ driver: D.Type, _ resources: consuming DriverResources
+    _ driver: D.Type, _ setup: DriverSetup
   ) throws(HostError) -> D {
     do throws(DriverError) {
-      return try D(resources)
+      return try setup.make(driver)
     } catch {
       throw .driver(error)
     }

@@ -11,13 +11,14 @@ import PCI
 /// What is inlinable is compiled for each driver of a host program; the rest is off the way of packets.
 @usableFromInline
 struct HostLoop<D: NetworkDriver & ~Copyable>: ~Copyable {
-  private var driver: D
+  var driver: D
+  private let setup: DriverSetup
   @usableFromInline let paths: PathArray<D.QueuePair>
-  private let descriptors: HostDescriptors
+  var descriptors: HostDescriptors
   @usableFromInline let mode: PollMode
-  private let supervisor: SupervisorSocket
+  let supervisor: SupervisorSocket
   @usableFromInline var statistics: HostStatistics
-  private var announced: NetworkInterface
+  private(set) var announced: NetworkInterface
   /// When the next look is due, in nanoseconds of the monotonic clock.
   @usableFromInline var nextLook: UInt64 = 0
   /// When the first turn without work was; 0 while there is work.
@@ -26,11 +27,13 @@ struct HostLoop<D: NetworkDriver & ~Copyable>: ~Copyable {
   private var configurationIsDue = false
 
   init(
-    driver: consuming D, paths: consuming PathArray<D.QueuePair>, descriptors: HostDescriptors,
+    driver: consuming D, setup: DriverSetup, paths: consuming PathArray<D.QueuePair>,
+    descriptors: HostDescriptors,
     mode: PollMode, supervisor: SupervisorSocket, statistics: consuming HostStatistics
   ) {
     announced = driver.interface
     self.driver = driver
+    self.setup = setup
     self.paths = paths
     self.descriptors = descriptors
     self.mode = mode
@@ -141,12 +144,27 @@ struct HostLoop<D: NetworkDriver & ~Copyable>: ~Copyable {
     configurationIsDue = false
     statistics.publish(device: driver.readDeviceStatistics())
     var changed = false
-    try wrapping { () throws(DriverError) in changed = try driver.handleConfigurationChange() }
+    do throws(DriverError) {
+      changed = try driver.handleConfigurationChange()
+    } catch {
+      guard setup.returning != nil, error.isLoss else { throw .driver(error) }
+      return try awaitReturn(of: setup, after: error)
+    }
     if changed, driver.interface != announced {
       announced = driver.interface
       supervisor.say("interface " + describe(announced))
     }
     return true
+  }
+}
+
+extension DriverError {
+  /// Whether the device, or the way to it, is no more.
+  fileprivate var isLoss: Bool {
+    switch self {
+    case .deviceGone, .pci: true
+    default: false
+    }
   }
 }
 

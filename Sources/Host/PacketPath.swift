@@ -25,6 +25,8 @@ struct PacketPath<QueuePair: NetworkQueuePair & ~Copyable>: ~Copyable {
   @usableFromInline var returned = Burst(capacity: 64)
   @usableFromInline var sending = Burst(capacity: 128)
   @usableFromInline var completed = Burst(capacity: 64)
+  /// What earlier queue pairs of this path have counted.
+  private var earlier = QueueStatistics()
   /// Packets that the device or the completion ring still owes the instance.
   @usableFromInline var inFlight = 0
 
@@ -181,17 +183,36 @@ struct PacketPath<QueuePair: NetworkQueuePair & ~Copyable>: ~Copyable {
     channel.doorbell.awake()
   }
 
-  /// After the driver has stopped: what the device held is the host's again.
-  mutating func takeBackFromDevice() {
-    var grew = true
-    while grew {
+  /// After the driver has stopped: what the device held is the host's again, and packets that it has not sent, which are
+  /// lost, are the instance's.
+  /// - Returns: whether all of it is back: false while the instance leaves no room in its completion ring.
+  @discardableResult
+  mutating func takeBackFromDevice() -> Bool {
+    while true {
       queuePair.takeBack(segments: &posts, packets: &completed)
-      grew = posts.count + completed.count > 0
+      let count = completed.count
+      let grew = posts.count + count > 0
       for index in 0..<posts.count { ledger.reclaim(posts[index].segment) }
       posts.removeAll()
       channel.completion.push(&completed)
-      completed.removeAll()
+      inFlight -= count - completed.count
+      if grew { channel.doorbell.ring() }
+      if !completed.isEmpty { return false }
+      if !grew { return true }
     }
+  }
+
+  /// Another queue pair in place of one from which all has been taken back.
+  mutating func goOn(with new: consuming QueuePair) {
+    earlier += queuePair.statistics
+    queuePair = new
+  }
+
+  /// What all queue pairs of this path have counted.
+  var statistics: QueueStatistics {
+    var sum = earlier
+    sum += queuePair.statistics
+    return sum
   }
 }
 
@@ -200,4 +221,16 @@ struct PacketPath<QueuePair: NetworkQueuePair & ~Copyable>: ~Copyable {
 struct PathCounts {
   /// Packets that found no room in the instance's receive ring.
   @usableFromInline var dropsRingFull: UInt64 = 0
+}
+
+extension QueueStatistics {
+  fileprivate static func += (sum: inout QueueStatistics, other: QueueStatistics) {
+    sum.receivedPackets &+= other.receivedPackets
+    sum.receivedBytes &+= other.receivedBytes
+    sum.receiveErrors &+= other.receiveErrors
+    sum.sentPackets &+= other.sentPackets
+    sum.sentBytes &+= other.sentBytes
+    sum.sendErrors &+= other.sendErrors
+    sum.doorbells &+= other.doorbells
+  }
 }

@@ -23,6 +23,8 @@ final class LwIPInterface {
   @exclusivity(unchecked) private var sending = Burst(capacity: 256)
   @exclusivity(unchecked) private var freed = Burst(capacity: 256)
   @exclusivity(unchecked) private var freedQueue = 0
+  /// Taken from lwIP, and for another queue than those that wait in `freed`.
+  @exclusivity(unchecked) private var heldSegment: UInt32?
   /// The device completes the checksums of what is sent.
   private let leavesChecksums: Bool
   /// Which sums lwIP does itself: those that the device does not; and where the device has checked a packet's.
@@ -287,11 +289,21 @@ final class LwIPInterface {
   private func returnSegments() -> Bool {
     let share = transmitStart / channel.queues / 4096 * 4096
     var unit: UInt32 = 0
-    while freed.room > 0 && martlet_take_freed(&unit) != 0 {
+    while freed.room > 0 {
+      if let held = heldSegment {
+        unit = held
+        heldSegment = nil
+      } else if martlet_take_freed(&unit) == 0 {
+        break
+      }
       let queue = min(Int(unit) * Descriptor.unit / share, channel.queues - 1)
       if queue != freedQueue {
         channel.ends[freedQueue].free.push(&freed)
-        // The ring has room for every segment of its queue.
+        // Segments of one queue must not follow into the ring of another: they wait for room in their own.
+        if !freed.isEmpty {
+          heldSegment = unit
+          return false
+        }
         freedQueue = queue
       }
       freed.append(Descriptor(segment: unit))

@@ -45,9 +45,11 @@ public struct ControlSocket: ~Copyable {
     return ControlMessage(String(decoding: buffer[..<length], as: UTF8.self))
   }
 
-  public func send(_ text: String) {
+  /// - Parameter descriptors: go with the message; they stay the caller's.
+  public func send(_ text: String, descriptors: [Int32] = []) {
     let bytes = Array(text.utf8)
-    _ = linux_send_descriptors(descriptor, bytes, bytes.count, nil, 0, 0)
+    _ = linux_send_descriptors(
+      descriptor, bytes, bytes.count, descriptors, Int32(descriptors.count), 0)
   }
 }
 

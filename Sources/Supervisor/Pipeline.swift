@@ -6,6 +6,7 @@ import Host
 import Memory
 import PCI
 import VFIO
+import VhostUser
 
 /// One NIC and one stack instance on it: device, memory, channel, driver host, instance. Started in this order, ended
 /// in the reverse one.
@@ -20,6 +21,9 @@ public struct Pipeline: ~Copyable {
   private let hostCounters: CounterPage
   private let instanceCounters: CounterPage
   public let memoryWarning: String?
+  /// nil where the device cannot come back, or is there.
+  private var reconnection: Reconnection?
+  private var lastReconnection = Reconnection()
 
   /// Entries of an instance's counter page.
   public static let instanceCounterCapacity = 64
@@ -138,8 +142,11 @@ public struct Pipeline: ~Copyable {
   /// - Returns: news for the log.
   /// - Throws: when a process has ended or has said that it cannot go on.
   public mutating func check() throws(SupervisorError) -> [String] {
-    var news = try Self.news(of: "driver host", hostControl)
-    news += try Self.news(of: "stack instance", instanceControl)
+    var news: [String] = []
+    for message in try Self.news(of: "driver host", hostControl) { news.append(note(message)) }
+    for message in try Self.news(of: "stack instance", instanceControl) {
+      news.append("stack instance: \(message.word) \(message.rest)")
+    }
     if Self.hasEnded(host) {
       throw .ended(process: "driver host", how: host.end(withinMilliseconds: 0))
     }
@@ -147,6 +154,36 @@ public struct Pipeline: ~Copyable {
       throw .ended(process: "stack instance", how: instance.end(withinMilliseconds: 0))
     }
     return news
+  }
+
+  /// What the driver host says of its device is acted on; all else is news only.
+  private mutating func note(_ message: ControlMessage) -> String {
+    switch message.word {
+    case "gone" where access is VhostUserAccess:
+      lastReconnection.begin(at: RunSession.now())
+      reconnection = lastReconnection
+      return "\(access.name) is gone (\(message.rest)): the run waits for its return"
+    case "returned":
+      lastReconnection.end(at: RunSession.now())
+      return "\(access.name) is back: the driver goes on"
+    default: return "driver host: \(message.word) \(message.rest)"
+    }
+  }
+
+  /// When the next attempt to reach a device that has gone is due, in milliseconds of the monotonic clock.
+  var reconnectionDue: UInt64? { reconnection?.due }
+
+  /// Tries to reach the device again, and hands the new socket to the driver host.
+  mutating func attemptReconnection() {
+    guard let back = access as? VhostUserAccess else { return }
+    do throws(PCIError) {
+      try back.reconnect()
+      reconnection = nil
+      hostControl.send("device", descriptors: [back.descriptor])
+    } catch {
+      lastReconnection.postpone(at: RunSession.now())
+      reconnection = lastReconnection
+    }
   }
 
   /// Counters of host and instance, by name.
@@ -187,8 +224,8 @@ public struct Pipeline: ~Copyable {
 
   private static func news(
     of process: String, _ control: borrowing ControlSocket
-  ) throws(SupervisorError) -> [String] {
-    var news: [String] = []
+  ) throws(SupervisorError) -> [ControlMessage] {
+    var news: [ControlMessage] = []
     // Bounded: a process that talks without end is not waited for.
     for _ in 0..<16 {
       var entry = pollfd(fd: control.descriptor, events: Int16(POLLIN), revents: 0)
@@ -197,7 +234,7 @@ public struct Pipeline: ~Copyable {
         let message = try control.receive(from: process, waitingFor: "anything", milliseconds: 0)
       else { break }
       if message.word == "error" { throw .refused(process: process, reason: message.rest) }
-      news.append("\(process): \(message.word) \(message.rest)")
+      news.append(message)
     }
     return news
   }

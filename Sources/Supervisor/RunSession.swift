@@ -165,7 +165,9 @@ public struct RunSession: ~Copyable {
         nextSecond = max(nextSecond + 1000, now + 500)
       }
       if now >= end { return .timedOut }
-      let count = poll(&entries, UInt(entries.count), Int32(min(end, nextSecond) - now))
+      if let due = pipeline.reconnectionDue, now >= due { pipeline.attemptReconnection() }
+      let next = min(end, nextSecond, pipeline.reconnectionDue ?? .max)
+      let count = poll(&entries, UInt(entries.count), Int32(next - min(next, now)))
       if count <= 0 { continue }
       let last = entries.count - 1
       if entries[last - 1].revents != 0 { return .interrupted }

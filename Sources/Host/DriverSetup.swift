@@ -1,0 +1,25 @@
+import Driver
+import Memory
+import PCI
+import VhostUser
+
+/// All that a driver is made from, so that it can be made again when its device comes back.
+struct DriverSetup {
+  let function: any PCIFunction
+  let rings: DMARange
+  let arena: DMARange
+  let arguments: HostArguments
+  let interrupts: InterruptPlan
+
+  /// The function, where the process that plays it may go and come back.
+  var returning: VhostUserFunction? { function as? VhostUserFunction }
+
+  /// A driver with rings of its own; the one before, if any, is stopped.
+  func make<D: NetworkDriver & ~Copyable>(_ driver: D.Type) throws(DriverError) -> D {
+    try D(
+      DriverResources(
+        function: function, rings: DMAZone(rings), arena: arena, queuePairs: arguments.queues,
+        ringSize: arguments.ringSize, mtu: arguments.mtu, interrupts: interrupts,
+        requiresPlatformAccess: arguments.requiresPlatformAccess))
+  }
+}
