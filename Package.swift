@@ -150,7 +150,8 @@ var targets: [Target] = [
   program(
     "martlet",
     [
-      "Supervisor", "PCIDiscovery", "VFIOUserServer", "VhostUserServer", "VirtioNetDevice", "E1000eDevice", "Wire",
+      "Supervisor", "PCIDiscovery", "VFIOUserServer", "VhostUserServer", "VirtioNetDevice",
+      "E1000eDevice", "Wire",
       "EmulatedPCI", "NewDriver", "Benchmarks", "Stacks", "Trace", "VFIO", "Driver", "Channel",
       "Memory", "PCI", "CLinux", arguments, logging,
     ] + driverNames, plugins: ["RegisterDrivers"]),
@@ -229,7 +230,9 @@ let package = Package(
   products: [
     .library(
       name: "MartletDriver", targets: ["Driver", "VirtioTransports", "Rings", "PCI", "Memory"]),
-    .library(name: "MartletHardware", targets: ["EmulatedPCI", "VFIOUserServer", "VhostUserServer", "Wire"]),
+    .library(
+      name: "MartletHardware",
+      targets: ["EmulatedPCI", "VFIOUserServer", "VhostUserServer", "Wire"]),
     .library(name: "MartletHost", targets: ["Host"]),
     .library(name: "MartletConformance", targets: ["DriverConformance"]),
     .library(name: "MartletModels", targets: ["Virtio", "VirtioNetDevice", "E1000eDevice"]),

@@ -23,6 +23,11 @@ public final class DMATable {
 
   public var count: Int { mappings.count }
 
+  /// Whether memory behind a mapping has gone: its file has become shorter.
+  public var hasLostMemory: Bool {
+    mappings.values.contains { linux_bus_guard_is_replaced($0.guardSlot) != 0 }
+  }
+
   /// - Parameter descriptor: of the memory's file, or -1; stays the caller's.
   /// - Returns: 0 or an errno.
   public func add(_ message: DMAMapMessage, descriptor: Int32) -> Int32 {

@@ -47,7 +47,8 @@ public final class VFIOUserServer {
       let replaced = linux_bus_guard_replaced()
       if replaced != replacedMemory {
         replacedMemory = replaced
-        throw ClientSession.End.refused(.truncatedMemory)
+        // It may have been another server's client.
+        if session.memory.hasLostMemory { throw ClientSession.End.refused(.truncatedMemory) }
       }
       return done > 0
     } catch {

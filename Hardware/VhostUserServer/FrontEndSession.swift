@@ -19,7 +19,7 @@ final class FrontEndSession {
 
   let stream: VhostUserStream
   private let model: VirtioNetDevice
-  private let memory: DMATable
+  let memory: DMATable
   private var regions: [VhostUserRegion] = []
   private var protocolFeatures: VhostUserProtocolFeatures = []
   /// Whether rings start disabled (VHOST_USER_F_PROTOCOL_FEATURES was accepted).

@@ -45,7 +45,8 @@ public final class VhostUserServer {
       let replaced = linux_bus_guard_replaced()
       if replaced != replacedMemory {
         replacedMemory = replaced
-        throw FrontEndSession.End.refused(.truncatedMemory)
+        // It may have been another server's front-end.
+        if session.memory.hasLostMemory { throw FrontEndSession.End.refused(.truncatedMemory) }
       }
       return done > 0
     } catch {

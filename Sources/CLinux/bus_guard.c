@@ -63,4 +63,8 @@ int linux_bus_guard_remove(int slot) {
   return replaced;
 }
 
+int linux_bus_guard_is_replaced(int slot) {
+  return slot >= 0 && slot < LINUX_BUS_GUARD_RANGES && __atomic_load_n(&ranges[slot].replaced, __ATOMIC_ACQUIRE);
+}
+
 unsigned linux_bus_guard_replaced(void) { return __atomic_load_n(&replaced_count, __ATOMIC_ACQUIRE); }

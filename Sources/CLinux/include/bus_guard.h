@@ -9,5 +9,7 @@
 int linux_bus_guard_add(void *_Nonnull address, size_t length);
 /// Ends the guard, before the range is unmapped. Returns 1 where its memory was replaced.
 int linux_bus_guard_remove(int slot);
+/// Whether the memory of a guarded range was replaced.
+int linux_bus_guard_is_replaced(int slot);
 /// How many ranges were replaced since the process began.
 unsigned linux_bus_guard_replaced(void);
