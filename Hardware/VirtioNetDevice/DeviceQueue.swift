@@ -275,12 +275,11 @@ struct DeviceQueue {
   mutating func publish(error: UInt16 = 0) {
     defer { unpublished.removeAll(keepingCapacity: true) }
     if packed != nil {
-      // A packed ring has no index: such a device names the buffer once more, or uses nothing.
-      if error == 0 {
-        packed!.publish(unpublished)
-      } else if error < 0x8000, let last = unpublished.last {
-        packed!.publish(unpublished + [last])
-      }
+      // A packed ring has no index. A device that is ahead uses a buffer once more, one that is behind is in the round
+      // before.
+      let isAhead = error != 0 && error < 0x8000
+      packed!.publish(
+        isAhead ? unpublished + unpublished.suffix(1) : unpublished, isOfWrongRound: error >= 0x8000)
       return
     }
     guard let memory else { return }

@@ -214,7 +214,8 @@ struct PackedDeviceRing {
   // MARK: Used
 
   /// Writes used descriptors, one for each group; the first one last, so that the driver never sees a part (2.8.9).
-  mutating func publish(_ groups: [DeviceQueue.UsedGroup]) {
+  /// - Parameter isOfWrongRound: a faulty device marks them with the other wrap counter.
+  mutating func publish(_ groups: [DeviceQueue.UsedGroup], isOfWrongRound: Bool = false) {
     guard let memory else { return }
     var places: [Place] = []
     for group in groups {
@@ -228,7 +229,7 @@ struct PackedDeviceRing {
       let at = memory.descriptors + place.index * 16
       relaxed_store32(at + 8, UInt32(truncatingIfNeeded: group.byteCount))
       relaxed_store16(at + 12, group.named)
-      let marks = place.wrap ? PackedRing.available | PackedRing.used : 0
+      let marks = place.wrap != isOfWrongRound ? PackedRing.available | PackedRing.used : 0
       release_store16(at + 14, marks | (group.byteCount > 0 ? PackedRing.write : 0))
     }
   }
