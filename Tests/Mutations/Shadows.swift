@@ -1,4 +1,5 @@
 // swift-format-ignore-file: AlwaysUseLowerCamelCase
+
 // In a copy of a driver these hide what writes to memory and registers there, and send it through WeakMemory.
 import Memory
 import PCI
