@@ -5,7 +5,7 @@ import VirtioNetDevice
 /// What a front-end has said of one ring.
 struct FrontEndRing {
   var size = 0
-  var base: UInt16 = 0
+  var base: UInt32 = 0
   /// In the front-end's own addresses.
   var descriptors: UInt64 = 0
   var available: UInt64 = 0
@@ -31,9 +31,15 @@ struct FrontEndRing {
     Self.replace(&error, with: -1)
   }
 
-  /// Bytes of the three parts of a split ring.
-  var parts: [(address: UInt64, byteCount: Int)] {
-    [
+  /// Bytes of the three parts of a ring.
+  func parts(isPacked: Bool) -> [(address: UInt64, byteCount: Int)] {
+    if isPacked {
+      return [
+        (descriptors, size * 16), (available, PackedRing.eventBytes),
+        (used, PackedRing.eventBytes),
+      ]
+    }
+    return [
       (descriptors, size * SplitRing.descriptorBytes),
       (available, SplitRing.availableBytes(size: size)), (used, SplitRing.usedBytes(size: size)),
     ]

@@ -134,7 +134,7 @@ final class FrontEndSession {
       rings[ring].isKicked = false
       replaceKick(ring, with: -1)
       try reply(
-        request.rawValue, VringState(ring: ring, value: UInt32(rings[ring].base)).bytes)
+        request.rawValue, VringState(ring: ring, value: rings[ring].base).bytes)
     case .getConfiguration:
       guard let question = VhostUserConfiguration(payload) else { throw .refused(.badPayload) }
       let all = model.configurationBytes
@@ -222,13 +222,13 @@ final class FrontEndSession {
   ) -> FrontEndRefusals.Reason? {
     switch request {
     case .setVringSize:
-      guard !rings[ring].isRunning, value > 0, value & (value - 1) == 0,
+      guard !rings[ring].isRunning, value > 0,
         value <= VirtioNetDevice.maximumRingSize
       else { return .badRing }
       rings[ring].size = Int(value)
     case .setVringBase:
-      guard !rings[ring].isRunning, value <= 0xffff else { return .badRing }
-      rings[ring].base = UInt16(value)
+      guard !rings[ring].isRunning else { return .badRing }
+      rings[ring].base = value
     default:
       guard value <= 1 else { return .badPayload }
       rings[ring].isEnabled = value == 1
@@ -311,7 +311,7 @@ final class FrontEndSession {
       guard !state.isRunning, state.isKicked, state.hasAddresses, state.size > 0,
         state.isEnabled || !enablesOneByOne, !regions.isEmpty
       else { continue }
-      let parts = state.parts.compactMap { translate($0.address, $0.byteCount) }
+      let parts = state.parts(isPacked: model.features.contains(.packedRing)).compactMap { translate($0.address, $0.byteCount) }
       guard parts.count == 3 else {
         refusal = .badRingAddress
         rings[ring].hasAddresses = false

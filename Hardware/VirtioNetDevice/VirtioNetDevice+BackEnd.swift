@@ -3,17 +3,17 @@ import Virtio
 
 /// The device without its PCI function: what a vhost-user back-end is told by messages, in place of registers.
 extension VirtioNetDevice {
-  /// A split ring as a front-end describes it, in the device's address space.
+  /// A ring as a front-end describes it, in the device's address space.
   public struct RingSetup: Sendable, Equatable {
     /// Descriptors.
     public var size: Int
-    /// Where in the ring the device goes on.
-    public var base: UInt16
+    /// Where in the ring the device goes on, as SET_VRING_BASE has it.
+    public var base: UInt32
     public var descriptors: UInt64
     public var available: UInt64
     public var used: UInt64
 
-    public init(size: Int, base: UInt16, descriptors: UInt64, available: UInt64, used: UInt64) {
+    public init(size: Int, base: UInt32, descriptors: UInt64, available: UInt64, used: UInt64) {
       self.size = size
       self.base = base
       self.descriptors = descriptors
@@ -46,8 +46,10 @@ extension VirtioNetDevice {
   /// - Returns: false where the ring has a size or a place that it cannot have.
   public func startRing(_ ring: Int, _ setup: RingSetup, pairs: Int) -> Bool {
     guard (0..<2 * options.queuePairs).contains(ring), setup.size > 0,
-      setup.size <= DeviceQueue.maximumSize, setup.size & (setup.size - 1) == 0,
-      setup.descriptors % 16 == 0, setup.available % 2 == 0, setup.used % 4 == 0
+      setup.size <= DeviceQueue.maximumSize,
+      setup.size & (setup.size - 1) == 0 || features.contains(.packedRing),
+      setup.descriptors % 16 == 0, setup.used % 4 == 0,
+      setup.available % (features.contains(.packedRing) ? 4 : 2) == 0
     else { return false }
     var queue = DeviceQueue()
     queue.size = UInt16(setup.size)
@@ -55,8 +57,8 @@ extension VirtioNetDevice {
     queue.descriptors = setup.descriptors
     queue.available = setup.available
     queue.used = setup.used
-    queue.isEnabled = true
-    queue.resume(at: setup.base)
+    queue.enable(features, &violations)
+    guard queue.resume(at: setup.base) else { return false }
     queues[ring] = queue
     queuePairsInUse = pairs
     if !status.contains(.driverOK) {
@@ -68,9 +70,9 @@ extension VirtioNetDevice {
 
   /// The device reads and writes the ring no more.
   /// - Returns: where it would go on.
-  public func stopRing(_ ring: Int, pairs: Int) -> UInt16 {
+  public func stopRing(_ ring: Int, pairs: Int) -> UInt32 {
     guard queues.indices.contains(ring) else { return 0 }
-    let base = queues[ring].nextAvailable
+    let base = queues[ring].base
     queues[ring].reset()
     queuePairsInUse = max(1, pairs)
     if !queues.contains(where: \.isEnabled) { status = [] }

@@ -16,10 +16,11 @@ struct DriverSetup {
 
   /// A driver with rings of its own; the one before, if any, is stopped.
   func make<D: NetworkDriver & ~Copyable>(_ driver: D.Type) throws(DriverError) -> D {
-    try D(
-      DriverResources(
-        function: function, rings: DMAZone(rings), arena: arena, queuePairs: arguments.queues,
-        ringSize: arguments.ringSize, mtu: arguments.mtu, interrupts: interrupts,
-        requiresPlatformAccess: arguments.requiresPlatformAccess))
+    let resources = DriverResources(
+      function: function, rings: DMAZone(rings), arena: arena, queuePairs: arguments.queues,
+      ringSize: arguments.ringSize, mtu: arguments.mtu, without: arguments.without,
+      interrupts: interrupts, requiresPlatformAccess: arguments.requiresPlatformAccess)
+    try D.checkOmissions(resources)
+    return try D(resources)
   }
 }

@@ -98,6 +98,22 @@ public struct Burst: ~Copyable, @unchecked Sendable {
     for index in 0..<range.count { target[index] = source[index] }
   }
 
+  /// The first slot; as many as ``count`` says are in use.
+  @inlinable public var start: UnsafePointer<Descriptor> {
+    @_noLocks get { UnsafePointer(slots) }
+  }
+  /// The place behind the last slot in use, where up to ``room`` slots may be written before they are added.
+  @inlinable public var end: UnsafeMutablePointer<Descriptor> {
+    @_noLocks get { slots + used }
+  }
+
+  /// Adds the slots that were written from ``end`` on; the burst must have room.
+  @inlinable @_noLocks
+  public mutating func append(written count: Int) {
+    precondition(count >= 0 && count <= capacity &- used)
+    used &+= count
+  }
+
   /// Drops all slots.
   @inlinable @_noLocks
   public mutating func removeAll() { used = 0 }

@@ -8,6 +8,9 @@ import WeakMemory
 @usableFromInline func relaxed_store16(_ address: UnsafeMutableRawPointer, _ value: UInt16) {
   WeakMemory.store(UInt64(value), 2, at: address)
 }
+@usableFromInline func relaxed_store32(_ address: UnsafeMutableRawPointer, _ value: UInt32) {
+  WeakMemory.store(UInt64(value), 4, at: address)
+}
 @usableFromInline func relaxed_store64(_ address: UnsafeMutableRawPointer, _ value: UInt64) {
   WeakMemory.store(value, 8, at: address)
 }
