@@ -1,12 +1,11 @@
 import Channel
 import Driver
 
-/// What a host counts, published in a page that others read. Names by DPDK's xstats grammar.
+/// What a host counts, published in a page that others read. Names by DPDK's xstats grammar. Each queue's entries are
+/// written by its thread, the device's by the control thread.
 @usableFromInline
-struct HostStatistics: ~Copyable {
+final class HostStatistics: Sendable {
   private let page: CounterPage
-  private var sleeps: UInt64 = 0
-  private var interrupts: UInt64 = 0
   private let firstDeviceCounter: Int
   private let deviceCounters: Int
 
@@ -14,12 +13,12 @@ struct HostStatistics: ~Copyable {
   private static let queueNames = [
     "rx_q%_packets", "rx_q%_bytes", "rx_q%_errors", "rx_q%_dropped_ring_full", "tx_q%_packets",
     "tx_q%_bytes", "tx_q%_errors", "q%_doorbells", "rx_q%_segments_host", "rx_q%_segments_device",
-    "rx_q%_segments_instance",
+    "rx_q%_segments_instance", "q%_sleeps", "q%_interrupts",
   ]
 
   /// Entries that a page for so many queues needs.
   static func capacity(queues: Int) -> Int {
-    2 + queues * queueNames.count + maximumDeviceCounters
+    queues * queueNames.count + maximumDeviceCounters
   }
   /// Counters of the device that are shown; a driver that names more has the rest left out.
   private static let maximumDeviceCounters = 64
@@ -27,24 +26,19 @@ struct HostStatistics: ~Copyable {
   /// - Parameter device: names of what the device itself counts.
   init(page: consuming CounterPage, queues: Int, device: [String]) {
     self.page = page
-    firstDeviceCounter = 2 + queues * Self.queueNames.count
+    firstDeviceCounter = queues * Self.queueNames.count
     deviceCounters = min(device.count, Self.maximumDeviceCounters)
     for (index, name) in device.prefix(deviceCounters).enumerated() {
       self.page.name(firstDeviceCounter + index, name)
     }
-    self.page.name(0, "host_sleeps")
-    self.page.name(1, "host_interrupts")
     for queue in 0..<queues {
       for (index, name) in Self.queueNames.enumerated() {
         let parts = name.split(separator: "%", omittingEmptySubsequences: false)
         self.page.name(
-          2 + queue * Self.queueNames.count + index, parts.joined(separator: "\(queue)"))
+          queue * Self.queueNames.count + index, parts.joined(separator: "\(queue)"))
       }
     }
   }
-
-  mutating func countSleep() { sleeps += 1 }
-  mutating func countInterrupts(_ count: UInt64) { interrupts += count }
 
   func publish(device counters: [UInt64]) {
     for (index, value) in counters.prefix(deviceCounters).enumerated() {
@@ -52,26 +46,30 @@ struct HostStatistics: ~Copyable {
     }
   }
 
-  @usableFromInline
-  func publish<QueuePair>(
-    _ paths: borrowing PathArray<QueuePair>
-  ) where QueuePair: NetworkQueuePair & ~Copyable {
-    page.set(0, sleeps)
-    page.set(1, interrupts)
-    for queue in 0..<paths.count {
-      let base = 2 + queue * Self.queueNames.count
-      let driver = paths[queue].queuePair.statistics
-      page.set(base, driver.receivedPackets)
-      page.set(base + 1, driver.receivedBytes)
-      page.set(base + 2, driver.receiveErrors)
-      page.set(base + 3, paths[queue].counts.dropsRingFull)
-      page.set(base + 4, driver.sentPackets)
-      page.set(base + 5, driver.sentBytes)
-      page.set(base + 6, driver.sendErrors)
-      page.set(base + 7, driver.doorbells)
-      page.set(base + 8, UInt64(paths[queue].ledger.hostCount))
-      page.set(base + 9, UInt64(paths[queue].ledger.deviceCount))
-      page.set(base + 10, UInt64(paths[queue].ledger.instanceCount))
-    }
+  func publish<QueuePair: NetworkQueuePair & ~Copyable>(
+    _ path: borrowing PacketPath<QueuePair>, queue: Int
+  ) {
+    let base = queue * Self.queueNames.count
+    let driver = path.queuePair.statistics
+    page.set(base, driver.receivedPackets)
+    page.set(base + 1, driver.receivedBytes)
+    page.set(base + 2, driver.receiveErrors)
+    page.set(base + 3, path.counts.dropsRingFull)
+    page.set(base + 4, driver.sentPackets)
+    page.set(base + 5, driver.sentBytes)
+    page.set(base + 6, driver.sendErrors)
+    page.set(base + 7, driver.doorbells)
+    page.set(base + 8, UInt64(path.ledger.hostCount))
+    page.set(base + 9, UInt64(path.ledger.deviceCount))
+    page.set(base + 10, UInt64(path.ledger.instanceCount))
+  }
+
+  func publish<QueuePair: NetworkQueuePair & ~Copyable>(
+    _ path: borrowing PacketPath<QueuePair>, _ counts: SleepCounts, queue: Int
+  ) {
+    publish(path, queue: queue)
+    let base = queue * Self.queueNames.count
+    page.set(base + 11, counts.sleeps)
+    page.set(base + 12, counts.interrupts)
   }
 }

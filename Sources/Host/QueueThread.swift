@@ -1,0 +1,71 @@
+import CLinux
+import Glibc
+
+/// A thread for one queue pair. It is made while the process may still make threads, waits for its work, does it once,
+/// and ends.
+final class QueueThread: @unchecked Sendable {
+  // Invariant: `work` is written before `begin` is posted and read after that; `pinning` is written before `isUp` is
+  // posted. Both semaphores outlive the thread, which holds this object until it ends.
+  private let isUp = UnsafeMutablePointer<sem_t>.allocate(capacity: 1)
+  private let begin = UnsafeMutablePointer<sem_t>.allocate(capacity: 1)
+  private let name: String
+  private let core: Int?
+  private var pinning: Int32 = 0
+  private var work: (() -> Void)?
+  private var thread = pthread_t()
+
+  /// - Parameter core: the only core that it runs on; nil for any.
+  init(queue: Int, core: Int?) throws(HostError) {
+    name = "queue \(queue)"
+    self.core = core
+    sem_init(isUp, 0, 0)
+    sem_init(begin, 0, 0)
+    let result = pthread_create(
+      &thread, nil,
+      { Unmanaged<QueueThread>.fromOpaque($0!).takeRetainedValue().live() },
+      Unmanaged.passRetained(self).toOpaque())
+    guard result == 0 else {
+      Unmanaged.passUnretained(self).release()
+      throw .thread(name, errno: result)
+    }
+    Self.wait(isUp)
+    guard pinning == 0 else {
+      join()
+      throw .core(core ?? -1, errno: pinning)
+    }
+  }
+
+  deinit {
+    sem_destroy(isUp)
+    sem_destroy(begin)
+    isUp.deallocate()
+    begin.deallocate()
+  }
+
+  /// Gives the thread its work, once.
+  func start(_ work: sending @escaping () -> Void) {
+    self.work = work
+    sem_post(begin)
+  }
+
+  /// Waits for the thread's end; one that never got work ends at once. Call it once.
+  func join() {
+    sem_post(begin)
+    pthread_join(thread, nil)
+  }
+
+  private func live() -> UnsafeMutableRawPointer? {
+    _ = name.withCString { linux_prctl(PR_SET_NAME, UInt(bitPattern: $0), 0, 0, 0) }
+    if let core { pinning = -linux_run_on_core(Int32(core)) }
+    // The thread's own part of the heap is made here, while that still may take any system call.
+    free(malloc(64))
+    sem_post(isUp)
+    Self.wait(begin)
+    work?()
+    return nil
+  }
+
+  private static func wait(_ semaphore: UnsafeMutablePointer<sem_t>) {
+    while sem_wait(semaphore) != 0 {}
+  }
+}
