@@ -15,7 +15,7 @@ process() { for p in $(ps -o pid= --ppid "$runner"); do [ "$(cat /proc/$p/comm)"
 faults() { sed 's/.*) //' "/proc/$1/stat" | awk '{ print $8 + $10 }'; }
 calls() { awk '$NF == "total" { print $4 + 0; found = 1 } END { if (!found) print 0 }' "$1"; }
 # Packets that all queue pairs have sent and received, by the lines that the run prints each second.
-packets() { awk '/^rx [0-9]+ packets/ { sum += $2 + $6 } END { print sum + 0 }' "$work/run"; }
+packets() { awk '/^rx [0-9]+ packets/ { sum += $2 + $7 } END { print sum + 0 }' "$work/run"; }
 
 # start OPTION...: a run with traffic.
 start() {
