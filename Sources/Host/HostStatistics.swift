@@ -40,6 +40,9 @@ final class HostStatistics: Sendable {
     }
   }
 
+  /// All that has been published.
+  var counters: [(name: String, value: UInt64)] { page.read() }
+
   func publish(device counters: [UInt64]) {
     for (index, value) in counters.prefix(deviceCounters).enumerated() {
       page.set(firstDeviceCounter + index, value)
