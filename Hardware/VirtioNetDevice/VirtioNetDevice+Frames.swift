@@ -58,7 +58,9 @@ extension VirtioNetDevice {
   private func setNotifications(_ on: Bool) {
     guard isRunning else { return }
     for pair in 0..<queuePairsInUse {
-      queues[2 * pair].setNotifications(on && isOutOfBuffers, iommu, features)
+      // A queue that was left without buffers is told of new ones, whatever another one has.
+      let isWaiting = isOutOfBuffers || queues[2 * pair].isAsleep
+      queues[2 * pair].setNotifications(on && isWaiting, iommu, features)
       queues[2 * pair + 1].setNotifications(on, iommu, features)
     }
     if let control = controlQueue { queues[control].setNotifications(true, iommu, features) }

@@ -79,7 +79,7 @@ import Testing
       return first.completed == count && second.completed == count
         && first.received.count + second.received.count == 2 * count
     }
-    #expect(isDone)
+    #expect(isDone, "\(bench.device.counters), \(bench.published)")
     let isWhole = (first.received + second.received).sorted() == Array(0..<2 * count)
     #expect(isWhole)
     for received in [first.received, second.received] {

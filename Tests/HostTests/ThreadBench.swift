@@ -125,7 +125,14 @@ final class ThreadBench: @unchecked Sendable {
   private let eventfds: [Int32]
   private let outcome = Mutex<String?>(nil)
   private var runner: QueueThread?
+  private let statistics = Mutex<HostStatistics?>(nil)
+  /// The host's counters at its end.
   private(set) var counters: [String: UInt64] = [:]
+  /// The host's counters now, those that are not 0.
+  var published: String {
+    let counters = statistics.withLock { $0 }?.counters ?? []
+    return counters.filter { $0.value > 0 }.map { "\($0.name) \($0.value)" }.joined(separator: ", ")
+  }
 
   init(_ mode: PollMode) throws {
     self.mode = mode
@@ -213,6 +220,7 @@ final class ThreadBench: @unchecked Sendable {
     for queue in 0..<Self.pairs { threads.append(try QueueThread(queue: queue, core: nil)) }
     let statistics = HostStatistics(page: page, queues: Self.pairs, device: [])
     defer { for (name, value) in statistics.counters { counters[name] = value } }
+    self.statistics.withLock { $0 = statistics }
     var host = HostControl<VirtioNet>(
       driver: driver, paths: paths, threads: threads,
       descriptors: (0..<Self.pairs).map {
