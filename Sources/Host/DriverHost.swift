@@ -107,6 +107,8 @@ public struct DriverHost: DriverVisitor, ~Copyable {
     if arguments.isConfined {
       try confining { () throws(ConfinementError) in try Confinement.dropRights() }
     }
+    // One heap for all threads: the C library reads a file of /proc before it shrinks a thread's own.
+    linux_use_one_heap()
     // Each thread has capability sets of its own: they are made of a thread that has none left.
     var threads: [QueueThread] = []
     for queue in 0..<arguments.queues {

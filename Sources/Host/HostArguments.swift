@@ -52,7 +52,9 @@ struct HostArguments {
         mode = chosen
       case "--cores":
         cores = []
-        for core in value.split(separator: ",") { cores.append(try Self.number(name, String(core))) }
+        for core in value.split(separator: ",") {
+          cores.append(try Self.number(name, String(core)))
+        }
       case "--confined": isConfined = value != "no"
       case "--behind-iommu": requiresPlatformAccess = value == "yes"
       case "--recorded": isRecorded = value == "yes"

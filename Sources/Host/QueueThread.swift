@@ -57,7 +57,7 @@ final class QueueThread: @unchecked Sendable {
   private func live() -> UnsafeMutableRawPointer? {
     _ = name.withCString { linux_prctl(PR_SET_NAME, UInt(bitPattern: $0), 0, 0, 0) }
     if let core { pinning = -linux_run_on_core(Int32(core)) }
-    // The thread's own part of the heap is made here, while that still may take any system call.
+    // The thread's own cache of the heap is made here, while that still may take any system call.
     free(malloc(64))
     sem_post(isUp)
     Self.wait(begin)

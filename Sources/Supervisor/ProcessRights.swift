@@ -37,7 +37,8 @@ public struct ProcessRights: Sendable {
 
   /// Whether nothing is left to take away from a driver host.
   public var isConfined: Bool {
-    threads.allSatisfy(\.isLikeTheFirst) && capabilities.values.allSatisfy { $0.allSatisfy { $0 == "0" } } && noNewPrivileges
+    threads.allSatisfy(\.isLikeTheFirst)
+      && capabilities.values.allSatisfy { $0.allSatisfy { $0 == "0" } } && noNewPrivileges
       && seccompMode == 2 && Set(ownNamespaces) == Set(Self.namespaceKinds)
       && (rootEntries ?? 0) == 0
   }

@@ -191,7 +191,8 @@ struct Run: ParsableCommand {
     else {
       let names = allowed.map(String.init).joined(separator: ",")
       throw ValidationError(
-        "--cores takes a core for each of \(queues) queue pairs, out of \(names), or any; not \(cores)")
+        "--cores takes a core for each of \(queues) queue pairs, out of \(names), or any; not \(cores)"
+      )
     }
     return wanted
   }

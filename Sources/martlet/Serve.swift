@@ -35,7 +35,9 @@ struct Serve: ParsableCommand {
   @Option(help: "Queue pairs of virtio-net, 1 to 16.") var queues = 1
   @Option(help: "MTU of virtio-net in bytes, 68 to 65535.") var mtu = 1500
 
-  @Option(help: "poll: the device never sleeps, and needs no notification. Otherwise it sleeps when idle.")
+  @Option(
+    help: "poll: the device never sleeps, and needs no notification. Otherwise it sleeps when idle."
+  )
   var mode = PollMode.adaptive
 
   @Option(

@@ -70,7 +70,8 @@ import Testing
       if second.sent < count { second.send(bench) }
       // A device that does not run yet drops what arrives.
       if first.completed > 0, arriving < 2 * count,
-        arriving - first.received.count - second.received.count < 50 {
+        arriving - first.received.count - second.received.count < 50
+      {
         bench.function.exclusively { bench.wire.arriving.append(ThreadBench.frame(arriving)) }
         arriving += 1
       }

@@ -264,7 +264,10 @@ final class ThreadBench: @unchecked Sendable {
   }
 
   static func frame(_ number: Int) -> [UInt8] {
-    [0x52, 0x54, 0, 0x12, 0x34, 0x56, 2, 0, 0, 0, 0, 1, 8, 0, UInt8(number & 255), UInt8(number >> 8)]
+    [
+      0x52, 0x54, 0, 0x12, 0x34, 0x56, 2, 0, 0, 0, 0, 1, 8, 0, UInt8(number & 255),
+      UInt8(number >> 8),
+    ]
       + (16..<200).map { UInt8(truncatingIfNeeded: $0 &* (number + 3)) }
   }
 }
