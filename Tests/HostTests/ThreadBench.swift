@@ -16,25 +16,34 @@ import Wire
 /// A model that several threads may use: one access, or one step, at a time.
 final class ExclusiveFunction: PCIFunction, @unchecked Sendable {
   // Invariant: everything below is used under `exclusion` only.
-  private let exclusion = Mutex(())
+  // One of the C library's, which the thread sanitizer knows.
+  private let exclusion = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
   private let function: InProcessFunction
   private var region: RegisterWindow?
   /// What has been written to registers since the device was last reset by writing its status.
   private(set) var writesSinceReset = 0
 
-  init(_ model: EmulatedFunction) { function = InProcessFunction(model) }
+  init(_ model: EmulatedFunction) {
+    function = InProcessFunction(model)
+    pthread_mutex_init(exclusion, nil)
+  }
+
+  deinit {
+    pthread_mutex_destroy(exclusion)
+    exclusion.deallocate()
+  }
 
   var name: String { function.name }
 
   func exclusively<R>(_ body: () -> R) -> R {
-    exclusion._unsafeLock()
-    defer { exclusion._unsafeUnlock() }
+    pthread_mutex_lock(exclusion)
+    defer { pthread_mutex_unlock(exclusion) }
     return body()
   }
 
   private func trying<R>(_ body: () throws(PCIError) -> R) throws(PCIError) -> R {
-    exclusion._unsafeLock()
-    defer { exclusion._unsafeUnlock() }
+    pthread_mutex_lock(exclusion)
+    defer { pthread_mutex_unlock(exclusion) }
     return try body()
   }
 
