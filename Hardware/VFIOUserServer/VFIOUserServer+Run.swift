@@ -28,6 +28,7 @@ extension VFIOUserServer {
     var watched: Int32 = -1
     var busyUntil: UInt64 = 0
     var nextPublish: UInt64 = 0
+    model.wake()
     while true {
       // A client is looked at between bursts: its messages are few once its rings run.
       if service() { busyUntil = now() + idleNanoseconds }

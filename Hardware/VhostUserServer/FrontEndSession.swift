@@ -222,12 +222,12 @@ final class FrontEndSession {
   ) -> FrontEndRefusals.Reason? {
     switch request {
     case .setVringSize:
-      guard !rings[ring].isRunning, value > 0,
-        value <= VirtioNetDevice.maximumRingSize
+      guard !rings[ring].isRunning, value > 0, value <= VirtioNetDevice.maximumRingSize,
+        value & (value - 1) == 0 || usesPackedRings
       else { return .badRing }
       rings[ring].size = Int(value)
     case .setVringBase:
-      guard !rings[ring].isRunning else { return .badRing }
+      guard !rings[ring].isRunning, value <= 0xffff || usesPackedRings else { return .badRing }
       rings[ring].base = value
     default:
       guard value <= 1 else { return .badPayload }
@@ -311,7 +311,9 @@ final class FrontEndSession {
       guard !state.isRunning, state.isKicked, state.hasAddresses, state.size > 0,
         state.isEnabled || !enablesOneByOne, !regions.isEmpty
       else { continue }
-      let parts = state.parts(isPacked: model.features.contains(.packedRing)).compactMap { translate($0.address, $0.byteCount) }
+      let parts = state.parts(isPacked: usesPackedRings).compactMap {
+        translate($0.address, $0.byteCount)
+      }
       guard parts.count == 3 else {
         refusal = .badRingAddress
         rings[ring].hasAddresses = false
@@ -335,6 +337,8 @@ final class FrontEndSession {
     rings[ring].isRunning = false
     rings[ring].base = model.stopRing(ring, pairs: pairsInUse)
   }
+
+  private var usesPackedRings: Bool { model.features.contains(.packedRing) }
 
   private var pairsInUse: Int {
     (rings.lastIndex(where: \.isRunning) ?? 0) / 2 + 1

@@ -21,6 +21,7 @@ extension VirtioNetDevice {
   /// - Returns: whether there is nothing to do: false when the driver has been quicker.
   public func prepareToSleep() -> Bool {
     guard isRunning else { return true }
+    looksByItself = false
     setNotifications(true)
     if (0..<queuePairsInUse).contains(where: { hasWork(2 * $0 + 1) }) { return false }
     if isOutOfBuffers && hasWork(0) {
@@ -44,13 +45,22 @@ extension VirtioNetDevice {
   /// The device looks by itself again: no notifications are needed.
   public func wake() {
     for index in queues.indices { queues[index].isAsleep = false }
+    looksByItself = true
     setNotifications(false)
+  }
+
+  /// The event index (2.7.10) says where the driver notifies, not that it never should: while the device looks by
+  /// itself it goes along, or the driver would come past it once in 65536 buffers.
+  private func keepQuiet(_ queue: Int) {
+    if looksByItself { queues[queue].setNotifications(false, iommu, features) }
   }
 
   private func setNotifications(_ on: Bool) {
     guard isRunning else { return }
     for pair in 0..<queuePairsInUse {
-      queues[2 * pair].setNotifications(on && isOutOfBuffers, iommu, features)
+      // A queue that was left without buffers is told of new ones, whatever another one has.
+      let isWaiting = isOutOfBuffers || queues[2 * pair].isAsleep
+      queues[2 * pair].setNotifications(on && isWaiting, iommu, features)
       queues[2 * pair + 1].setNotifications(on, iommu, features)
     }
     if let control = controlQueue { queues[control].setNotifications(true, iommu, features) }
@@ -74,6 +84,7 @@ extension VirtioNetDevice {
       queues[index].putUsed(chain.asHead, byteCount: 0, &violations)
     }
     queues[index].publish()
+    keepQuiet(index)
     interruptQueue(index)
     return true
   }
@@ -213,7 +224,10 @@ extension VirtioNetDevice {
       if !outcome { break }
     }
     if received == 0 { return false }
-    for pair in 0..<queuePairsInUse { interruptQueue(2 * pair) }
+    for pair in 0..<queuePairsInUse {
+      keepQuiet(2 * pair)
+      interruptQueue(2 * pair)
+    }
     return true
   }
 

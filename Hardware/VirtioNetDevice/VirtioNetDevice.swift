@@ -41,6 +41,8 @@ public final class VirtioNetDevice: EmulatedFunction {
   private let windowCapability: Int
   /// A frame may be waiting, but the driver has no buffers for it.
   public internal(set) var isOutOfBuffers = false
+  /// Whether it is stepped without being notified.
+  var looksByItself = false
   /// How the next received frame is handed over wrong.
   var malformation: Malformation?
   var chain = DeviceQueue.Chain()

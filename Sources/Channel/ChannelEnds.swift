@@ -44,6 +44,12 @@ public struct ChannelMemory: ~Copyable {
     self.arena = arena
   }
 
+  /// Asks the instance to end: for one that polls and hears no message.
+  public func askToEnd() { release_store32(endWord, 1) }
+
+  /// Not 0 once the instance should end.
+  public var endWord: UnsafeMutableRawPointer { arena.address + ChannelLayout.endWord }
+
   func producer(_ queue: Int, _ ring: ChannelLayout.Ring) -> RingProducer {
     RingProducer(
       slots: slots(queue, ring), own: arena.address + layout.producerIndex(queue, ring),

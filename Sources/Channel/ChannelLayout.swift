@@ -1,7 +1,7 @@
 import Memory
 
 /// Where everything lies in a channel's memory. Both ends compute it from the number of queues and slots; what the
-/// memory's header says is compared at attach and never read again.
+/// memory's header says is compared at attach and never read again, but for the word by which the instance is asked to end.
 ///
 /// Header page, then for each queue: a control page (indices and wake words, a cache line each) and four rings of
 /// 16-byte slots, each a multiple of a page. Version 1.
@@ -25,6 +25,8 @@ public struct ChannelLayout: Sendable, Equatable {
   public var byteCount: Int { Self.page + queues * queueBytes }
 
   static let page = 4096
+  /// On a cache line of its own.
+  static let endWord = 64
   private var ringBytes: Int { (slots * 16 + Self.page - 1) / Self.page * Self.page }
   private var queueBytes: Int { Self.page + 4 * ringBytes }
 

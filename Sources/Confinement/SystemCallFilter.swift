@@ -49,7 +49,7 @@ public struct SystemCallFilter: Sendable {
           conditions: [Condition(argument: 1, mask: 0xffff_ffff, value: UInt64($0))])
       })
 
-  /// Loads the filter into this process, for good.
+  /// Loads the filter into all threads of this process, for good.
   public func load() throws(ConfinementError) {
     // SCMP_ACT_KILL_PROCESS and SCMP_ACT_ALLOW are macros with casts.
     let kill: UInt32 = 0x8000_0000
@@ -70,7 +70,9 @@ public struct SystemCallFilter: Sendable {
         context, allow, number, UInt32(comparisons.count), comparisons)
       if result < 0 { throw ConfinementError(step: "system call \(rule.call)", errno: -result) }
     }
-    let result = seccomp_load(context)
+    var result = seccomp_attr_set(context, SCMP_FLTATR_CTL_TSYNC, 1)
+    if result < 0 { throw ConfinementError(step: "system call filter", errno: -result) }
+    result = seccomp_load(context)
     if result < 0 { throw ConfinementError(step: "system call filter", errno: -result) }
   }
 }

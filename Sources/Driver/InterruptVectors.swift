@@ -25,7 +25,7 @@ public struct InterruptVectors: Sendable {
     do throws(PCIError) {
       let offered = try function.interrupts
       switch offered.kind {
-      case .msix where offered.vectors > plan.queues.count:
+      case _ where Self.isOneEach(offered, pairs: plan.queues.count):
         kind = .msix
         count = 1 + plan.queues.count
         try function.enableInterrupts(.msix, eventfds: [plan.configuration] + plan.queues)
@@ -45,6 +45,12 @@ public struct InterruptVectors: Sendable {
     } catch {
       throw .pci(error)
     }
+  }
+
+  /// Whether a function has a vector for each queue pair and one for configuration changes; where not, the first pair's
+  /// eventfd is signalled for all.
+  public static func isOneEach(_ offered: InterruptCapability, pairs: Int) -> Bool {
+    offered.kind == .msix && offered.vectors > pairs
   }
 
   /// The vector of a queue pair; that of configuration changes is 0.

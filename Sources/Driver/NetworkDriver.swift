@@ -96,7 +96,7 @@ extension NetworkDriver where Self: ~Copyable {
 ///
 /// A typed error means that the device broke its contract: the queue is broken and stays so until the driver is
 /// made anew; it hands out nothing more and keeps no segment that it has already handed out.
-public protocol NetworkQueuePair: ~Copyable {
+public protocol NetworkQueuePair: ~Copyable, SendableMetatype {
   /// Lends free segments to the device, from the burst's front; those taken are removed from the burst. A slot's
   /// offset and length name the bytes that the device may fill. At most one doorbell.
   /// - Parameter burst: slots whose segments are the caller's; all of one size.

@@ -10,10 +10,10 @@ import VFIO
 import VhostUser
 
 /// The driver host process, from its start to its end: takes what it inherits, gives up everything else, then drives
-/// the function until its supervisor goes.
+/// the function until its supervisor goes. Its first thread is for control; each queue pair has one of its own.
 ///
-/// Descriptors: 3 control, 4 device, 5 rings, 6 arena, 7 channel, 8 counters, 9 rung for the host, 10 rung by it, 11 the
-/// pipe for the run's trace where it is recorded.
+/// Descriptors: 3 control, 4 device, 5 rings, 6 arena, 7 channel, 8 counters, 9 the pipe for the run's trace where it is
+/// recorded, 10 rung by the host, 11 + n rung for queue pair n.
 public struct DriverHost: DriverVisitor, ~Copyable {
   private let arguments: HostArguments
   private let supervisor: SupervisorSocket
@@ -23,6 +23,8 @@ public struct DriverHost: DriverVisitor, ~Copyable {
   private var counters: CounterPage?
   private let configurationInterrupt: Int32
   private let queueInterrupts: [Int32]
+  private let threads: [QueueThread]
+  private let run: HostRun
   private let function: any PCIFunction
   private let identity: PCIMatch
   @usableFromInline var hasDriven = false
@@ -34,9 +36,9 @@ public struct DriverHost: DriverVisitor, ~Copyable {
     static let arena: Int32 = 6
     static let channel: Int32 = 7
     static let counters: Int32 = 8
-    static let ownDoorbell: Int32 = 9
+    static let trace: Int32 = 9
     static let peerDoorbell: Int32 = 10
-    static let trace: Int32 = 11
+    static let firstDoorbell: Int32 = 11
   }
 
   /// Slots of each ring of the channel.
@@ -88,23 +90,52 @@ public struct DriverHost: DriverVisitor, ~Copyable {
     } catch {
       throw .memory(error.description)
     }
+    // Everything that needs a path, a new descriptor of this kind or a right is done before it is given up.
     let interrupts = (0...arguments.queues).map { _ in eventfd(0, Int32(EFD_NONBLOCK)) }
-    let doorbells =
+    let run = HostRun(
+      failed: eventfd(0, Int32(EFD_NONBLOCK)), doorbells: doorbells(arguments.queues))
+    let kicks =
       arguments.access == .vhostUser ? VhostUserDoorbells(queuePairs: arguments.queues) : nil
-    // Everything that needs a path, a new descriptor of this kind or a right has been done.
-    if arguments.isConfined {
-      do throws(ConfinementError) {
-        try Confinement.enter()
-      } catch {
-        throw .confinement(error)
-      }
-    }
-    let function = try openFunction(arguments, doorbells)
+    let threads = try confine(arguments)
+    let function = try openFunction(arguments, kicks)
     return DriverHost(
       arguments: arguments, function: function, identity: try identify(function),
       supervisor: supervisor, rings: rings, arena: arena, channel: channel,
       counters: counters, configurationInterrupt: interrupts[0],
-      queueInterrupts: Array(interrupts.dropFirst()))
+      queueInterrupts: Array(interrupts.dropFirst()), threads: threads, run: run)
+  }
+
+  /// Gives up all rights and makes the queue threads.
+  private static func confine(_ arguments: HostArguments) throws(HostError) -> [QueueThread] {
+    if arguments.isConfined {
+      try confining { () throws(ConfinementError) in try Confinement.dropRights() }
+    }
+    // One heap for all threads: the C library reads a file of /proc before it shrinks a thread's own.
+    linux_use_one_heap()
+    // Each thread has capability sets of its own: they are made of a thread that has none left.
+    var threads: [QueueThread] = []
+    for queue in 0..<arguments.queues {
+      let core = arguments.cores.isEmpty ? nil : arguments.cores[queue]
+      threads.append(try QueueThread(queue: queue, core: core))
+    }
+    if arguments.isConfined {
+      try confining { () throws(ConfinementError) in try Confinement.close() }
+    }
+    return threads
+  }
+
+  private static func confining(
+    _ step: () throws(ConfinementError) -> Void
+  ) throws(HostError) {
+    do throws(ConfinementError) {
+      try step()
+    } catch {
+      throw .confinement(error)
+    }
+  }
+
+  private static func doorbells(_ queues: Int) -> [Int32] {
+    (0..<Int32(queues)).map { Inherited.firstDoorbell + $0 }
   }
 
   private static func inherit(
@@ -121,7 +152,7 @@ public struct DriverHost: DriverVisitor, ~Copyable {
     arguments: HostArguments, function: any PCIFunction, identity: PCIMatch,
     supervisor: SupervisorSocket, rings: consuming Arena,
     arena: consuming Arena, channel: consuming ChannelMemory, counters: consuming CounterPage,
-    configurationInterrupt: Int32, queueInterrupts: [Int32]
+    configurationInterrupt: Int32, queueInterrupts: [Int32], threads: [QueueThread], run: HostRun
   ) {
     self.arguments = arguments
     self.function = function
@@ -133,6 +164,8 @@ public struct DriverHost: DriverVisitor, ~Copyable {
     self.counters = consume counters
     self.configurationInterrupt = configurationInterrupt
     self.queueInterrupts = queueInterrupts
+    self.threads = threads
+    self.run = run
   }
 
   /// Drives the function until the supervisor says stop, if it is one of the driver's and none has done so before.
@@ -142,8 +175,8 @@ public struct DriverHost: DriverVisitor, ~Copyable {
     if isRecorded {
       try record(driver)
     } else {
-      var loop = try makeLoop(driver)
-      try loop.run()
+      var control = try makeControl(driver)
+      try control.drive()
     }
   }
 
@@ -160,8 +193,8 @@ public struct DriverHost: DriverVisitor, ~Copyable {
     let recording = RunRecorder(descriptor: Inherited.trace)
       .record(function, rings: ringsRange, arena: arenaRange)
     defer { recording.finish() }
-    var loop = try makeLoop(TracedDriver<D>.self, recording)
-    try loop.run()
+    var control = try makeControl(TracedDriver<D>.self, recording)
+    try control.drive()
   }
 
   private var ringsRange: DMARange {
@@ -174,9 +207,9 @@ public struct DriverHost: DriverVisitor, ~Copyable {
 
   /// Sets up the function and all of its packet paths.
   @usableFromInline
-  mutating func makeLoop<D: NetworkDriver & ~Copyable>(
+  mutating func makeControl<D: NetworkDriver & ~Copyable>(
     _ driver: D.Type, _ recording: RecordingFunction? = nil
-  ) throws(HostError) -> HostLoop<D> {
+  ) throws(HostError) -> HostControl<D> {
     guard let counters = counters.take() else { throw noDriver() }
     hasDriven = true
     let interrupts =
@@ -189,15 +222,33 @@ public struct DriverHost: DriverVisitor, ~Copyable {
     var device = try make(driver, setup)
     supervisor.say("ready " + describe(device.interface))
     let paths = makePaths(&device)
-    let descriptors = HostDescriptors(
-      supervisor: supervisor.descriptor, doorbell: Inherited.ownDoorbell,
-      configurationInterrupt: configurationInterrupt, queueInterrupts: queueInterrupts,
+    let events = ControlEvents(
+      supervisor: supervisor.descriptor, failed: run.failed,
+      configurationInterrupt: configurationInterrupt,
       device: arguments.access == .vfio ? -1 : Inherited.device, recording: recording)
-    return HostLoop(
-      driver: device, setup: setup, paths: paths, descriptors: descriptors, mode: arguments.mode,
-      supervisor: supervisor,
+    return HostControl(
+      driver: device, setup: setup, paths: paths, threads: threads,
+      descriptors: descriptors(recording),
+      mode: arguments.mode, events: events, supervisor: supervisor,
       statistics: HostStatistics(
-        page: counters, queues: arguments.queues, device: D.deviceStatistics))
+        page: counters, queues: arguments.queues, device: D.deviceStatistics),
+      run: run)
+  }
+
+  /// What each queue thread sleeps on.
+  private func descriptors(_ recording: RecordingFunction?) -> [QueueDescriptors] {
+    let doorbells = Self.doorbells(arguments.queues)
+    // A function with few vectors signals all queue pairs by the first one's eventfd.
+    let offered = arguments.queues > 1 ? try? function.interrupts : nil
+    let isShared =
+      arguments.queues > 1
+      && !(offered.map { InterruptVectors.isOneEach($0, pairs: arguments.queues) } ?? false)
+    return doorbells.indices.map { queue in
+      QueueDescriptors(
+        doorbell: doorbells[queue], interrupt: queueInterrupts[queue],
+        alsoInterrupted: isShared && queue == 0 ? Array(doorbells.dropFirst()) : [],
+        recording: recording)
+    }
   }
 
   private func make<D: NetworkDriver & ~Copyable>(

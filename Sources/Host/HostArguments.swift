@@ -1,3 +1,4 @@
+import Channel
 import VFIO
 
 /// What the supervisor tells a driver host on its command line; everything else comes as descriptors.
@@ -19,6 +20,8 @@ struct HostArguments {
   /// Features that the driver is to leave alone.
   var without: [String] = []
   var mode = PollMode.adaptive
+  /// The core of each queue pair's thread; none for any.
+  var cores: [Int] = []
   var isConfined = true
   var requiresPlatformAccess = false
   /// A trace of the run goes to an inherited pipe.
@@ -50,6 +53,11 @@ struct HostArguments {
       case "--mode":
         guard let chosen = PollMode(rawValue: value) else { throw Self.bad(name, value) }
         mode = chosen
+      case "--cores":
+        cores = []
+        for core in value.split(separator: ",") {
+          cores.append(try Self.number(name, String(core)))
+        }
       case "--confined": isConfined = value != "no"
       case "--behind-iommu": requiresPlatformAccess = value == "yes"
       case "--recorded": isRecorded = value == "yes"
@@ -58,6 +66,9 @@ struct HostArguments {
     }
     guard receiveBytes > 0, receiveBytes < arenaBytes, ringsBytes > 0, queues > 0 else {
       throw .arguments("martlet-host is started by `martlet run`, which says what memory there is")
+    }
+    guard cores.isEmpty || cores.count == queues else {
+      throw .arguments("--cores names \(cores.count) cores for \(queues) queue pairs")
     }
     // What several queues need, such as random keys that spread flows, is not the same in a replay.
     guard !isRecorded || queues == 1 else {

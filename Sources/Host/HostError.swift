@@ -1,6 +1,7 @@
 import Channel
 import Confinement
 import Driver
+import Glibc
 import Memory
 import PCI
 
@@ -9,6 +10,10 @@ public enum HostError: Error {
   case arguments(String)
   case memory(String)
   case confinement(ConfinementError)
+  /// A thread that cannot be made, and the kernel's reason.
+  case thread(String, errno: Int32)
+  /// A core that a queue thread cannot be bound to, and the kernel's reason.
+  case core(Int, errno: Int32)
   case pci(PCIError)
   case driver(DriverError)
   /// The stack instance broke the channel's rules: it is the offender, not the device.
@@ -28,6 +33,10 @@ extension HostError: CustomStringConvertible {
     switch self {
     case .arguments(let reason), .memory(let reason): reason
     case .confinement(let error): error.description
+    case .thread(let name, let errno):
+      "cannot make the thread \(name): \(String(cString: strerror(errno)))"
+    case .core(let core, let errno):
+      "cannot run on core \(core): \(String(cString: strerror(errno)))"
     case .pci(let error): error.description
     case .driver(let error): error.description
     case .instance(let offence): "the stack instance broke the channel's rules: \(offence)"

@@ -1,23 +1,21 @@
 import Channel
 import Driver
 
-/// What a host counts, published in a page that others read. Names by DPDK's xstats grammar.
+/// What a host counts, published in a page that others read. Names by DPDK's xstats grammar. Each queue's entries are
+/// written by its thread, the device's by the control thread.
 @usableFromInline
-struct HostStatistics: ~Copyable {
+final class HostStatistics: Sendable {
   private let page: CounterPage
-  private var sleeps: UInt64 = 0
-  private var interrupts: UInt64 = 0
-  private var reconnects: UInt64 = 0
   private let firstDeviceCounter: Int
   private let deviceCounters: Int
 
   /// Counters of the host as a whole, which come first.
-  private static let hostNames = ["host_sleeps", "host_interrupts", "device_reconnects"]
+  private static let hostNames = ["device_reconnects"]
   /// Counters of each queue, in the order in which they are published.
   private static let queueNames = [
     "rx_q%_packets", "rx_q%_bytes", "rx_q%_errors", "rx_q%_dropped_ring_full", "tx_q%_packets",
     "tx_q%_bytes", "tx_q%_errors", "q%_doorbells", "rx_q%_segments_host", "rx_q%_segments_device",
-    "rx_q%_segments_instance",
+    "rx_q%_segments_instance", "q%_sleeps", "q%_interrupts",
   ]
 
   /// Entries that a page for so many queues needs.
@@ -46,9 +44,10 @@ struct HostStatistics: ~Copyable {
     }
   }
 
-  mutating func countSleep() { sleeps += 1 }
-  mutating func countReconnect() { reconnects += 1 }
-  mutating func countInterrupts(_ count: UInt64) { interrupts += count }
+  /// All that has been published.
+  var counters: [(name: String, value: UInt64)] { page.read() }
+
+  func publish(reconnects: UInt64) { page.set(0, reconnects) }
 
   func publish(device counters: [UInt64]) {
     for (index, value) in counters.prefix(deviceCounters).enumerated() {
@@ -56,27 +55,30 @@ struct HostStatistics: ~Copyable {
     }
   }
 
-  @usableFromInline
-  func publish<QueuePair>(
-    _ paths: borrowing PathArray<QueuePair>
-  ) where QueuePair: NetworkQueuePair & ~Copyable {
-    page.set(0, sleeps)
-    page.set(1, interrupts)
-    page.set(2, reconnects)
-    for queue in 0..<paths.count {
-      let base = Self.hostNames.count + queue * Self.queueNames.count
-      let driver = paths[queue].statistics
-      page.set(base, driver.receivedPackets)
-      page.set(base + 1, driver.receivedBytes)
-      page.set(base + 2, driver.receiveErrors)
-      page.set(base + 3, paths[queue].counts.dropsRingFull)
-      page.set(base + 4, driver.sentPackets)
-      page.set(base + 5, driver.sentBytes)
-      page.set(base + 6, driver.sendErrors)
-      page.set(base + 7, driver.doorbells)
-      page.set(base + 8, UInt64(paths[queue].ledger.hostCount))
-      page.set(base + 9, UInt64(paths[queue].ledger.deviceCount))
-      page.set(base + 10, UInt64(paths[queue].ledger.instanceCount))
-    }
+  func publish<QueuePair: NetworkQueuePair & ~Copyable>(
+    _ path: borrowing PacketPath<QueuePair>, queue: Int
+  ) {
+    let base = Self.hostNames.count + queue * Self.queueNames.count
+    let driver = path.statistics
+    page.set(base, driver.receivedPackets)
+    page.set(base + 1, driver.receivedBytes)
+    page.set(base + 2, driver.receiveErrors)
+    page.set(base + 3, path.counts.dropsRingFull)
+    page.set(base + 4, driver.sentPackets)
+    page.set(base + 5, driver.sentBytes)
+    page.set(base + 6, driver.sendErrors)
+    page.set(base + 7, driver.doorbells)
+    page.set(base + 8, UInt64(path.ledger.hostCount))
+    page.set(base + 9, UInt64(path.ledger.deviceCount))
+    page.set(base + 10, UInt64(path.ledger.instanceCount))
+  }
+
+  func publish<QueuePair: NetworkQueuePair & ~Copyable>(
+    _ path: borrowing PacketPath<QueuePair>, _ counts: SleepCounts, queue: Int
+  ) {
+    publish(path, queue: queue)
+    let base = Self.hostNames.count + queue * Self.queueNames.count
+    page.set(base + 11, counts.sleeps)
+    page.set(base + 12, counts.interrupts)
   }
 }

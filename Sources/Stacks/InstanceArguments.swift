@@ -1,3 +1,4 @@
+import Channel
 import Driver
 import Glibc
 
@@ -7,6 +8,7 @@ public struct InstanceArguments {
   var macAddress: [UInt8] = []
   var mtu = 1500
   var offloads: NetworkInterface.Offloads = []
+  public var mode = PollMode.adaptive
   var queues = 1
   var channelQueues = 1
   var channelSlots = 4096
@@ -42,6 +44,9 @@ public struct InstanceArguments {
       macAddress = address.array
     case "--mtu": mtu = try Self.number(name, value)
     case "--offloads": offloads = .init(rawValue: try Self.number(name, value))
+    case "--mode":
+      guard let chosen = PollMode(rawValue: value) else { throw Self.bad(name, value) }
+      mode = chosen
     case "--queues": queues = try Self.number(name, value)
     case "--channel-queues": channelQueues = try Self.number(name, value)
     case "--channel-slots": channelSlots = try Self.number(name, value)

@@ -29,8 +29,9 @@ public final class InstanceEnvironment {
     public static let channel: Int32 = 5
     public static let counters: Int32 = 6
     public static let ownDoorbell: Int32 = 7
-    public static let peerDoorbell: Int32 = 8
-    public static let tap: Int32 = 9
+    public static let tap: Int32 = 8
+    /// Rung for the host's first queue; the others follow.
+    public static let firstPeerDoorbell: Int32 = 9
   }
 
   /// Entries of an instance's counter page.

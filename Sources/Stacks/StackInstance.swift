@@ -26,19 +26,28 @@ public protocol StackInstance: ~Copyable {
   var exitCode: Int32? { get }
 }
 
-/// The loop of a stack instance, compiled for each stack: polls its channel while there is work, then sleeps until a doorbell, a timer or the
-/// end of its supervisor.
+/// The loop of a stack instance, compiled for each stack: polls its channel while there is work, then polls on or sleeps
+/// until a doorbell, a timer or the end of its supervisor, as the mode says. While there is work it makes no system call
+/// of its own: the supervisor asks for the end by a word in the channel.
 public struct InstanceLoop<Stack: StackInstance & ~Copyable>: ~Copyable {
   @usableFromInline var stack: Stack
   @usableFromInline let channel: InstanceChannel
+  @usableFromInline let mode: PollMode
   @usableFromInline var received = Burst(capacity: 256)
   @usableFromInline var completed = Burst(capacity: 256)
-  /// Turns without work before the loop sleeps.
-  @inlinable static var patience: Int { 200 }
+  /// Turns without work before the loop sleeps; nil where it never does.
+  @usableFromInline let patience: Int?
 
-  public init(stack: consuming Stack, channel: InstanceChannel) {
+  public init(stack: consuming Stack, channel: InstanceChannel, mode: PollMode) {
     self.stack = stack
     self.channel = channel
+    self.mode = mode
+    patience =
+      switch mode {
+      case .poll, .yield: nil
+      case .adaptive: 200
+      case .interrupt: 0
+      }
   }
 
   /// Runs until the supervisor says stop or is gone, or the stack's task is done.
@@ -47,20 +56,22 @@ public struct InstanceLoop<Stack: StackInstance & ~Copyable>: ~Copyable {
   public mutating func run(control: Int32) throws(StackError) -> Int32 {
     _ = linux_send_descriptors(control, "ready", 5, nil, 0, 0)
     var idle = 0
-    var turns: UInt32 = 0
-    while true {
+    while !channel.isAskedToEnd {
       if try turn() { idle = 0 } else { idle += 1 }
       if let code = stack.exitCode { return code }
-      turns &+= 1
-      // Under load the supervisor is looked at now and then, by a call every thousand turns.
-      if idle > Self.patience || turns & 1023 == 0 {
-        let maySleep = idle > Self.patience && channel.prepareToSleep()
-        let mayGoOn = wait(control, milliseconds: maySleep ? max(1, stack.nextDeadline) : 0)
+      if idle == 0 { continue }
+      if let patience, idle > patience {
+        let mayGoOn = sleep(control)
         channel.awake()
         if !mayGoOn { return 0 }
-        if maySleep { idle = 0 }
+        idle = 0
+      } else if mode == .yield, idle > PollMode.turnsBeforeYield {
+        sched_yield()
+      } else {
+        cpu_pause()
       }
     }
+    return 0
   }
 
   @inlinable @inline(never)
@@ -89,15 +100,17 @@ public struct InstanceLoop<Stack: StackInstance & ~Copyable>: ~Copyable {
     return worked
   }
 
+  /// Sleeps where nothing has come in meanwhile.
   /// - Returns: false when the supervisor says stop or is gone.
   @usableFromInline
-  func wait(_ control: Int32, milliseconds: Int32) -> Bool {
+  func sleep(_ control: Int32) -> Bool {
+    guard channel.prepareToSleep() else { return true }
     var entries = [
       pollfd(fd: control, events: Int16(POLLIN), revents: 0),
       pollfd(fd: InstanceEnvironment.Inherited.ownDoorbell, events: Int16(POLLIN), revents: 0),
       pollfd(fd: stack.descriptor, events: Int16(POLLIN), revents: 0),
     ]
-    guard poll(&entries, 3, milliseconds) > 0 else { return true }
+    guard poll(&entries, 3, max(1, stack.nextDeadline)) > 0 else { return true }
     if entries[1].revents != 0 {
       var value: UInt64 = 0
       _ = read(InstanceEnvironment.Inherited.ownDoorbell, &value, 8)
@@ -111,14 +124,18 @@ public final class InstanceChannel {
   // Invariant: `queues` initialised elements until deinit.
   public let ends: UnsafeMutablePointer<InstanceEnd>
   public let queues: Int
+  // Invariant: stays mapped as long as the channel's memory, which outlives its ends.
+  @usableFromInline let endWord: UnsafeMutableRawPointer
 
   public init(_ memory: borrowing ChannelMemory, queues: Int) {
+    endWord = memory.endWord
     ends = .allocate(capacity: queues)
     self.queues = queues
     for queue in 0..<queues {
       (ends + queue).initialize(
         to: InstanceEnd(
-          memory, queue: queue, peerEvent: InstanceEnvironment.Inherited.peerDoorbell))
+          memory, queue: queue,
+          peerEvent: InstanceEnvironment.Inherited.firstPeerDoorbell + Int32(queue)))
     }
   }
 
@@ -127,6 +144,9 @@ public final class InstanceChannel {
     ends.deallocate()
   }
 
+  /// Whether the supervisor wants the instance to end.
+  @inlinable
+  var isAskedToEnd: Bool { relaxed_load32(endWord) != 0 }
   @inlinable
   func ring() { for queue in 0..<queues { ends[queue].doorbell.ring() } }
   @inlinable

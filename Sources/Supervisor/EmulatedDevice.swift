@@ -23,7 +23,8 @@ public final class EmulatedDevice {
   }
 
   public static func start(
-    _ model: RunPlan.EmulatedModel, wire: Wire, macAddress: String, queues: Int
+    _ model: RunPlan.EmulatedModel, wire: Wire, macAddress: String, queues: Int,
+    mode: PollMode
   ) throws(SupervisorError) -> EmulatedDevice {
     var listener: Int32 = -1
     var client: Int32 = -1
@@ -35,7 +36,7 @@ public final class EmulatedDevice {
     }
     var arguments = [
       "serve", model.rawValue, "--listen-fd", "3", "--counters-fd", "4", "--mac", macAddress,
-      "--queues", "\(queues)",
+      "--queues", "\(queues)", "--mode", mode.rawValue,
     ]
     // The driver takes what is best of what there is.
     if model == .virtioNet { arguments += ["--packed", "--in-order"] }

@@ -18,6 +18,7 @@ public struct Pipeline: ~Copyable {
   private var hostControl: ControlSocket
   private var instance: ChildProcess
   private var instanceControl: ControlSocket
+  private let channel: ChannelMemory
   private let hostCounters: CounterPage
   private let instanceCounters: CounterPage
   public let memoryWarning: String?
@@ -54,12 +55,11 @@ public struct Pipeline: ~Copyable {
     let instanceCounters = try asInput { () throws(MemoryError) -> CounterPage in
       try CounterPage(capacity: instanceCounterCapacity)
     }
-    let hostBell = try event()
-    let instanceBell = try event()
-    defer {
-      close(hostBell)
-      close(instanceBell)
-    }
+    // One for each queue thread of the host, one for the instance's only thread.
+    var bells: [Int32] = []
+    defer { for bell in bells { close(bell) } }
+    for _ in 0...plan.queues { bells.append(try event()) }
+    let (instanceBell, hostBells) = (bells[0], Array(bells.dropFirst()))
 
     var hostControl = try ControlSocket()
     let host = try ChildProcess(
@@ -70,17 +70,19 @@ public struct Pipeline: ~Copyable {
         "--arena-iova", "\(memory.arenaIOVA + (plan.fault == .dmaOutside ? 64 << 30 : 0))",
         "--arena-bytes", "\(memory.arena.byteCount)",
         "--receive-bytes", "\(memory.receiveBytes)", "--queues", "\(plan.queues)",
-        "--ring-size", "\(plan.ringSize)", "--mode", plan.mode,
+        "--ring-size", "\(plan.ringSize)", "--mode", plan.mode.rawValue,
         "--confined", plan.isConfined ? "yes" : "no",
         "--behind-iommu", access.kind == .vfio ? "yes" : "no",
         "--recorded", trace == nil ? "no" : "yes",
       ] + placement + (plan.mtu.map { ["--mtu", "\($0)"] } ?? [])
-        + (plan.without.isEmpty ? [] : ["--without", plan.without.joined(separator: ",")]),
+        + (plan.without.isEmpty ? [] : ["--without", plan.without.joined(separator: ",")])
+        + (plan.cores.isEmpty
+          ? [] : ["--cores", plan.cores.map(String.init).joined(separator: ",")]),
       descriptors: [
         -1, 1, 2, hostControl.peer, access.descriptor, memory.rings.descriptor,
-        memory.arena.descriptor, channel.descriptor, hostCounters.descriptor, hostBell,
-        instanceBell, trace?.hostEnd ?? -1,
-      ], isolation: plan.isConfined ? .everything : [])
+        memory.arena.descriptor, channel.descriptor, hostCounters.descriptor,
+        trace?.hostEnd ?? -1, instanceBell,
+      ] + hostBells, isolation: plan.isConfined ? .everything : [])
     hostControl.closePeer()
     trace?.closeHostEnd()
     let message = try awaitReady(hostControl, of: "driver host", milliseconds: 10_000)
@@ -93,7 +95,7 @@ public struct Pipeline: ~Copyable {
       "--queues", "\(interface.queues)", "--receive-bytes", "\(memory.receiveBytes)",
       "--arena-bytes", "\(memory.arena.byteCount)", "--channel-queues", "\(plan.queues)",
       "--channel-slots", "\(DriverHost.channelSlots)", "--address", plan.address.description,
-      "--http", "\(plan.httpPort)",
+      "--http", "\(plan.httpPort)", "--mode", plan.mode.rawValue,
     ]
     if let gateway = plan.gateway { arguments += ["--gateway", gateway] }
     let instance = try ChildProcess(
@@ -101,8 +103,8 @@ public struct Pipeline: ~Copyable {
       arguments: arguments + placement + instanceArguments,
       descriptors: [
         -1, 1, 2, instanceControl.peer, memory.arena.descriptor, channel.descriptor,
-        instanceCounters.descriptor, instanceBell, hostBell, tap,
-      ],
+        instanceCounters.descriptor, instanceBell, tap,
+      ] + hostBells,
       // An instance needs no right at all: as root it becomes nobody.
       isolation: geteuid() == 0 ? .user : [])
     instanceControl.closePeer()
@@ -110,14 +112,15 @@ public struct Pipeline: ~Copyable {
     return Pipeline(
       access: access, interface: interface, host: host, hostControl: hostControl,
       instance: instance, instanceControl: instanceControl, hostCounters: hostCounters,
-      instanceCounters: instanceCounters, memory: memory)
+      instanceCounters: instanceCounters, memory: memory, channel: channel)
   }
 
   private init(
     access: any DeviceAccess, interface: InterfaceDescription, host: consuming ChildProcess,
     hostControl: consuming ControlSocket, instance: consuming ChildProcess,
     instanceControl: consuming ControlSocket, hostCounters: consuming CounterPage,
-    instanceCounters: consuming CounterPage, memory: consuming DeviceMemory
+    instanceCounters: consuming CounterPage, memory: consuming DeviceMemory,
+    channel: consuming ChannelMemory
   ) {
     self.access = access
     self.interface = interface
@@ -129,6 +132,7 @@ public struct Pipeline: ~Copyable {
     self.instanceCounters = instanceCounters
     memoryWarning = memory.warning
     self.memory = memory
+    self.channel = channel
   }
 
   public var hostIdentifier: pid_t { host.identifier }
@@ -201,6 +205,7 @@ public struct Pipeline: ~Copyable {
   public mutating func stop() -> [String] {
     var complaints: [String] = []
     if !instance.hasEnded {
+      channel.askToEnd()
       instanceControl.send("stop")
       let end = instance.end(withinMilliseconds: 2000)
       if end != .exited(0) { complaints.append("the stack instance \(end)") }

@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 
 /// What a process may do, as the kernel says (/proc), not as it was asked to be.
@@ -17,14 +18,27 @@ public struct ProcessRights: Sendable {
   /// nil where the kernel does not let the caller look.
   public var rootEntries: Int?
   public var descriptors: [String]?
+  /// All of its threads, the first one included.
+  public var threads: [Thread]
   public var limits: [String: String]
 
   /// The kinds of namespaces there are.
   public static let namespaceKinds = ["user", "pid", "mnt", "net", "ipc", "uts", "cgroup"]
 
+  /// A thread of a process: rights are each thread's own.
+  public struct Thread: Sendable {
+    public var identifier: pid_t
+    public var name: String
+    /// Cores that it may run on.
+    public var cores: [Int]
+    /// Whether its capabilities, privileges and system calls are those of the first thread.
+    public var isLikeTheFirst: Bool
+  }
+
   /// Whether nothing is left to take away from a driver host.
   public var isConfined: Bool {
-    capabilities.values.allSatisfy { $0.allSatisfy { $0 == "0" } } && noNewPrivileges
+    threads.allSatisfy(\.isLikeTheFirst)
+      && capabilities.values.allSatisfy { $0.allSatisfy { $0 == "0" } } && noNewPrivileges
       && seccompMode == 2 && Set(ownNamespaces) == Set(Self.namespaceKinds)
       && (rootEntries ?? 0) == 0
   }
@@ -39,14 +53,7 @@ public struct ProcessRights: Sendable {
   }
 
   init?(_ identifier: pid_t, _ name: String) {
-    var fields: [String: String] = [:]
-    for line in Self.text("/proc/\(identifier)/status").split(separator: "\n") {
-      let parts = line.split(separator: ":", maxSplits: 1)
-      if parts.count == 2 {
-        fields[String(parts[0])] = parts[1].split(whereSeparator: \.isWhitespace).joined(
-          separator: " ")
-      }
-    }
+    let fields = Self.fields("/proc/\(identifier)/status")
     guard let uid = fields["Uid"] else { return nil }
     self.identifier = identifier
     self.name = name
@@ -69,6 +76,9 @@ public struct ProcessRights: Sendable {
         "\(number) \(Self.link("/proc/\(identifier)/fd/\(number)") ?? "?")"
       }
     }
+    threads = Self.names(in: "/proc/\(identifier)/task").compactMap { pid_t($0) }.sorted().map {
+      Self.thread($0, of: identifier, first: fields)
+    }
     limits = [:]
     for line in Self.text("/proc/\(identifier)/limits").split(separator: "\n") {
       for limit in ["Max core file size", "Max file size", "Max processes", "Max locked memory"]
@@ -77,6 +87,35 @@ public struct ProcessRights: Sendable {
         limits[limit] = rest.first.map(String.init) ?? "?"
       }
     }
+  }
+
+  private static func thread(
+    _ identifier: pid_t, of process: pid_t, first: [String: String]
+  ) -> Thread {
+    let own = fields("/proc/\(process)/task/\(identifier)/status")
+    let rights = [
+      "CapEff", "CapPrm", "CapInh", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp", "Seccomp_filters",
+      "Uid", "Gid",
+    ]
+    return Thread(
+      identifier: identifier, name: own["Name"] ?? "?",
+      cores: (0..<sysconf(Int32(_SC_NPROCESSORS_CONF))).filter {
+        linux_may_run_on_core(identifier, Int32($0)) == 1
+      },
+      isLikeTheFirst: rights.allSatisfy { own[$0] != nil && own[$0] == first[$0] })
+  }
+
+  /// The `name: value` lines of a file.
+  private static func fields(_ path: String) -> [String: String] {
+    var fields: [String: String] = [:]
+    for line in text(path).split(separator: "\n") {
+      let parts = line.split(separator: ":", maxSplits: 1)
+      if parts.count == 2 {
+        fields[String(parts[0])] = parts[1].split(whereSeparator: \.isWhitespace).joined(
+          separator: " ")
+      }
+    }
+    return fields
   }
 
   private static func text(_ path: String) -> String {

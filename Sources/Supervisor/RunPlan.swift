@@ -1,3 +1,4 @@
+import Channel
 import Driver
 import Memory
 
@@ -43,7 +44,9 @@ public struct RunPlan: Sendable {
   public var gateway: String?
   /// TCP port of the stack's HTTP server; 0 for none.
   public var httpPort = 80
-  public var mode = "adaptive"
+  public var mode = PollMode.adaptive
+  /// The core of each queue pair's thread; none for any.
+  public var cores: [Int] = []
   public var queues = 1
   public var ringSize = 256
   /// Where the device leaves the choice; nil for what is usual.

@@ -41,7 +41,8 @@ public struct RunSession: ~Copyable {
       namespace = try kernelFarEnd(plan, report)
       let wire = namespace.map { EmulatedDevice.Wire.tap($0.tap) } ?? StackFarEnd.nearWire
       let emulated = try EmulatedDevice.start(
-        model, wire: wire, macAddress: "52:54:00:6d:61:72", queues: plan.queues)
+        model, wire: wire, macAddress: "52:54:00:6d:61:72", queues: plan.queues,
+        mode: plan.mode)
       access = emulated.access
       device = emulated
     case .vfioUser(let path): access = try Self.connect(path)

@@ -15,7 +15,7 @@ public struct StackFarEnd: ~Copyable {
   public static func start(_ plan: RunPlan) throws(SupervisorError) -> StackFarEnd {
     let device = try EmulatedDevice.start(
       .virtioNet, wire: .named("udp:127.0.0.1:\(ports.1),127.0.0.1:\(ports.0)"),
-      macAddress: "52:54:00:6d:61:73", queues: 1)
+      macAddress: "52:54:00:6d:61:73", queues: 1, mode: plan.mode)
     var far = RunPlan(address: plan.address.neighbour)
     far.httpPort = 0
     far.mode = plan.mode

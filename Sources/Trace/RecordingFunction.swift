@@ -3,7 +3,7 @@ import Memory
 import PCI
 
 /// Any function, with a record of all that a driver does to it and gets from it: a ``Trace``. The driver does not
-/// notice, except that it takes longer. One thread.
+/// notice, except that it takes longer. One call at a time (``exclusion``).
 ///
 /// Registers that are mapped are reached through calls here, so that each access is seen. What the device writes to
 /// memory is seen by comparing memory before and after each access: what changes while the driver waits for an access
@@ -15,6 +15,7 @@ import PCI
 /// made before with the same memory. Elsewhere it is recorded too late: such a run, which is rare, diverges when it is
 /// replayed unchanged, and has to be recorded again.
 public final class RecordingFunction: TracedFunction {
+  public let exclusion = CallExclusion()
   private let function: any PCIFunction
   private let write: (String) -> Void
   private let settling: UInt32
@@ -138,6 +139,8 @@ public final class RecordingFunction: TracedFunction {
   }
 
   public func interruptTaken(_ eventfd: Int32) {
+    exclusion.enter()
+    defer { exclusion.leave() }
     guard let vector = vectors.firstIndex(of: eventfd) else { return }
     recordMemory(byDevice: false)
     record(.interrupt(vector: vector), .none)

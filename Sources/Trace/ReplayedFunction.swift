@@ -12,6 +12,7 @@ import PCI
 /// `dma` lines and what precedes an `irq` line take place at once when the access above them is done. `mem` lines, which
 /// are both sides' work, take place when the next access arrives: what the driver has written itself is then the same.
 public final class ReplayedFunction: TracedFunction {
+  public let exclusion = CallExclusion()
   /// The first thing that the driver did otherwise than in the recording.
   public struct Divergence: Error, Equatable, Sendable, CustomStringConvertible {
     /// Of the trace; the last one where the trace has ended.

@@ -4,7 +4,8 @@ import PCI
 
 /// Any driver, on a function whose run is recorded or replayed (``TracedFunction``). Each verb is marked with its arguments
 /// before it is called, and what came out is marked after it: so a recorded run can be repeated by ``DriverReplay``, and
-/// what the driver hands out is compared too. One thread, for queue pairs as well.
+/// what the driver hands out is compared too. The driver and its queue pairs may have a thread each: one call passes at a
+/// time.
 ///
 /// Without it nothing is traced, and nothing is paid: a host is compiled for the driver and for the traced driver.
 public struct TracedDriver<D: NetworkDriver & ~Copyable>: NetworkDriver, ~Copyable {
@@ -45,21 +46,29 @@ public struct TracedDriver<D: NetworkDriver & ~Copyable>: NetworkDriver, ~Copyab
   public var interface: NetworkInterface { driver.interface }
 
   public mutating func takeQueuePair(_ index: Int) -> TracedQueuePair<D.QueuePair> {
+    function.exclusion.enter()
+    defer { function.exclusion.leave() }
     function.mark(.pair(index, .take))
     return TracedQueuePair(driver.takeQueuePair(index), index: index, function, arena: arena)
   }
 
   public mutating func start() throws(DriverError) {
+    function.exclusion.enter()
+    defer { function.exclusion.leave() }
     function.mark(.start)
     try marking { driver throws(DriverError) in try driver.start() }
   }
 
   public mutating func stop() {
+    function.exclusion.enter()
+    defer { function.exclusion.leave() }
     function.mark(.stop)
     driver.stop()
   }
 
   public mutating func handleConfigurationChange() throws(DriverError) -> Bool {
+    function.exclusion.enter()
+    defer { function.exclusion.leave() }
     function.mark(.handleConfigurationChange)
     var changed = false
     try marking { driver throws(DriverError) in
@@ -70,6 +79,8 @@ public struct TracedDriver<D: NetworkDriver & ~Copyable>: NetworkDriver, ~Copyab
   }
 
   public mutating func setPromiscuous(_ on: Bool) throws(DriverError) {
+    function.exclusion.enter()
+    defer { function.exclusion.leave() }
     function.mark(.setPromiscuous(on))
     try marking { driver throws(DriverError) in try driver.setPromiscuous(on) }
   }
@@ -77,6 +88,8 @@ public struct TracedDriver<D: NetworkDriver & ~Copyable>: NetworkDriver, ~Copyab
   public mutating func setFilter(
     unicast: [MACAddress], multicast: [MACAddress]
   ) throws(DriverError) {
+    function.exclusion.enter()
+    defer { function.exclusion.leave() }
     function.mark(.setFilter(unicast: unicast, multicast: multicast))
     try marking { driver throws(DriverError) in
       try driver.setFilter(unicast: unicast, multicast: multicast)
@@ -86,6 +99,8 @@ public struct TracedDriver<D: NetworkDriver & ~Copyable>: NetworkDriver, ~Copyab
   public mutating func setReceiveCoalescing(
     packets: UInt32, microseconds: UInt32
   ) throws(DriverError) {
+    function.exclusion.enter()
+    defer { function.exclusion.leave() }
     function.mark(.setReceiveCoalescing(packets: packets, microseconds: microseconds))
     try marking { driver throws(DriverError) in
       try driver.setReceiveCoalescing(packets: packets, microseconds: microseconds)
@@ -93,6 +108,8 @@ public struct TracedDriver<D: NetworkDriver & ~Copyable>: NetworkDriver, ~Copyab
   }
 
   public mutating func readDeviceStatistics() -> [UInt64] {
+    function.exclusion.enter()
+    defer { function.exclusion.leave() }
     function.mark(.readDeviceStatistics)
     let counters = driver.readDeviceStatistics()
     function.outcome((["counted:"] + counters.map { "\($0)" }).joined(separator: " "))

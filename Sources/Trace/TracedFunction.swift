@@ -12,6 +12,9 @@ public protocol TracedFunction: PCIFunction {
   /// - Parameter label: of one line, the same in recording and replay.
   func outcome(_ label: String)
 
+  /// Held from each mark until its outcome.
+  var exclusion: CallExclusion { get }
+
   /// The eventfd of an interrupt has fired and has been read; one that no vector signals does not matter.
   func interruptTaken(_ eventfd: Int32)
 

@@ -17,6 +17,8 @@ public struct TracedQueuePair<Pair: NetworkQueuePair & ~Copyable>: NetworkQueueP
 
   public mutating func postReceive(_ burst: inout Burst) throws(DriverError) {
     let slots = burst.slots(from: 0)
+    function.exclusion.enter()
+    defer { function.exclusion.leave() }
     watch(slots)
     function.mark(.pair(index, .postReceive(slots)))
     try markingError { pair throws(DriverError) in try pair.postReceive(&burst) }
@@ -25,6 +27,8 @@ public struct TracedQueuePair<Pair: NetworkQueuePair & ~Copyable>: NetworkQueueP
 
   public mutating func receive(into burst: inout Burst) throws(DriverError) {
     let before = burst.count
+    function.exclusion.enter()
+    defer { function.exclusion.leave() }
     function.mark(.pair(index, .receive(room: burst.room)))
     try markingError { pair throws(DriverError) in try pair.receive(into: &burst) }
     if burst.count > before { outcome("received" + text(burst.slots(from: before))) }
@@ -32,6 +36,8 @@ public struct TracedQueuePair<Pair: NetworkQueuePair & ~Copyable>: NetworkQueueP
 
   public mutating func transmit(_ burst: inout Burst) throws(DriverError) {
     let slots = burst.slots(from: 0)
+    function.exclusion.enter()
+    defer { function.exclusion.leave() }
     // A driver may look into the headers of what it sends.
     watch(slots)
     function.mark(.pair(index, .transmit(slots)))
@@ -41,6 +47,8 @@ public struct TracedQueuePair<Pair: NetworkQueuePair & ~Copyable>: NetworkQueueP
 
   public mutating func completeTransmit(into burst: inout Burst) throws(DriverError) {
     let before = burst.count
+    function.exclusion.enter()
+    defer { function.exclusion.leave() }
     function.mark(.pair(index, .completeTransmit(room: burst.room)))
     try markingError { pair throws(DriverError) in try pair.completeTransmit(into: &burst) }
     if burst.count > before { outcome("completed" + tags(burst.slots(from: before))) }
@@ -49,6 +57,8 @@ public struct TracedQueuePair<Pair: NetworkQueuePair & ~Copyable>: NetworkQueueP
   public var receiveRoom: Int { pair.receiveRoom }
 
   public mutating func armInterrupts(transmit: Bool) -> Bool {
+    function.exclusion.enter()
+    defer { function.exclusion.leave() }
     function.mark(.pair(index, .arm(transmit: transmit)))
     let maySleep = pair.armInterrupts(transmit: transmit)
     outcome(maySleep ? "quiet" : "busy")
@@ -56,12 +66,16 @@ public struct TracedQueuePair<Pair: NetworkQueuePair & ~Copyable>: NetworkQueueP
   }
 
   public mutating func disarmInterrupts() {
+    function.exclusion.enter()
+    defer { function.exclusion.leave() }
     function.mark(.pair(index, .disarm))
     pair.disarmInterrupts()
   }
 
   public mutating func takeBack(segments: inout Burst, packets: inout Burst) {
     let before = (segments.count, packets.count)
+    function.exclusion.enter()
+    defer { function.exclusion.leave() }
     function.mark(.pair(index, .takeBack(segments: segments.room, packets: packets.room)))
     pair.takeBack(segments: &segments, packets: &packets)
     let taken = (segments.slots(from: before.0), packets.slots(from: before.1))

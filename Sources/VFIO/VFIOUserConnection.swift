@@ -1,10 +1,11 @@
 import Glibc
 import Memory
 import PCI
+import Synchronization
 import VFIOUserMessages
 
 /// The client's end of a vfio-user connection: a command, and the wait for its reply, while commands of the server
-/// that come in between are answered. One thread at a time.
+/// that come in between are answered. Any thread for accesses, one after the other; one thread before the first of them.
 final class VFIOUserConnection {
   let name: String
   let stream: MessageStream
@@ -20,6 +21,8 @@ final class VFIOUserConnection {
   /// What the server asked for and was refused.
   private(set) var refusedRequests = 0
 
+  /// Held for an exchange or a write, so that each reply comes to whoever asked.
+  private let exclusion = Mutex(())
   private var identifier: UInt16
   private let firstIdentifier: UInt16
   private var failure: PCIError?
@@ -49,6 +52,14 @@ final class VFIOUserConnection {
   ///   connection stays so.
   func exchange(
     _ command: VFIOUserCommand, _ payload: [UInt8] = [], descriptors: [Int32] = []
+  ) throws(PCIError) -> Message {
+    try exclusion.withLock { _ throws(PCIError) in
+      try exchangeAlone(command, payload, descriptors)
+    }
+  }
+
+  private func exchangeAlone(
+    _ command: VFIOUserCommand, _ payload: [UInt8], _ descriptors: [Int32]
   ) throws(PCIError) -> Message {
     if let failure { throw failure }
     let deadline = MessageClock.now + timeout
@@ -83,6 +94,12 @@ final class VFIOUserConnection {
   /// Writes up to 8 bytes of a region and does not wait. The server works commands off in order, so that a later
   /// exchange sees the effect.
   func post(region: UInt32, offset: UInt64, width: Int, value: UInt64) {
+    exclusion.withLock { _ in
+      postAlone(region: region, offset: offset, width: width, value: value)
+    }
+  }
+
+  private func postAlone(region: UInt32, offset: UInt64, width: Int, value: UInt64) {
     guard failure == nil else { return }
     do {
       posted &+= 1
@@ -98,11 +115,13 @@ final class VFIOUserConnection {
 
   /// Answers what the server has asked in the meantime, without waiting.
   func serveRequests() throws(PCIError) {
-    if let failure { throw failure }
-    do {
-      try serveMessages()
-    } catch {
-      throw note(error)
+    try exclusion.withLock { _ throws(PCIError) in
+      if let failure { throw failure }
+      do throws(MessageError) {
+        try serveMessages()
+      } catch {
+        throw note(error)
+      }
     }
   }
 
@@ -130,7 +149,9 @@ final class VFIOUserConnection {
   }
 
   /// Tells why an answer cannot be used, and gives the connection up.
-  func broken(_ reason: String) -> PCIError { note(.malformed(reason)) }
+  func broken(_ reason: String) -> PCIError {
+    exclusion.withLock { _ in note(.malformed(reason)) }
+  }
 
   private func answer(_ message: borrowing Message, deadline: UInt64) throws(MessageError) {
     let command = VFIOUserCommand(rawValue: message.header.command)

@@ -16,12 +16,12 @@ func run() throws -> Int32 {
   case "kernel":
     let stack = try KernelStack(
       environment, channel: channel, tap: InstanceEnvironment.Inherited.tap)
-    var loop = InstanceLoop(stack: stack, channel: channel)
+    var loop = InstanceLoop(stack: stack, channel: channel, mode: arguments.mode)
     return try loop.run(control: control)
   #if canImport(LwIPStack)
     case "lwip":
       let stack = try LwIPInstance(environment, channel: channel)
-      var loop = InstanceLoop(stack: stack, channel: channel)
+      var loop = InstanceLoop(stack: stack, channel: channel, mode: arguments.mode)
       return try loop.run(control: control)
   #endif
   default:

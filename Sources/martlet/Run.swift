@@ -1,4 +1,5 @@
 import ArgumentParser
+import Channel
 import Glibc
 import Memory
 import PCIDiscovery
@@ -36,8 +37,17 @@ struct Run: ParsableCommand {
   @Option(help: "TCP port of lwIP's HTTP server; 0 for none.")
   var http: UInt16 = 80
 
-  @Option(help: "poll: never sleep. interrupt: sleep when idle. adaptive: poll for a moment first.")
-  var mode = "adaptive"
+  @Option(
+    help:
+      "poll: never sleep. yield: never sleep, but give the core up when idle: for threads that share cores. interrupt: sleep when idle. adaptive: poll for a moment first."
+  )
+  var mode = PollMode.adaptive
+
+  @Option(
+    help: ArgumentHelp(
+      "The core of each queue pair's thread, such as 1,2, or any. Without this, cores of their own where there are enough.",
+      valueName: "cores"))
+  var cores: String?
 
   @Option(help: "Queue pairs, 1 to 16.")
   var queues = 1
@@ -122,9 +132,6 @@ struct Run: ParsableCommand {
       }
       plan.gateway = gateway
     }
-    guard ["poll", "interrupt", "adaptive"].contains(mode) else {
-      throw ValidationError("--mode takes poll, interrupt or adaptive, not \(mode)")
-    }
     guard (1...16).contains(queues) else {
       throw ValidationError("--queues takes 1 to 16, not \(queues)")
     }
@@ -164,6 +171,7 @@ struct Run: ParsableCommand {
     plan.farEnd = farEnd
     plan.fault = inject
     plan.queues = queues
+    plan.cores = try parseCores()
     plan.ringSize = ringSize
     plan.partBytes = memory << 20
     plan.httpPort = Int(http)
@@ -192,6 +200,25 @@ struct Run: ParsableCommand {
     return names
   }
 
+  private func parseCores() throws -> [Int] {
+    guard let cores else {
+      // A device process is as busy as the threads that drive it.
+      return Cores().free(for: queues, leaving: device.hasPrefix("emulated") ? 2 : 1)
+    }
+    if cores == "any" { return [] }
+    let allowed = Cores().allowed
+    let numbers = cores.split(separator: ",", omittingEmptySubsequences: false).map { Int($0) }
+    let wanted = numbers.compactMap { $0 }
+    guard numbers.count == queues, wanted.count == queues, wanted.allSatisfy(allowed.contains)
+    else {
+      let names = allowed.map(String.init).joined(separator: ",")
+      throw ValidationError(
+        "--cores takes a core for each of \(queues) queue pairs, out of \(names), or any; not \(cores)"
+      )
+    }
+    return wanted
+  }
+
   private func parseDevice() throws -> RunPlan.Device {
     if device == "emulated" { return .emulated(.virtioNet) }
     if device.hasPrefix("emulated:") {
@@ -218,6 +245,7 @@ struct Run: ParsableCommand {
 }
 
 extension RunPlan.EmulatedModel: ExpressibleByArgument {}
+extension PollMode: ExpressibleByArgument {}
 extension RunPlan.Stack: ExpressibleByArgument {}
 extension RunPlan.FarEnd: ExpressibleByArgument {}
 extension RunPlan.Fault: ExpressibleByArgument {}

@@ -96,7 +96,7 @@ final class RunConsole {
     say("  \(device)")
     say("        |  registers, rings, interrupts")
     say(
-      "  driver host \(session.pipeline.hostIdentifier)  (confined; \(interface.macAddress), MTU \(interface.mtu))"
+      "  driver host \(session.pipeline.hostIdentifier)  (confined; \(interface.macAddress), MTU \(interface.mtu); \(threads(interface.queues)))"
     )
     say("        |  channel: shared memory, no copy")
     say(
@@ -104,6 +104,20 @@ final class RunConsole {
     )
     say("  supervisor \(getpid()) watches all; negotiated: \(offloads)")
     if let warning = session.pipeline.memoryWarning { say("  warning: \(warning)") }
+    // The stack instance is one more, and so is a device process.
+    let busy = interface.queues + (plan.emulatedModel == nil ? 1 : 2)
+    if plan.mode == .poll, busy > Cores().allowed.count {
+      say(
+        "  warning: \(busy) threads that never sleep share \(Cores().allowed.count) cores, each for whole time slices; "
+          + "--mode yield lets them give way")
+    }
+  }
+
+  /// The driver host's threads, and where they run.
+  private func threads(_ queues: Int) -> String {
+    let count = queues == 1 ? "1 queue thread" : "\(queues) queue threads"
+    let cores = plan.cores.prefix(queues).map(String.init).joined(separator: ",")
+    return "\(count), \(plan.mode.rawValue), on " + (cores.isEmpty ? "any core" : "core \(cores)")
   }
 
   private func hint(_ session: borrowing RunSession) {

@@ -1,5 +1,6 @@
 import ArgumentParser
 import CLinux
+import Channel
 import E1000eDevice
 import EmulatedPCI
 import Glibc
@@ -40,6 +41,11 @@ struct Serve: ParsableCommand {
   @Option(help: "MAC address of the device.") var mac = "52:54:00:12:34:56"
   @Option(help: "Queue pairs of virtio-net, 1 to 16.") var queues = 1
   @Option(help: "MTU of virtio-net in bytes, 68 to 65535.") var mtu = 1500
+
+  @Option(
+    help: "poll: the device never sleeps, and needs no notification. Otherwise it sleeps when idle."
+  )
+  var mode = PollMode.adaptive
 
   @Option(
     name: .customLong("listen-fd"), help: "An inherited socket that listens, in place of --socket.")
@@ -109,7 +115,10 @@ struct Serve: ParsableCommand {
     let server = VFIOUserServer(model: model, listening: listening.descriptor)
     writeLine(ready, to: 1)
     let counters = try counterDescriptor.map { try DeviceCounterPage($0) }
-    let error = server.run(model, wire: wire.descriptor, stop: stop) { counters?.publish(model) }
+    let error = server.run(
+      model, wire: wire.descriptor, stop: stop,
+      idleNanoseconds: mode == .poll ? 1 << 62 : 30_000
+    ) { counters?.publish(model) }
     counters?.publish(model)
     server.end()
     let report = ServeReport(

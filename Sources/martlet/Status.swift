@@ -39,6 +39,12 @@ struct Status: ParsableCommand {
     let modes = ["none", "strict", "filter"]
     let mode = modes.indices.contains(process.seccompMode) ? modes[process.seccompMode] : "unknown"
     say("  system calls: \(mode), filters: \(process.seccompFilters)")
+    for thread in process.threads {
+      let cores = thread.cores.map(String.init).joined(separator: ",")
+      say(
+        "  thread \(thread.identifier) (\(thread.name)) on core \(cores): "
+          + (thread.isLikeTheFirst ? "the same rights" : "OTHER RIGHTS"))
+    }
     let namespaces = process.ownNamespaces.joined(separator: " ")
     say("  namespaces of its own: \(namespaces.isEmpty ? "none" : namespaces)")
     say(
@@ -59,6 +65,11 @@ struct Status: ParsableCommand {
           "\(quoted($0.key)): \(quoted($0.value))"
         }.joined(separator: ", ") + "}",
       "\"namespaces\": [" + process.ownNamespaces.map(quoted).joined(separator: ", ") + "]",
+      "\"threads\": ["
+        + process.threads.map {
+          "{\"tid\": \($0.identifier), \"name\": \(quoted($0.name)), \"cores\": \($0.cores), "
+            + "\"sameRights\": \($0.isLikeTheFirst)}"
+        }.joined(separator: ", ") + "]",
       "\"rootEntries\": \(process.rootEntries.map(String.init) ?? "null")",
       "\"descriptors\": ["
         + (process.descriptors ?? []).map(quoted).joined(separator: ", ") + "]",

@@ -28,6 +28,9 @@ expect 64 "ring-size" $martlet run --ring-size 100
 expect 64 "queues" $martlet run --queues 0
 expect 64 "memory" $martlet run --memory 7
 expect 64 "mode" $martlet run --mode fast
+expect 64 "core" $martlet run --cores 9999
+expect 64 "core" $martlet run --cores 0,1
+expect 64 "core" $martlet run --queues 2 --cores 0,
 expect 64 "pages" $martlet run --pages 3M
 expect 64 "socket" $martlet run --device vfio-user:
 expect 1 "connect\|No such file" $martlet run --device vfio-user:/nonexistent/socket

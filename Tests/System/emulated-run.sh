@@ -2,7 +2,7 @@
 set -e
 martlet=.build/release/martlet
 before=$(cat /proc/sys/vm/nr_hugepages)
-for mode in adaptive poll interrupt; do
+for mode in adaptive poll yield interrupt; do
   out=$($martlet run --fetch 20000000 --mode $mode < /dev/null 2>&1) || { echo "$out"; exit 1; }
   echo "$out"
   grep -q "100 packets transmitted, 100 received" <<< "$out"
@@ -18,4 +18,18 @@ $martlet run --stack kernel < /dev/null 2>&1 | grep "counters agree"
 $martlet run --device emulated:e1000e --fetch 2000000 < /dev/null 2>&1 | grep "counters agree"
 $martlet run --device emulated:e1000e --queues 2 --mode interrupt --fetch 2000000 < /dev/null 2>&1 | grep "counters agree"
 $martlet run --device emulated:e1000e --stack kernel < /dev/null 2>&1 | grep "counters agree"
+for mode in poll yield interrupt; do
+  out=$($martlet run --fetch 20000000 --mode $mode --queues 2 --cores 0,1 < /dev/null 2>&1)
+  grep "2 queue threads, $mode, on core 0,1" <<< "$out"
+  grep "counters agree" <<< "$out"
+done
+# Each thread has its core, and no right that the first one has not.
+$martlet run --seconds 3 --fetch 0 --queues 2 --cores 1,0 < /dev/null > /dev/null 2>&1 &
+sleep 2
+rights=$($martlet status)
+wait
+grep -E "\(martlet-host\) on core .*: the same rights" <<< "$rights"
+grep "(queue 0) on core 1: the same rights" <<< "$rights"
+grep "(queue 1) on core 0: the same rights" <<< "$rights"
+! grep -E "OTHER RIGHTS|NOT CONFINED" <<< "$rights"
 [ "$(cat /proc/sys/vm/nr_hugepages)" = "$before" ]

@@ -11,7 +11,7 @@ trap 'rm -rf "$work"' EXIT
 allowed=$(cat << 'END'
 Channel.Doorbell.signal                     wakes a peer that sleeps: a system call, no more than one a sleep
 PCI.RegisterWindow.(load|store)Elsewhere    registers that are not mapped: one call of a C function a burst
-Host.HostLoop<.*>.pause\(                   reads the clock, once in 64 turns; sleeps, where there is no work
+Host.QueueLoop<.*>.pause\(                  publishes counters, once in 1024 turns; waits, where there is no work
 Stacks.StackError                           the stack ends: the text for people
 Stacks.KernelStack.* -> (Stacks.KernelStack.isGone|Glibc.errno|(readv|writev)@)   a frame is a call of the kernel
 LwIPStack.LwIPInstance.service              lwIP's timers and the application, once a turn; flush is named by itself
@@ -143,7 +143,7 @@ names=()
 for driver in $drivers; do
   pair="$driver\\.[A-Za-z0-9]*QueuePair"
   names+=("generic specialization <$pair> of .*Host\\.PacketPath<.*>\\.turn\\(")
-  names+=("generic specialization <$driver\\.$driver> of .*Host\\.HostLoop<.*>\\.turnUntilToldToStop\\(")
+  names+=("generic specialization <$pair> of .*Host\\.QueueLoop<.*>\\.turnUntilToldToStop\\(")
   for verb in postReceive receive transmit completeTransmit; do
     names+=("$pair\\.$verb\\(.*throws\\(Driver\\.DriverError\\)")
   done

@@ -12,7 +12,7 @@ below() { ps -o pid= --ppid "$1" | tr -d ' '; }
 find_below() { for p in $(below "$1"); do grep -q "$2" <(tr '\0' ' ' < /proc/$p/cmdline; cat /proc/$p/comm) && echo $p; done; }
 
 for victim in martlet-host martlet-stack "serve virtio-net" hold-namespace supervisor; do
-  $martlet run --seconds 60 --fetch 0 < /dev/null > "$log" 2>&1 &
+  $martlet run --seconds 60 --fetch 0 --queues 2 < /dev/null > "$log" 2>&1 &
   runner=$!
   for _ in $(seq 300); do grep -q "try it" "$log" && break; sleep 0.1; done
   grep -q "try it" "$log" || { complain "the run did not start"; kill $runner; continue; }

@@ -3,6 +3,7 @@
 #include "syscalls.h"
 #include <linux/capability.h>
 #include <linux/securebits.h>
+#include <malloc.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
 
@@ -37,3 +38,6 @@ LINUX_CALL int linux_limit(int resource, uint64_t value) {
   struct rlimit r = {.rlim_cur = value, .rlim_max = value};
   return linux_result(setrlimit((__rlimit_resource_t)resource, &r));
 }
+
+/// mallopt(3): threads that are made from now on allocate from the first one's heap.
+LINUX_CALL void linux_use_one_heap(void) { mallopt(M_ARENA_MAX, 1); }

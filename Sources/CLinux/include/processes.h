@@ -22,7 +22,7 @@
 /// its uid and gid maps; end of file there ends it. In a new user namespace it becomes uid and gid 0 of that.
 /// Returns the process id and its pidfd in `*pidfd`, or -errno.
 LINUX_CALL int linux_spawn(int executable, char *_Nullable const *_Nonnull arguments, char *_Nullable const *_Nonnull environment, const int *_Nonnull descriptors, int count, unsigned long namespaces, int gate, int *_Nonnull pidfd) {
-  if (count < 0 || count > 64) return -EINVAL;
+  if (count < 0 || count > 128) return -EINVAL;
   struct clone_args a = {.flags = namespaces | CLONE_PIDFD, .pidfd = (uint64_t)(uintptr_t)pidfd, .exit_signal = SIGCHLD};
   long pid = syscall(SYS_clone3, &a, sizeof a);
   if (pid != 0) return linux_result(pid);
@@ -39,7 +39,7 @@ LINUX_CALL int linux_spawn(int executable, char *_Nullable const *_Nonnull argum
   // After the change of user, which would clear it.
   prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
   // Moved out of the way first, so that no target number is overwritten before it was copied.
-  int moved[64];
+  int moved[128];
   int program = fcntl(executable, F_DUPFD_CLOEXEC, 256);
   if (program < 0) _exit(126);
   for (int i = 0; i < count; i++) moved[i] = descriptors[i] < 0 ? -1 : fcntl(descriptors[i], F_DUPFD_CLOEXEC, 256);

@@ -51,6 +51,20 @@ LINUX_CALL int linux_close_range(unsigned first, unsigned last) { return linux_r
 LINUX_CALL int linux_pidfd_open(pid_t pid) { return linux_result(syscall(SYS_pidfd_open, pid, 0)); }
 LINUX_CALL int linux_pidfd_send_signal(int pidfd, int signal) { return linux_result(syscall(SYS_pidfd_send_signal, pidfd, signal, NULL, 0)); }
 LINUX_CALL int linux_prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d) { return linux_result(prctl(option, a, b, c, d)); }
+/// sched_setaffinity(2): the calling thread runs on this core only.
+LINUX_CALL int linux_run_on_core(int core) {
+  unsigned long mask[64] = {0};
+  if (core < 0 || core >= (int)(8 * sizeof mask)) return -EINVAL;
+  mask[core / (8 * (int)sizeof *mask)] |= 1UL << core % (8 * (int)sizeof *mask);
+  return linux_result(syscall(SYS_sched_setaffinity, 0, sizeof mask, mask));
+}
+/// sched_getaffinity(2): whether the thread may run on a core; -errno where there is no such thread.
+LINUX_CALL int linux_may_run_on_core(pid_t thread, int core) {
+  unsigned long mask[64] = {0};
+  if (core < 0 || core >= (int)(8 * sizeof mask)) return 0;
+  int r = linux_result(syscall(SYS_sched_getaffinity, thread, sizeof mask, mask));
+  return r < 0 ? r : (int)(mask[core / (8 * (int)sizeof *mask)] >> core % (8 * (int)sizeof *mask) & 1);
+}
 /// mmap(2) of a whole shared mapping; MAP_FAILED becomes NULL and errno stays set.
 LINUX_CALL void *_Nullable linux_mmap(void *_Nullable hint, size_t length, int protection, int flags, int fd, off_t offset) {
   void *p = mmap(hint, length, protection, flags, fd, offset);

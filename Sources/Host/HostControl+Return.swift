@@ -4,8 +4,8 @@ import PCI
 
 /// A device that another process plays may go and come back. The host and its instance stay: the supervisor connects
 /// again, and the driver is made anew on the same memory.
-extension HostLoop where D: ~Copyable {
-  /// Stops the driver, takes back all that the device held, and waits for a new socket.
+extension HostControl where D: ~Copyable {
+  /// With the queue threads at rest: stops the driver, takes back all that the device held, and waits for a new socket.
   /// - Returns: false when the host should end.
   /// - Throws: where what comes back is another device.
   mutating func awaitReturn(of device: DriverSetup, after error: DriverError) throws(HostError)
@@ -16,13 +16,12 @@ extension HostLoop where D: ~Copyable {
     while true {
       var isAllBack = true
       for index in 0..<paths.count where !paths[index].takeBackFromDevice() { isAllBack = false }
-      statistics.publish(paths)
       switch supervisor.await(milliseconds: 100) {
       case .nothing: continue
       case .stop: return false
       case .device(let socket):
-        close(descriptors.device)
-        descriptors.device = socket
+        close(events.device)
+        events.device = socket
         // An instance that does not take its completions must do so first: they lie where the new pair's would.
         while !isAllBack {
           isAllBack = true
@@ -33,9 +32,9 @@ extension HostLoop where D: ~Copyable {
         }
         do throws(DriverError) {
           try goOn(with: device, over: socket)
-          statistics.countReconnect()
+          reconnects += 1
+          statistics.publish(reconnects: reconnects)
           supervisor.say("returned")
-          idleSince = 0
           return true
         } catch {
           if case .unsupported = error { throw .driver(error) }

@@ -1,0 +1,15 @@
+/// When an end of a channel polls and when it sleeps: for driver hosts and stack instances alike.
+public enum PollMode: String, Sendable, CaseIterable {
+  /// Never sleeps: the lowest latency, one core always busy for each thread.
+  case poll
+  /// Polls, and gives its core up for a moment whenever there is nothing to do: for threads that have to share cores.
+  case yield
+  /// Polls while there is work and for 50 microseconds after, then sleeps until an interrupt or a doorbell.
+  case adaptive
+  /// Sleeps as soon as there is nothing to do.
+  case interrupt
+
+  /// Turns without work before a thread in ``yield`` gives its core up. A turn without work takes some tens of
+  /// nanoseconds: shorter gaps in the work than a microsecond or two are polled through.
+  public static let turnsBeforeYield = 32
+}

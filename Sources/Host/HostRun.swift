@@ -1,0 +1,50 @@
+import CLinux
+import Glibc
+import Synchronization
+
+/// What the threads of a running host share: the word that ends them, and the first thing that went wrong.
+@usableFromInline
+final class HostRun: Sendable {
+  /// Becomes readable when a queue thread has failed.
+  let failed: Int32
+  private let failure = Mutex<HostError?>(nil)
+  private let doorbells: [Int32]
+  // Invariant: points at a cache line of its own, whose first word is 1 once the threads are to end.
+  nonisolated(unsafe) let stopWord: UnsafeMutableRawPointer
+
+  /// - Parameters:
+  ///   - failed: an eventfd.
+  ///   - doorbells: the eventfds that the queue threads sleep on.
+  init(failed: Int32, doorbells: [Int32]) {
+    self.failed = failed
+    self.doorbells = doorbells
+    stopWord = .allocate(byteCount: 64, alignment: 64)
+    stopWord.initializeMemory(as: UInt8.self, repeating: 0, count: 64)
+  }
+
+  deinit { stopWord.deallocate() }
+
+  /// Tells all queue threads to end, those that sleep too.
+  func stop() {
+    release_store32(stopWord, 1)
+    for doorbell in doorbells { signal(doorbell) }
+  }
+
+  /// Queue threads may be started again. Only while none of them is at work.
+  func resume() { release_store32(stopWord, 0) }
+
+  /// A queue thread cannot go on. The first failure is the one that counts.
+  func fail(_ error: HostError) {
+    failure.withLock { if $0 == nil { $0 = error } }
+    signal(failed)
+  }
+
+  /// Why a queue thread has ended; nil while all go on.
+  var firstFailure: HostError? { failure.withLock { $0 } }
+}
+
+/// Makes an eventfd readable.
+func signal(_ eventfd: Int32) {
+  var one: UInt64 = 1
+  _ = write(eventfd, &one, 8)
+}

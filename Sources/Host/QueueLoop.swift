@@ -1,0 +1,117 @@
+import CLinux
+import Channel
+import Driver
+import Glibc
+
+/// The loop of a queue thread: it turns its packet path until told to stop, and in between publishes its counters, polls
+/// or sleeps. While there is work it makes no system call and reads no clock.
+///
+/// What is inlinable is compiled for each driver of a host program; the rest is off the way of packets.
+@usableFromInline
+struct QueueLoop<QueuePair: NetworkQueuePair & ~Copyable>: @unchecked Sendable {
+  // Invariant: from the thread's start to its end the path is that thread's alone, and outlives it; so does `stopWord`,
+  // which `run` holds.
+  @usableFromInline let path: UnsafeMutablePointer<PacketPath<QueuePair>>
+  @usableFromInline let stopWord: UnsafeMutableRawPointer
+  private let queue: Int
+  private let mode: PollMode
+  private let descriptors: QueueDescriptors
+  private let statistics: HostStatistics
+  private let run: HostRun
+
+  @usableFromInline var turns: UInt32 = 0
+  /// Turns without work, one after the other.
+  @usableFromInline var idleTurns = 0
+  /// When the first of them was, in nanoseconds of the monotonic clock.
+  private var idleSince: UInt64 = 0
+  private var counts = SleepCounts()
+
+  init(
+    path: UnsafeMutablePointer<PacketPath<QueuePair>>, queue: Int, mode: PollMode,
+    descriptors: QueueDescriptors, statistics: HostStatistics, run: HostRun
+  ) {
+    self.path = path
+    self.queue = queue
+    self.mode = mode
+    self.descriptors = descriptors
+    self.statistics = statistics
+    self.run = run
+    stopWord = run.stopWord
+  }
+
+  /// The thread's whole work. Why it cannot go on is left in the run.
+  @inlinable
+  mutating func turn() {
+    do throws(HostError) {
+      try turnUntilToldToStop()
+    } catch {
+      fail(error)
+    }
+    publish()
+  }
+
+  @inlinable @inline(never)
+  mutating func turnUntilToldToStop() throws(HostError) {
+    while relaxed_load32(stopWord) == 0 {
+      let worked = try path.pointee.turn()
+      turns &+= 1
+      if worked {
+        idleTurns = 0
+        if turns & 1023 != 0 { continue }
+      }
+      pause(afterWork: worked)
+    }
+  }
+
+  /// Between two turns: publishes the counters now and then, and waits as the mode says where there was no work.
+  /// Compiled for each driver so that turning needs nothing of the run-time system to call it.
+  @inlinable @inline(never)
+  mutating func pause(afterWork worked: Bool) {
+    if turns & 1023 == 0 { publish() }
+    if !worked { idle() }
+  }
+
+  @usableFromInline
+  mutating func idle() {
+    idleTurns += 1
+    switch mode {
+    case .poll: cpu_pause()
+    case .yield:
+      if idleTurns > PollMode.turnsBeforeYield { sched_yield() } else { cpu_pause() }
+    case .adaptive:
+      let now = monotonicNanoseconds()
+      if idleTurns == 1 { idleSince = now }
+      if now - idleSince > 50_000 { sleep() } else { cpu_pause() }
+    case .interrupt: sleep()
+    }
+  }
+
+  /// Sleeps until a doorbell, an interrupt or the end.
+  private mutating func sleep() {
+    idleTurns = 0
+    if path.pointee.prepareToSleep() {
+      counts.sleeps += 1
+      publish()
+      counts.interrupts += descriptors.wait()
+    }
+    path.pointee.wake()
+  }
+
+  @usableFromInline
+  func publish() { statistics.publish(path.pointee, counts, queue: queue) }
+
+  @usableFromInline
+  func fail(_ error: HostError) { run.fail(error) }
+}
+
+/// What a queue thread counts of its own rest.
+struct SleepCounts {
+  var sleeps: UInt64 = 0
+  var interrupts: UInt64 = 0
+}
+
+private func monotonicNanoseconds() -> UInt64 {
+  var time = timespec()
+  clock_gettime(CLOCK_MONOTONIC, &time)
+  return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
+}
