@@ -136,8 +136,10 @@ public enum InOrder: UseOrder {
   @inlinable public static var isInOrder: Bool { true }
 }
 
-/// What was made available under a head or id: the private truth. Laid out over a ``/Memory/Descriptor``, so that two
-/// words are moved and no more: the number of descriptors takes the place of its flags.
+/// What was made available under a head or id: the private truth.
+///
+/// Laid out over a ``/Memory/Descriptor``, so that two words are moved and no more: the number of descriptors takes the
+/// place of its flags.
 @frozen @usableFromInline
 struct OutstandingChain: BitwiseCopyable {
   /// Segment and offset of the slot.
