@@ -14,6 +14,7 @@ final class FrontEnd {
   let access: VhostUserAccess
   let function: VhostUserFunction
   private let pairs: Int
+  private var ledger = SegmentLedger(firstUnit: 0, byteCount: FrontEnd.byteCount / 2)
   static let ringsIOVA: UInt64 = 0x10_0000
   static let arenaIOVA: UInt64 = 0x4000_0000
   static let byteCount = 1 << 20
@@ -41,10 +42,12 @@ final class FrontEnd {
       doorbells: VhostUserDoorbells(queuePairs: queuePairs), timeout: timeout)
   }
 
+  /// A driver that holds no segment yet.
   func makeDriver(
     ringSize: Int = 256, interrupts: InterruptPlan = .none
   ) throws(DriverError) -> VirtioNet {
-    try VirtioNet(
+    ledger = SegmentLedger(firstUnit: 0, byteCount: Self.byteCount / 2)
+    return try VirtioNet(
       DriverResources(
         function: function,
         rings: DMAZone(
@@ -55,7 +58,6 @@ final class FrontEnd {
 
   /// Sends `count` frames each way, one by one, and compares every byte.
   func exchange(_ count: Int, _ pair: inout VirtioNetQueuePair, wire: Int32) throws {
-    var ledger = SegmentLedger(firstUnit: 0, byteCount: Self.byteCount / 2)
     var posts = Burst(capacity: 64)
     var received = Burst(capacity: 64)
     var sending = Burst(capacity: 64)
