@@ -122,9 +122,24 @@ var targets: [Target] = [
     name: "NewDriver", path: "Sources/NewDriver", resources: [.embedInCode("Template")],
     swiftSettings: swift),
   .plugin(name: "RegisterDrivers", capability: .buildTool()),
+  // The data path by itself, once ours and once in C, and a program that runs one loop of it.
+  .target(name: "ControlLoops", path: "Benchmarks/Control"),
+  part(
+    "Loops", in: "Benchmarks",
+    [
+      "ControlLoops", "VirtioNet", "Host", "Channel", "VirtioTransports", "Virtio", "Driver",
+      "Memory", "PCI",
+    ]),
+  .executableTarget(
+    name: "martlet-loops", dependencies: ["Loops"], path: "Benchmarks/Program",
+    swiftSettings: swift),
   part(
     "Benchmarks",
-    ["RadioLink", "RadioLinkDevice", "EmulatedPCI", "Wire", "Driver", "Memory", "PCI"]),
+    [
+      "Loops", "ControlLoops", "Supervisor", "VirtioNet", "RadioLink", "RadioLinkDevice",
+      "EmulatedPCI", "Wire", "Channel", "Driver", "Memory", "PCI", "CLinux",
+      .product(name: "Histogram", package: "hdrhistogram-swift"),
+    ]),
   program(
     "martlet-host", ["Host", "Driver"] + driverNames, plugins: ["RegisterDrivers"]),
   program(
@@ -213,10 +228,12 @@ let package = Package(
     .executable(name: "martlet", targets: ["martlet"]),
     .executable(name: "martlet-host", targets: ["martlet-host"]),
     .executable(name: "martlet-stack", targets: ["martlet-stack"]),
+    .executable(name: "martlet-loops", targets: ["martlet-loops"]),
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
     .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+    .package(url: "https://github.com/HdrHistogram/hdrhistogram-swift", from: "0.2.0"),
   ],
   targets: targets,
   swiftLanguageModes: [.v6]
