@@ -148,7 +148,7 @@ var targets: [Target] = [
     "martlet",
     [
       "Supervisor", "PCIDiscovery", "VFIOUserServer", "VirtioNetDevice", "E1000eDevice", "Wire",
-      "EmulatedPCI", "NewDriver", "Benchmarks", "Stacks", "Trace", "VFIO", "Driver", "Channel",
+      "EmulatedPCI", "NewDriver", "Benchmarks", "Loops", "Stacks", "Trace", "VFIO", "Driver", "Channel",
       "Memory", "PCI", "CLinux", arguments, logging,
     ] + driverNames, plugins: ["RegisterDrivers"]),
 

@@ -26,6 +26,16 @@ public enum PathLoopName: String, CaseIterable, Sendable {
   case channel = "channel"
   case pool1 = "pool.bulk1"
   case pool32 = "pool.bulk32"
+  case receiveInC = "receive.split.control"
+  case transmitInC = "transmit.split.control"
+  case channelInC = "channel.control"
+  case pool1InC = "pool.bulk1.control"
+  case pool32InC = "pool.bulk32.control"
+
+  /// The C loop that does the same work, where there is one.
+  public var control: PathLoopName? { PathLoopName(rawValue: rawValue + ".control") }
+  /// Whether it is one of those in C.
+  public var isControl: Bool { rawValue.hasSuffix(".control") }
 
   /// Makes the loop and hands it to a visitor, specialised for it.
   /// - Throws: ``UnsupportedLoop`` where the driver does not do what it asks for.
@@ -44,6 +54,11 @@ public enum PathLoopName: String, CaseIterable, Sendable {
     case .channel: try visitor.visit(ChannelLoop())
     case .pool1: try visitor.visit(PoolLoop(bulk: 1))
     case .pool32: try visitor.visit(PoolLoop(bulk: 32))
+    case .receiveInC: try visitor.visit(CReceiveLoop())
+    case .transmitInC: try visitor.visit(CTransmitLoop())
+    case .channelInC: try visitor.visit(CChannelLoop())
+    case .pool1InC: try visitor.visit(CPoolLoop(bulk: 1))
+    case .pool32InC: try visitor.visit(CPoolLoop(bulk: 32))
     }
   }
 }
