@@ -97,10 +97,20 @@ var targets: [Target] = [
   part("Channel", ["Memory", "CLinux"]),
   part("VFIOUserMessages", ["CLinux"]),
   part("VFIO", ["VFIOUserMessages", "PCI", "Memory", "CLinux"]),
+  part("VhostUserMessages", ["VFIOUserMessages", "CLinux"]),
+  part(
+    "VhostUser",
+    [
+      "VhostUserMessages", "VFIOUserMessages", "VFIO", "VirtioTransports", "Virtio", "Driver",
+      "PCI", "Memory", "CLinux",
+    ]),
   part("PCIDiscovery", ["PCI", "CPCI", "CLinux"]),
   part("Confinement", ["CSeccomp", "CLinux"]),
   part(
-    "Host", ["Trace", "Driver", "Channel", "VFIO", "PCI", "Memory", "Confinement", "CLinux"]),
+    "Host",
+    [
+      "Trace", "Driver", "Channel", "VhostUser", "VFIO", "PCI", "Memory", "Confinement", "CLinux",
+    ]),
   part("Stacks", ["Driver", "Channel", "Memory", "Virtio", "CLinux"]),
 
   part("EmulatedPCI", in: "Hardware", ["PCI", "Memory", "CLinux"]),
@@ -116,7 +126,9 @@ var targets: [Target] = [
 
   part(
     "Supervisor",
-    ["Host", "PCIDiscovery", "VFIO", "Channel", "Driver", "Memory", "PCI", "CLinux"]),
+    [
+      "Host", "PCIDiscovery", "VhostUser", "VFIO", "Channel", "Driver", "Memory", "PCI", "CLinux",
+    ]),
 
   .target(
     name: "NewDriver", path: "Sources/NewDriver", resources: [.embedInCode("Template")],

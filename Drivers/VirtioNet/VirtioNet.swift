@@ -113,6 +113,7 @@ public struct VirtioNet: NetworkDriver, ~Copyable {
     var accepted = offered.intersection(wanted)
     for (feature, needs) in VirtioFeatures.prerequisites
     where accepted.contains(feature) && !accepted.contains(needs) {
+      if feature == .multiqueue && transport.switchesQueuePairs { continue }
       accepted.remove(feature)
     }
     // A packet of 64 KiB needs many of our buffers.
@@ -185,7 +186,7 @@ public struct VirtioNet: NetworkDriver, ~Copyable {
     transport.setStatus([.acknowledge, .driver, .featuresOK, .driverOK])
     isRunning = true
     // 5.1.6.5.6.1: until this command only the first pair is used.
-    if interface.queuePairs > 1 {
+    if interface.queuePairs > 1 && !transport.switchesQueuePairs {
       let count = UInt16(interface.queuePairs)
       try command(
         VirtioNetCommand.multiqueueClass, VirtioNetCommand.queuePairsSet,
@@ -272,15 +273,5 @@ extension PCIFunction {
     } catch {
       throw .pci(error)
     }
-  }
-}
-
-extension MACAddress {
-  /// 5.1.5: a device without an address of its own gets a random, locally administered one.
-  static func randomLocal() -> MACAddress {
-    var generator = SystemRandomNumberGenerator()
-    let bits = generator.next()
-    func byte(_ index: UInt64) -> UInt8 { UInt8(truncatingIfNeeded: bits >> (8 * index)) }
-    return MACAddress((byte(0) & 0xfc | 2, byte(1), byte(2), byte(3), byte(4), byte(5)))
   }
 }

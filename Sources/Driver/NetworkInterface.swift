@@ -10,6 +10,12 @@ public struct MACAddress: Hashable, Sendable {
   public var array: [UInt8] { [bytes.0, bytes.1, bytes.2, bytes.3, bytes.4, bytes.5] }
   /// Whether it names a group; broadcast is one (IEEE 802.3, 3.2.3).
   public var isMulticast: Bool { bytes.0 & 1 != 0 }
+  /// A random, locally administered one, for a device that has none (virtio 1.2, 5.1.5).
+  public static func randomLocal() -> MACAddress {
+    let bits = UInt64.random(in: 0...(.max))
+    func byte(_ index: UInt64) -> UInt8 { UInt8(truncatingIfNeeded: bits >> (8 * index)) }
+    return MACAddress((byte(0) & 0xfc | 2, byte(1), byte(2), byte(3), byte(4), byte(5)))
+  }
   /// Two registers as most controllers have them: the first byte lowest, the last two in `high`, where a driver may set
   /// bits above them.
   public var registers: (low: UInt32, high: UInt32) {

@@ -7,6 +7,7 @@ import Memory
 import PCI
 import Trace
 import VFIO
+import VhostUser
 
 /// The driver host process, from its start to its end: takes what it inherits, gives up everything else, then drives
 /// the function until its supervisor goes.
@@ -88,6 +89,8 @@ public struct DriverHost: DriverVisitor, ~Copyable {
       throw .memory(error.description)
     }
     let interrupts = (0...arguments.queues).map { _ in eventfd(0, Int32(EFD_NONBLOCK)) }
+    let doorbells =
+      arguments.access == .vhostUser ? VhostUserDoorbells(queuePairs: arguments.queues) : nil
     // Everything that needs a path, a new descriptor of this kind or a right has been done.
     if arguments.isConfined {
       do throws(ConfinementError) {
@@ -96,7 +99,7 @@ public struct DriverHost: DriverVisitor, ~Copyable {
         throw .confinement(error)
       }
     }
-    let function = try openFunction(arguments)
+    let function = try openFunction(arguments, doorbells)
     return DriverHost(
       arguments: arguments, function: function, identity: try identify(function),
       supervisor: supervisor, rings: rings, arena: arena, channel: channel,
@@ -192,7 +195,7 @@ public struct DriverHost: DriverVisitor, ~Copyable {
     let descriptors = HostDescriptors(
       supervisor: supervisor.descriptor, doorbell: Inherited.ownDoorbell,
       configurationInterrupt: configurationInterrupt, queueInterrupts: queueInterrupts,
-      device: arguments.access == .vfioUser ? Inherited.device : -1, recording: recording)
+      device: arguments.access == .vfio ? -1 : Inherited.device, recording: recording)
     return HostLoop(
       driver: device, paths: paths, descriptors: descriptors, mode: arguments.mode,
       supervisor: supervisor,
@@ -223,7 +226,7 @@ public struct DriverHost: DriverVisitor, ~Copyable {
   }
 
   private static func openFunction(
-    _ arguments: HostArguments
+    _ arguments: HostArguments, _ doorbells: VhostUserDoorbells?
   ) throws(HostError) -> any PCIFunction {
     do throws(PCIError) {
       switch arguments.access {
@@ -231,6 +234,10 @@ public struct DriverHost: DriverVisitor, ~Copyable {
         return try KernelVFIOFunction(descriptor: Inherited.device, name: arguments.deviceName)
       case .vfioUser:
         return try VFIOUserFunction(negotiated: Inherited.device, name: arguments.deviceName)
+      case .vhostUser:
+        return try VhostUserFunction(
+          negotiated: Inherited.device, name: arguments.deviceName,
+          doorbells: doorbells ?? VhostUserDoorbells(queuePairs: arguments.queues))
       }
     } catch {
       throw .pci(error)

@@ -9,8 +9,9 @@ struct HostDescriptors {
   let doorbell: Int32
   let configurationInterrupt: Int32
   let queueInterrupts: [Int32]
-  /// A vfio-user socket, which becomes readable when the server goes; -1 for a kernel device.
-  let device: Int32
+  /// The socket of a device that another process plays, which becomes readable when that one goes; -1 for a kernel
+  /// device.
+  var device: Int32
   /// Is told of each interrupt; nil where nothing is recorded.
   let recording: RecordingFunction?
 

@@ -10,6 +10,8 @@ public struct RunPlan: Sendable {
     case function(String)
     /// Any vfio-user server.
     case vfioUser(String)
+    /// Any vhost-user back-end.
+    case vhostUser(String)
   }
 
   /// Devices that `martlet serve` has.

@@ -2,6 +2,7 @@ import CLinux
 import Glibc
 import PCI
 import VFIO
+import VhostUser
 
 /// Everything that one `martlet run` has started. When it goes away, so does all of it.
 public struct RunSession: ~Copyable {
@@ -44,6 +45,7 @@ public struct RunSession: ~Copyable {
       access = emulated.access
       device = emulated
     case .vfioUser(let path): access = try Self.connect(path)
+    case .vhostUser(let path): access = try Self.connect(backEnd: path)
     case .function(let address):
       access = try Self.open(address)
       functionAddress = address
@@ -113,6 +115,14 @@ public struct RunSession: ~Copyable {
       return try VFIOUserAccess(path: path)
     } catch {
       throw .device("vfio-user:\(path): \(error)")
+    }
+  }
+
+  private static func connect(backEnd path: String) throws(SupervisorError) -> any DeviceAccess {
+    do throws(PCIError) {
+      return try VhostUserAccess(path: path)
+    } catch {
+      throw .device("\(error)")
     }
   }
 

@@ -6,7 +6,7 @@ public protocol DeviceAccess: AnyObject {
   /// For messages.
   var name: String { get }
 
-  /// What the driver host gets: a VFIO device descriptor, or a vfio-user socket whose version is negotiated.
+  /// What the driver host gets: a VFIO device descriptor, or a vfio-user or vhost-user socket whose version is negotiated.
   var descriptor: Int32 { get }
   var kind: DeviceAccessKind { get }
 
@@ -25,6 +25,7 @@ public protocol DeviceAccess: AnyObject {
 public enum DeviceAccessKind: String, Sendable {
   case vfio
   case vfioUser = "vfio-user"
+  case vhostUser = "vhost-user"
 }
 
 /// Memory behind a descriptor, as mapped in this process.

@@ -11,7 +11,7 @@ public struct ReceivedDescriptors: ~Copyable, Sendable {
 
   public var count: Int { descriptors.count }
 
-  mutating func append(_ new: some Sequence<Int32>, sent: Int) {
+  public mutating func append(_ new: some Sequence<Int32>, sent: Int) {
     descriptors.append(contentsOf: new)
     self.sent += sent
   }

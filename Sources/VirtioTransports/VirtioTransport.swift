@@ -33,6 +33,10 @@ public protocol VirtioTransport: AnyObject {
   /// The interrupt vector of configuration changes.
   func setConfigurationVector(_ vector: UInt16) throws(DriverError)
 
+  /// Whether queue pairs are switched on as they are enabled, without a command (5.1.6.5.5): MQ then needs no control
+  /// queue.
+  var switchesQueuePairs: Bool { get }
+
   /// Device configuration, read until its generation stays the same (2.5.1).
   func readConfiguration<R>(_ body: (RegisterWindow) -> R) throws(DriverError) -> R
 
@@ -40,6 +44,11 @@ public protocol VirtioTransport: AnyObject {
   var function: any PCIFunction { get }
   /// Reads and so clears the interrupt status (4.1.4.5): only where interrupts are INTx.
   func readInterruptStatus() -> UInt8
+}
+
+extension VirtioTransport {
+  /// By command, as the specification has it.
+  public var switchesQueuePairs: Bool { false }
 }
 
 /// A function that is reached by a virtio transport of its own, and not by the registers of virtio over PCI.

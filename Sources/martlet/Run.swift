@@ -12,7 +12,7 @@ struct Run: ParsableCommand {
       With the emulated device the far end of the wire is this machine's kernel, in a network namespace of its own: the \
       run pings the stack, fetches from its HTTP server, compares the checksum, and checks that the counters of wire, \
       device, driver, channel and stack agree. On a terminal it then stays until Ctrl-C. With a real device, or any \
-      vfio-user server, it runs until Ctrl-C.
+      vfio-user server or vhost-user back-end, it runs until Ctrl-C.
 
       Exit code: 0 when all went well, 1 when a check or a process failed, 2 when there is no such device, 64 for \
       wrong arguments.
@@ -20,7 +20,7 @@ struct Run: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "emulated (or emulated:e1000e), a PCI address (0000:00:03.0) bound with `martlet bind`, or vfio-user:SOCKET.",
+      "emulated (or emulated:e1000e), a PCI address (0000:00:03.0) bound with `martlet bind`, vfio-user:SOCKET, or vhost-user:SOCKET.",
       valueName: "device"))
   var device = "emulated"
 
@@ -132,6 +132,10 @@ struct Run: ParsableCommand {
     guard record == nil || queues == 1 else {
       throw ValidationError("--record takes one queue pair, not \(queues)")
     }
+    if record != nil, case .vhostUser = plan.device {
+      throw ValidationError(
+        "--record takes a device with registers, which a vhost-user back-end has not")
+    }
     plan.tracePath = record
     if let host {
       guard access(host, X_OK) == 0 else {
@@ -178,12 +182,13 @@ struct Run: ParsableCommand {
       }
       return .emulated(model)
     }
-    if device.hasPrefix("vfio-user:") {
-      let path = String(device.dropFirst("vfio-user:".count))
+    for way in ["vfio-user", "vhost-user"] where device.hasPrefix("\(way):") {
+      let path = String(device.dropFirst(way.count + 1))
       guard (1...107).contains(path.utf8.count) else {
-        throw ValidationError("\(device) names no socket; write vfio-user:PATH")
+        throw ValidationError(
+          "\(device) names no socket; write \(way):PATH, with 107 bytes at most")
       }
-      return .vfioUser(path)
+      return way == "vfio-user" ? .vfioUser(path) : .vhostUser(path)
     }
     do {
       return .function("\(try PCIBus().function(named: device).address)")

@@ -80,6 +80,7 @@ final class RunConsole {
     case .emulated(let model):
       device = "device process \(session.deviceIdentifier ?? 0)  (\(model.rawValue), vfio-user)"
     case .vfioUser(let path): device = "vfio-user server at \(path)"
+    case .vhostUser(let path): device = "vhost-user back-end at \(path)"
     case .function(let address): device = "PCI function \(address)  (VFIO)"
     }
     if plan.emulatedModel != nil && session.namespace == nil {
