@@ -149,7 +149,8 @@ var targets: [Target] = [
     "Benchmarks",
     [
       "Loops", "ControlLoops", "Supervisor", "VirtioNet", "RadioLink", "RadioLinkDevice",
-      "EmulatedPCI", "Wire", "Channel", "Driver", "Memory", "PCI", "CLinux",
+      "EmulatedPCI", "Wire", "VhostUser", "VFIO", "VirtioTransports", "Virtio", "Channel",
+      "Driver", "Memory", "PCI", "CLinux",
       .product(name: "Histogram", package: "hdrhistogram-swift"),
     ]),
   program(
