@@ -75,8 +75,9 @@ struct ChannelHostSide: ~Copyable {
       try exchange()
     }
     let share = watch.cpuShare
+    // From here on nothing new goes out, so that the other end can come to its end too.
     release_store32(isQuiet, 1)
-    while ledger.instanceCount > sending.count { try exchange() }
+    while ledger.instanceCount > sending.count { try takeBack() }
     for index in 0..<sending.count { ledger.reclaim(sending[index].segment) }
     sending.removeAll()
     return share
@@ -107,6 +108,11 @@ struct ChannelHostSide: ~Copyable {
   private mutating func exchange() throws {
     end.receive.push(&sending)
     end.doorbell.ring()
+    try takeBack()
+  }
+
+  @inline(__always)
+  private mutating func takeBack() throws {
     try end.free.pop(into: &returned)
     for index in 0..<returned.count { try ledger.takeBack(returned[index].segment) }
     returned.removeAll()
