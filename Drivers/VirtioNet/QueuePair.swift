@@ -1,140 +1,173 @@
 import Driver
 import Memory
-import PCI
 import Rings
-import Virtio
-import VirtioTransports
 
-/// A receive and a transmit virtqueue of a network device (virtio 1.2, 5.1.6). One thread.
+/// A receive and a transmit virtqueue of a network device (virtio 1.2, 5.1.6), in the format that was negotiated. One
+/// thread.
+///
+/// The way of packets is in ``RingPair``, which is compiled for each format; here it is decided which, once a burst. That
+/// nothing on it allocates, locks or counts references, the compiler proves where it sees all files at once, which is in
+/// optimised builds.
 public struct VirtioNetQueuePair: NetworkQueuePair, ~Copyable {
-  var receiveRing: SplitQueue
-  var transmitRing: SplitQueue
-  let index: Int
-  let arena: DMARange
-  /// One header of 16 bytes for each descriptor of the transmit ring, host-private: what the device reads first.
-  let headers: DMARange
-  /// One indirect table for each descriptor of the transmit ring, or none.
-  let tables: DMARange?
-  let features: VirtioFeatures
-  let receiveDoorbell: QueueDoorbell
-  let transmitDoorbell: QueueDoorbell
-  let interruptLine: INTxLine?
-  let transport: any VirtioTransport
-  let vector: UInt16
-  public internal(set) var statistics = QueueStatistics()
+  private enum Format { case split, splitInOrder, packed, packedInOrder }
 
-  /// Pieces of a packet whose last buffers have not come yet.
-  var partial = Burst(capacity: Descriptor.maximumSlots)
-  var partialHeader = ReceiveHeader()
-  var partialBytes = 0
-  var hasEmptyPiece = false
-  /// Buffers that are still to come for the packet in `partial`.
-  var missing = 0
-  /// Where buffers end in their segments, all of one size: learned when they are posted.
-  var receiveBufferEnd: UInt32 = 0
-  /// Tags of packets that were refused, until they are completed.
-  var refused = Burst(capacity: 64)
+  // Invariant: `place` is an initialised pair of the format that `format` names, and this value owns it.
+  private let format: Format
+  private let place: UnsafeMutableRawPointer
 
-  public var receiveRoom: Int { receiveRing.room }
+  init(_ pair: consuming RingPair<SplitQueue<AnyOrder>>) {
+    format = .split
+    place = Self.own(pair)
+  }
 
-  @_noLocks
+  init(_ pair: consuming RingPair<SplitQueue<InOrder>>) {
+    format = .splitInOrder
+    place = Self.own(pair)
+  }
+
+  init(_ pair: consuming RingPair<PackedQueue<AnyOrder>>) {
+    format = .packed
+    place = Self.own(pair)
+  }
+
+  init(_ pair: consuming RingPair<PackedQueue<InOrder>>) {
+    format = .packedInOrder
+    place = Self.own(pair)
+  }
+
+  private static func own<Ring: Virtqueue & ~Copyable>(
+    _ pair: consuming RingPair<Ring>
+  ) -> UnsafeMutableRawPointer {
+    let place = UnsafeMutablePointer<RingPair<Ring>>.allocate(capacity: 1)
+    place.initialize(to: pair)
+    return UnsafeMutableRawPointer(place)
+  }
+
+  private var split: UnsafeMutablePointer<RingPair<SplitQueue<AnyOrder>>> {
+    place.assumingMemoryBound(to: RingPair<SplitQueue<AnyOrder>>.self)
+  }
+  private var splitInOrder: UnsafeMutablePointer<RingPair<SplitQueue<InOrder>>> {
+    place.assumingMemoryBound(to: RingPair<SplitQueue<InOrder>>.self)
+  }
+  private var packed: UnsafeMutablePointer<RingPair<PackedQueue<AnyOrder>>> {
+    place.assumingMemoryBound(to: RingPair<PackedQueue<AnyOrder>>.self)
+  }
+  private var packedInOrder: UnsafeMutablePointer<RingPair<PackedQueue<InOrder>>> {
+    place.assumingMemoryBound(to: RingPair<PackedQueue<InOrder>>.self)
+  }
+
+  deinit {
+    switch format {
+    case .split: split.deinitialize(count: 1)
+    case .splitInOrder: splitInOrder.deinitialize(count: 1)
+    case .packed: packed.deinitialize(count: 1)
+    case .packedInOrder: packedInOrder.deinitialize(count: 1)
+    }
+    place.deallocate()
+  }
+
+  #if !DEBUG
+    @_noLocks
+  #endif
   public mutating func postReceive(_ burst: inout Burst) throws(DriverError) {
-    let count = min(burst.count, receiveRing.room)
-    if count == 0 { return }
-    receiveBufferEnd = burst[0].offset &+ burst[0].length
-    for slot in 0..<count { post(burst[slot]) }
-    burst.removeFirst(count)
-    showReceive()
-  }
-
-  @inline(__always) @_noLocks
-  mutating func post(_ slot: Descriptor) {
-    receiveRing.addWritable(
-      iova: arena.iova &+ slot.position, byteCount: slot.length,
-      cookie: slot.cookie)
-  }
-
-  @_noLocks
-  mutating func showReceive() {
-    receiveRing.publish()
-    if receiveRing.shouldNotify() {
-      receiveDoorbell.ring()
-      statistics.doorbells &+= 1
+    switch format {
+    case .split: split.pointee.postReceive(&burst)
+    case .splitInOrder: splitInOrder.pointee.postReceive(&burst)
+    case .packed: packed.pointee.postReceive(&burst)
+    case .packedInOrder: packedInOrder.pointee.postReceive(&burst)
     }
   }
 
-  @_noLocks
+  #if !DEBUG
+    @_noLocks
+  #endif
+  public mutating func receive(into burst: inout Burst) throws(DriverError) {
+    switch format {
+    case .split: try split.pointee.receive(into: &burst)
+    case .splitInOrder: try splitInOrder.pointee.receive(into: &burst)
+    case .packed: try packed.pointee.receive(into: &burst)
+    case .packedInOrder: try packedInOrder.pointee.receive(into: &burst)
+    }
+  }
+
+  #if !DEBUG
+    @_noLocks
+  #endif
+  public mutating func transmit(_ burst: inout Burst) throws(DriverError) {
+    switch format {
+    case .split: split.pointee.transmit(&burst)
+    case .splitInOrder: splitInOrder.pointee.transmit(&burst)
+    case .packed: packed.pointee.transmit(&burst)
+    case .packedInOrder: packedInOrder.pointee.transmit(&burst)
+    }
+  }
+
+  #if !DEBUG
+    @_noLocks
+  #endif
   public mutating func completeTransmit(into burst: inout Burst) throws(DriverError) {
-    refused.move(into: &burst)
-    do throws(RingError) {
-      let count = min(try transmitRing.usedCount(), burst.room)
-      if count <= 0 { return }
-      for _ in 0..<count {
-        let used = try transmitRing.takeUsed()
-        burst.append(
-          Descriptor(segment: 0, tag: UInt16(truncatingIfNeeded: used.cookie)))
-      }
-    } catch {
-      throw .ring(queue: index &* 2 &+ 1, error)
+    switch format {
+    case .split: try split.pointee.completeTransmit(into: &burst)
+    case .splitInOrder: try splitInOrder.pointee.completeTransmit(into: &burst)
+    case .packed: try packed.pointee.completeTransmit(into: &burst)
+    case .packedInOrder: try packedInOrder.pointee.completeTransmit(into: &burst)
+    }
+  }
+
+  public var receiveRoom: Int {
+    switch format {
+    case .split: split.pointee.receiveRing.room
+    case .splitInOrder: splitInOrder.pointee.receiveRing.room
+    case .packed: packed.pointee.receiveRing.room
+    case .packedInOrder: packedInOrder.pointee.receiveRing.room
     }
   }
 
   public mutating func armInterrupts(transmit: Bool) -> Bool {
-    let receiveIsQuiet = receiveRing.arm()
-    let transmitIsQuiet = transmit ? transmitRing.arm() : true
-    return receiveIsQuiet && transmitIsQuiet && refused.isEmpty
+    switch format {
+    case .split: split.pointee.armInterrupts(transmit: transmit)
+    case .splitInOrder: splitInOrder.pointee.armInterrupts(transmit: transmit)
+    case .packed: packed.pointee.armInterrupts(transmit: transmit)
+    case .packedInOrder: packedInOrder.pointee.armInterrupts(transmit: transmit)
+    }
   }
 
   public mutating func disarmInterrupts() {
-    receiveRing.disarm()
-    transmitRing.disarm()
-    interruptLine?.acknowledge()
+    switch format {
+    case .split: split.pointee.disarmInterrupts()
+    case .splitInOrder: splitInOrder.pointee.disarmInterrupts()
+    case .packed: packed.pointee.disarmInterrupts()
+    case .packedInOrder: packedInOrder.pointee.disarmInterrupts()
+    }
   }
 
   /// Resets the receive ring alone, where the device can (VIRTIO_F_RING_RESET, 2.6.1), and brings it up again, empty and
   /// no longer broken. The other rings go on.
   /// - Parameter segments: gets what the device held; room for all of it is needed.
   public mutating func resetReceiveRing(into segments: inout Burst) throws(DriverError) {
-    guard features.contains(.ringReset) else {
-      throw .unsupported("\(transport.function.name) cannot reset a single queue")
+    switch format {
+    case .split: try split.pointee.resetReceiveRing(into: &segments)
+    case .splitInOrder: try splitInOrder.pointee.resetReceiveRing(into: &segments)
+    case .packed: try packed.pointee.resetReceiveRing(into: &segments)
+    case .packedInOrder: try packedInOrder.pointee.resetReceiveRing(into: &segments)
     }
-    precondition(segments.room >= receiveRing.outstanding + partial.count)
-    try transport.resetQueue(2 * index)
-    takeBackReceive(&segments)
-    receiveRing.restart()
-    _ = try transport.enable(2 * index, receiveRing.addresses, vector: vector)
   }
 
   public mutating func takeBack(segments: inout Burst, packets: inout Burst) {
-    takeBackReceive(&segments)
-    refused.move(into: &packets)
-    while packets.room > 0, let cookie = transmitRing.takeOutstanding() {
-      packets.append(Descriptor(segment: 0, tag: UInt16(truncatingIfNeeded: cookie)))
+    switch format {
+    case .split: split.pointee.takeBack(segments: &segments, packets: &packets)
+    case .splitInOrder: splitInOrder.pointee.takeBack(segments: &segments, packets: &packets)
+    case .packed: packed.pointee.takeBack(segments: &segments, packets: &packets)
+    case .packedInOrder: packedInOrder.pointee.takeBack(segments: &segments, packets: &packets)
     }
   }
-}
 
-extension VirtioNetQueuePair {
-  /// The receive segments that the device held, and those of a packet that is not whole yet.
-  private mutating func takeBackReceive(_ segments: inout Burst) {
-    partial.move(into: &segments)
-    missing = 0
-    while segments.room > 0, let cookie = receiveRing.takeOutstanding() {
-      segments.append(Descriptor(cookie: cookie))
+  public var statistics: QueueStatistics {
+    switch format {
+    case .split: split.pointee.statistics
+    case .splitInOrder: splitInOrder.pointee.statistics
+    case .packed: packed.pointee.statistics
+    case .packedInOrder: packedInOrder.pointee.statistics
     }
-  }
-}
-
-/// The one interrupt line of a function without message-signalled interrupts: masked when it fires, let through again
-/// when its reason has been read (virtio 1.2, 4.1.4.5).
-final class INTxLine: @unchecked Sendable {
-  private let transport: any VirtioTransport
-
-  init(_ transport: any VirtioTransport) { self.transport = transport }
-
-  func acknowledge() {
-    _ = transport.readInterruptStatus()
-    // A function that is gone shows itself at the next look at its status.
-    try? transport.function.unmaskINTx()
   }
 }

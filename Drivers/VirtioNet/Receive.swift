@@ -3,31 +3,51 @@ import Memory
 import Rings
 import Virtio
 
-/// What the device wrote before a packet, copied once.
+/// What the device wrote before a packet (5.1.6), copied once.
 struct ReceiveHeader {
-  var flags: UInt8 = 0
-  var segmentation: UInt8 = 0
-  var headerLength: UInt16 = 0
-  var segmentSize: UInt16 = 0
-  var checksumStart: UInt16 = 0
-  var checksumOffset: UInt16 = 0
-  var bufferCount: UInt16 = 0
+  private let words: (UInt32, UInt32, UInt32)
 
-  init() {}
+  init() { words = (0, 0, 0) }
 
   @inline(__always)
   init(copying memory: DMARange, at position: Int) {
     // A buffer begins at a multiple of four, not always of eight.
-    let low =
-      UInt64(memory.load32(at: position)) | UInt64(memory.load32(at: position &+ 4)) &<< 32
-    let high = memory.load32(at: position &+ 8)
-    flags = UInt8(truncatingIfNeeded: low)
-    segmentation = UInt8(truncatingIfNeeded: low &>> 8)
-    headerLength = UInt16(truncatingIfNeeded: low &>> 16)
-    segmentSize = UInt16(truncatingIfNeeded: low &>> 32)
-    checksumStart = UInt16(truncatingIfNeeded: low &>> 48)
-    checksumOffset = UInt16(truncatingIfNeeded: high)
-    bufferCount = UInt16(truncatingIfNeeded: high &>> 16)
+    words = memory.loadThree32(at: position)
+  }
+
+  var flags: UInt8 { UInt8(truncatingIfNeeded: words.0) }
+  var segmentation: UInt8 { UInt8(truncatingIfNeeded: words.0 &>> 8) }
+  var headerLength: UInt16 { UInt16(truncatingIfNeeded: words.0 &>> 16) }
+  var segmentSize: UInt16 { UInt16(truncatingIfNeeded: words.1) }
+  var checksumStart: UInt16 { UInt16(truncatingIfNeeded: words.1 &>> 16) }
+  var checksumOffset: UInt16 { UInt16(truncatingIfNeeded: words.2) }
+  var bufferCount: UInt16 { UInt16(truncatingIfNeeded: words.2 &>> 16) }
+
+  /// What a header must be like for its packet to be one buffer that needs nothing else said: known once features are.
+  struct Plainness {
+    /// Where the number of buffers means anything, it must be 1.
+    let countMask: UInt32
+    /// DATA_VALID, where it means anything.
+    let validMask: UInt32
+
+    init(_ features: VirtioFeatures) {
+      countMask = features.contains(.mergeableBuffers) ? 0xffff_0000 : 0
+      validMask = features.contains(.guestChecksum) ? UInt32(VirtioNetHeader.dataValid) : 0
+    }
+  }
+
+  /// No flag but DATA_VALID, no segmentation, one buffer.
+  @inline(__always)
+  func isPlain(_ plainness: Plainness) -> Bool {
+    let flags = words.0 & (0xffff & ~UInt32(VirtioNetHeader.dataValid))
+    return flags | ((words.2 ^ 1 &<< 16) & plainness.countMask) == 0
+  }
+
+  /// Of a plain header: whether the device has checked the checksum.
+  @inline(__always)
+  func checksumFlags(_ plainness: Plainness) -> Descriptor.Flags {
+    // The one flag is twice the other.
+    Descriptor.Flags(rawValue: UInt16(truncatingIfNeeded: (words.0 & plainness.validMask) &<< 1))
   }
 
   /// What goes on to the host of a packet with so many bytes.
@@ -35,7 +55,7 @@ struct ReceiveHeader {
   @inline(__always)
   func metadata(byteCount: Int, _ features: VirtioFeatures) -> Offload? {
     var metadata = Offload()
-    if byteCount < 14 { return nil }
+    if byteCount < minimumFrame { return nil }
     // 5.1.6.4.2: without the feature the flags mean nothing.
     if features.contains(.guestChecksum) && flags & VirtioNetHeader.needsChecksum != 0 {
       let end = Int(checksumStart) &+ Int(checksumOffset) &+ 2
@@ -61,18 +81,25 @@ struct ReceiveHeader {
 }
 
 private let maximumFrame = 65535 + 18
+private let minimumFrame = 14
 
-extension VirtioNetQueuePair {
+extension RingPair where Ring: ~Copyable {
   /// Used receive buffers become packets: the header is taken off, checked, and what it says goes on as metadata.
-  @_noLocks
-  public mutating func receive(into burst: inout Burst) throws(DriverError) {
+  @inline(__always)
+  mutating func receive(into burst: inout Burst) throws(DriverError) {
     do throws(RingError) {
-      var count = try receiveRing.usedCount()
-      if count == 0 { return }
-      while count > 0 && burst.room >= Descriptor.maximumSlots {
-        count &-= 1
-        let used = try receiveRing.takeUsed()
-        take(Descriptor(cookie: used.cookie, length: used.byteCount), into: &burst)
+      while burst.room >= Descriptor.maximumSlots {
+        // Each buffer becomes at most two slots, and what is in `partial` goes before.
+        try receiveRing.takeUsed(into: &used, limit: (burst.room &- partial.count) &>> 1)
+        if used.isEmpty { break }
+        var next = 0
+        while next < used.count {
+          next = handOverPlain(from: next, into: &burst)
+          if next == used.count { break }
+          take(used[next], into: &burst)
+          next &+= 1
+        }
+        used.removeAll()
       }
     } catch {
       throw .ring(queue: index &* 2, error)
@@ -81,8 +108,39 @@ extension VirtioNetQueuePair {
     showReceive()
   }
 
-  /// One used buffer: the first of a packet, or a further one (5.1.6.4).
+  /// Packets of one buffer that need nothing said, from `first` on, until there is one of another kind.
+  /// - Returns: that one.
   @inline(__always)
+  private mutating func handOverPlain(from first: Int, into burst: inout Burst) -> Int {
+    if missing > 0 { return first }
+    let (arena, plainness) = (arena, plainness)
+    let (buffers, count) = (used.start, used.count)
+    // Room for two slots a buffer was seen to before they were taken.
+    let slots = burst.end - first
+    var bytes: UInt64 = 0
+    var next = first
+    while next < count {
+      let buffer = buffers[next]
+      let length = buffer.length &- UInt32(VirtioNetHeader.byteCount)
+      // Both ends in one comparison.
+      if length &- UInt32(minimumFrame) > UInt32(maximumFrame - minimumFrame) { break }
+      let header = ReceiveHeader(
+        copying: arena, at: Int(truncatingIfNeeded: buffer.position))
+      if !header.isPlain(plainness) { break }
+      slots[next] = Descriptor(
+        segment: buffer.segment, offset: buffer.offset &+ UInt32(VirtioNetHeader.byteCount),
+        length: length, flags: header.checksumFlags(plainness))
+      bytes &+= UInt64(length)
+      next &+= 1
+    }
+    burst.append(written: next &- first)
+    statistics.receivedPackets &+= UInt64(truncatingIfNeeded: next &- first)
+    statistics.receivedBytes &+= bytes
+    return next
+  }
+
+  /// Any used buffer: the first of a packet, or a further one (5.1.6.4).
+  @inline(never)
   private mutating func take(_ buffer: Descriptor, into burst: inout Burst) {
     if missing == 0 {
       hasEmptyPiece = false
@@ -144,8 +202,10 @@ extension VirtioNetQueuePair {
   /// a multiple of 64 in its segment, so that what was taken off can be put back.
   private mutating func repost(_ piece: Descriptor) {
     let start = piece.offset & ~63
-    post(
+    reposted.append(
       Descriptor(
         segment: piece.segment, offset: start, length: receiveBufferEnd &- start))
+    receiveRing.addWritable(reposted, count: 1, base: arena.iova)
+    reposted.removeAll()
   }
 }

@@ -3,27 +3,28 @@ import Memory
 import Rings
 import Virtio
 
-extension VirtioNetQueuePair {
+private let minimumFrame = 14
+private let maximumFrame = 65535 + 18
+
+extension RingPair where Ring: ~Copyable {
   /// Descriptors in an indirect table.
   static var tableEntries: Int { 16 }
 
-  /// Packets become chains: the header that this driver wrote, then the pieces in place.
-  @_noLocks
-  public mutating func transmit(_ burst: inout Burst) throws(DriverError) {
+  /// Packets become chains: a header that the sender cannot change, then the pieces in place.
+  @inline(__always)
+  mutating func transmit(_ burst: inout Burst) {
     if transmitRing.isBroken { return }
     let count = burst.count
-    var at = 0
-    while at < count {
-      // Whoever filled the burst delivers whole packets only.
-      guard let end = burst.endOfPacket(from: at) else { break }
-      let pieces = burst[at].flags.contains(.offload) ? end &- at : end &- at &+ 1
-      if transmitRing.room < pieces &+ 1 && pieces < transmitRing.size { break }
-      if refused.room == 0 { break }
-      send(&burst, at, end, pieces)
-      at = end &+ 1
+    var next = 0
+    while next < count {
+      next = sendPlain(&burst, from: next)
+      if next == count { break }
+      let sent = send(&burst, next)
+      if sent == 0 { break }
+      next &+= sent
     }
-    if at == 0 { return }
-    burst.removeFirst(at)
+    if next == 0 { return }
+    burst.removeFirst(next)
     transmitRing.publish()
     if transmitRing.shouldNotify() {
       transmitDoorbell.ring()
@@ -31,54 +32,78 @@ extension VirtioNetQueuePair {
     }
   }
 
-  private mutating func send(_ burst: inout Burst, _ at: Int, _ end: Int, _ pieces: Int) {
-    let tag = burst[at].tag
-    let first = end &- pieces &+ 1
-    let bytes = burst.byteCount(from: first, through: end)
-    guard let metadata = Self.metadata(burst[at], byteCount: bytes, features), pieces > 0,
-      bytes >= 14, bytes <= 65535 + 18, pieces < transmitRing.size
+  /// Packets of one piece that ask for nothing, from `first` on, until there is one of another kind or no room: two
+  /// descriptors each, the first for the header that all of them share.
+  /// - Returns: that one.
+  @inline(__always)
+  private mutating func sendPlain(_ burst: inout Burst, from first: Int) -> Int {
+    let slots = burst.start
+    let end = min(burst.count, first &+ transmitRing.room &>> 1)
+    var bytes: UInt64 = 0
+    var next = first
+    while next < end {
+      let slot = slots[next]
+      if slot.flags.rawValue != 0 { break }
+      // Both ends in one comparison.
+      if slot.length &- UInt32(minimumFrame) > UInt32(maximumFrame - minimumFrame) { break }
+      bytes &+= UInt64(slot.length)
+      next &+= 1
+    }
+    if next == first { return first }
+    transmitRing.addReadable(burst, first..<next, behind: plainHeader, base: arena.iova)
+    statistics.sentPackets &+= UInt64(truncatingIfNeeded: next &- first)
+    statistics.sentBytes &+= bytes
+    return next
+  }
+
+  /// Any packet, which begins at `first`.
+  /// - Returns: its slots; 0 where it is not whole or finds no room.
+  @inline(never)
+  private mutating func send(_ burst: inout Burst, _ first: Int) -> Int {
+    // Whoever filled the burst delivers whole packets only.
+    guard let end = burst.endOfPacket(from: first) else { return 0 }
+    let slots = end &- first &+ 1
+    let pieces = burst[first].flags.contains(.offload) ? slots &- 1 : slots
+    if transmitRing.room < pieces &+ 1 && pieces < transmitRing.size { return 0 }
+    if refused.room == 0 { return 0 }
+    let tag = burst[first].tag
+    let start = end &- pieces &+ 1
+    let bytes = burst.byteCount(from: start, through: end)
+    guard let metadata = Self.metadata(burst[first], byteCount: bytes, features), pieces > 0,
+      bytes >= minimumFrame, bytes <= maximumFrame, pieces < transmitRing.size
     else {
       statistics.sendErrors &+= 1
       refused.append(Descriptor(segment: 0, tag: tag))
-      return
+      return slots
     }
     let head = transmitRing.nextHead
     Self.write(metadata, to: headers, at: head)
     let header = headers.iova &+ UInt64(head &* 16)
     if let tables, pieces > 1, pieces < Self.tableEntries {
-      let offset = head &* Self.tableEntries &* SplitRing.descriptorBytes
-      Self.entry(tables, offset, header, UInt32(VirtioNetHeader.byteCount), next: 1)
+      let offset = head &* Self.tableEntries &* 16
+      let table = tables.dropFirst(offset).first((pieces &+ 1) &* 16)
+      Ring.write(
+        0, of: pieces &+ 1, in: table, iova: header, byteCount: UInt32(VirtioNetHeader.byteCount))
       for piece in 0..<pieces {
-        let slot = burst[first &+ piece]
-        let isLast = piece == pieces &- 1
-        Self.entry(
-          tables, offset &+ (piece &+ 1) &* 16, arena.iova &+ slot.position, slot.length,
-          next: isLast ? 0 : UInt16(piece &+ 2))
+        let slot = burst[start &+ piece]
+        Ring.write(
+          piece &+ 1, of: pieces &+ 1, in: table, iova: arena.iova &+ slot.position,
+          byteCount: slot.length)
       }
-      transmitRing.addIndirect(
-        iova: tables.iova &+ UInt64(offset), descriptors: pieces &+ 1, cookie: UInt64(tag))
+      transmitRing.addIndirect(table, slot: Descriptor(segment: 0, tag: tag))
     } else {
       var chain = transmitRing.beginChain(
         iova: header, byteCount: UInt32(VirtioNetHeader.byteCount))
       for piece in 0..<pieces {
-        let slot = burst[first &+ piece]
+        let slot = burst[start &+ piece]
         transmitRing.extend(
-          &chain, iova: arena.iova &+ slot.position, byteCount: slot.length)
+          &chain, iova: arena.iova &+ slot.position, byteCount: slot.length, writable: false)
       }
-      transmitRing.finish(chain, cookie: UInt64(tag))
+      transmitRing.finish(chain, slot: Descriptor(segment: 0, tag: tag))
     }
     statistics.sentPackets &+= 1
     statistics.sentBytes &+= UInt64(bytes)
-  }
-
-  /// One descriptor of an indirect table; the last one has no next (0).
-  @inline(__always)
-  private static func entry(
-    _ table: DMARange, _ at: Int, _ iova: UInt64, _ byteCount: UInt32, next: UInt16
-  ) {
-    table.store64(iova, at: at)
-    let flags = next == 0 ? 0 : UInt64(SplitRing.next)
-    table.store64(UInt64(byteCount) | flags &<< 32 | UInt64(next) &<< 48, at: at &+ 8)
+    return slots
   }
 
   /// - Returns: nil where the packet asks for what was not negotiated or does not fit it.

@@ -17,7 +17,7 @@ public struct VirtioNet: NetworkDriver, ~Copyable {
   private let transport: any VirtioTransport
   private let features: VirtioFeatures
   private let pairs: [Box<VirtioNetQueuePair>]
-  private var control: ControlQueue?
+  private let control: (any CommandQueue)?
   private let interruptKind: InterruptKind?
   private var isRunning = false
 
@@ -26,7 +26,7 @@ public struct VirtioNet: NetworkDriver, ~Copyable {
     .version1, .accessPlatform, .orderPlatform, .eventIndex, .indirectDescriptors, .ringReset,
     .macAddress, .mtu, .status, .mergeableBuffers, .checksum, .guestChecksum, .hostTSO4,
     .hostTSO6, .guestTSO4, .guestTSO6, .controlQueue, .controlReceive, .controlMACAddress,
-    .multiqueue, .notificationCoalescing,
+    .multiqueue, .notificationCoalescing, .packedRing, .inOrder,
   ]
 
   public init(_ resources: consuming DriverResources) throws(DriverError) {
@@ -49,7 +49,7 @@ public struct VirtioNet: NetworkDriver, ~Copyable {
     features = setup.features
     interruptKind = setup.interruptKind
     pairs = setup.pairs
-    control = setup.control.take()
+    control = setup.control
     self.transport = transport
   }
 
@@ -59,7 +59,7 @@ public struct VirtioNet: NetworkDriver, ~Copyable {
     var features: VirtioFeatures
     var interruptKind: InterruptKind?
     var pairs: [Box<VirtioNetQueuePair>]
-    var control: Box<ControlQueue>
+    var control: (any CommandQueue)?
   }
 
   /// The order of 3.1.1, up to but without DRIVER_OK.
@@ -87,10 +87,7 @@ public struct VirtioNet: NetworkDriver, ~Copyable {
       box.put(try builder.makePair(index))
       pairs.append(box)
     }
-    let control = Box<ControlQueue>()
-    if features.contains(.controlQueue) {
-      control.put(try builder.makeControlQueue())
-    }
+    let control = features.contains(.controlQueue) ? try builder.makeControlQueue() : nil
     return Setup(
       interface: interface, features: features, interruptKind: interrupts.kind, pairs: pairs,
       control: control)
@@ -259,10 +256,10 @@ public struct VirtioNet: NetworkDriver, ~Copyable {
   private mutating func command(
     _ commandClass: UInt8, _ command: UInt8, _ data: [UInt8], as name: String
   ) throws(DriverError) {
-    guard isRunning, control != nil else {
+    guard isRunning, let control else {
       throw .commandFailed("\(name): the device is not running or has no control queue")
     }
-    try control?.send(commandClass, command, data, as: name)
+    try control.send(commandClass, command, data, as: name)
   }
 }
 

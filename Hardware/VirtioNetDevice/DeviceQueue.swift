@@ -3,8 +3,8 @@ import EmulatedPCI
 import Glibc
 import Virtio
 
-/// The device's side of a split virtqueue (virtio 1.2, 2.7). Reads what the driver wrote once, checks it, and records
-/// what is forbidden.
+/// The device's side of a virtqueue: of a split one (virtio 1.2, 2.7), or of a packed one (``PackedDeviceRing``). Reads
+/// what the driver wrote once, checks it, and records what is forbidden.
 struct DeviceQueue {
   static let maximumSize = 1024
 
@@ -14,6 +14,24 @@ struct DeviceQueue {
   var descriptors: UInt64 = 0
   var available: UInt64 = 0
   var used: UInt64 = 0
+
+  /// Where the driver says that the parts of the queue are.
+  struct Addresses {
+    var descriptors: UInt64
+    var driver: UInt64
+    var device: UInt64
+  }
+  private var addresses: Addresses {
+    Addresses(descriptors: descriptors, driver: available, device: used)
+  }
+
+  /// The ring, where packed ones were agreed.
+  private var packed: PackedDeviceRing?
+  private var isInOrder = false
+  /// In order: the descriptor that the next chain begins with (2.7.5).
+  private var nextInOrder = 0
+  /// Chains that were used and not shown yet.
+  private var unpublished: [UsedGroup] = []
 
   private(set) var nextAvailable: UInt16 = 0
   private var nextUsed: UInt16 = 0
@@ -30,19 +48,68 @@ struct DeviceQueue {
   /// The ring broke the specification so that it cannot be read on.
   private(set) var isBroken = false
 
-  /// One piece of a chain, translated.
-  struct Piece {
-    var address: UnsafeMutableRawPointer
+  /// What is needed of a chain when it is used: the head or id, and how long it is.
+  struct Head {
+    var id: UInt16
+    /// Descriptors of the ring.
+    var descriptors: Int
+    var writableBytes: Int
+  }
+
+  /// Chains that one used element or descriptor stands for: with in-order all but the last have been written to their
+  /// ends (2.7.9, 2.8.8).
+  struct UsedGroup {
+    /// Of the last one, and what the driver is told: they differ in a faulty device.
+    var named: UInt16
+    var ids: [UInt16]
+    var descriptors: Int
     var byteCount: Int
+    /// The last one has been written to its end too.
+    var isFull: Bool
   }
 
   /// A chain of buffers; storage is reused from chain to chain.
   struct Chain {
-    var head: UInt16 = 0
-    var readable: [iovec] = []
-    var writable: [iovec] = []
-    var readableBytes = 0
-    var writableBytes = 0
+    private(set) var head: UInt16 = 0
+    var descriptors = 0
+    private(set) var readable: [iovec] = []
+    private(set) var writable: [iovec] = []
+    private(set) var readableBytes = 0
+    private(set) var writableBytes = 0
+
+    var asHead: Head { Head(id: head, descriptors: descriptors, writableBytes: writableBytes) }
+
+    mutating func begin(head: UInt16, descriptors: Int) {
+      self.head = head
+      self.descriptors = descriptors
+      readable.removeAll(keepingCapacity: true)
+      writable.removeAll(keepingCapacity: true)
+      readableBytes = 0
+      writableBytes = 0
+    }
+
+    /// Adds a piece.
+    /// - Returns: false where it is not mapped.
+    mutating func add(
+      _ address: UInt64, _ byteCount: Int, isWritable: Bool, _ section: String,
+      _ iommu: CheckedIOMMU, _ record: inout ViolationRecord
+    ) -> Bool {
+      if !isWritable && !writable.isEmpty {
+        record.add(section, "a readable descriptor follows a writable one")
+      }
+      if byteCount == 0 { return true }
+      guard let pointer = iommu.pointer(address, byteCount: byteCount, isWritable ? .write : .read)
+      else { return false }
+      let piece = iovec(iov_base: pointer, iov_len: byteCount)
+      if isWritable {
+        writable.append(piece)
+        writableBytes += byteCount
+      } else {
+        readable.append(piece)
+        readableBytes += byteCount
+      }
+      return true
+    }
   }
 
   /// What reading a ring yields.
@@ -67,6 +134,7 @@ struct DeviceQueue {
 
   /// Chains that the driver has made available and the device has not taken.
   mutating func pending(_ iommu: CheckedIOMMU, _ record: inout ViolationRecord) -> Int {
+    if isEnabled && packed != nil { return packed!.pending(addresses, iommu, &record) }
     guard isEnabled, !isBroken, locate(iommu), let memory else { return 0 }
     let index = acquire_load16(memory.available + 2)
     let count = index &- nextAvailable
@@ -84,13 +152,12 @@ struct DeviceQueue {
     _ chain: inout Chain, ahead: Int = 0, iommu: CheckedIOMMU, features: VirtioFeatures,
     _ record: inout ViolationRecord
   ) -> Bool {
+    if packed != nil {
+      return packed!.read(&chain, ahead: ahead, iommu: iommu, features: features, &record)
+    }
     guard let memory else { return false }
     let slot = Int((nextAvailable &+ UInt16(ahead)) & (size - 1))
-    chain.head = relaxed_load16(memory.available + 4 + slot * 2)
-    chain.readable.removeAll(keepingCapacity: true)
-    chain.writable.removeAll(keepingCapacity: true)
-    chain.readableBytes = 0
-    chain.writableBytes = 0
+    chain.begin(head: relaxed_load16(memory.available + 4 + slot * 2), descriptors: 0)
     if chain.head >= size {
       record.add("2.7.6", "available ring names descriptor \(chain.head) of \(size)")
       isBroken = true
@@ -106,6 +173,7 @@ struct DeviceQueue {
     var isIndirect = false
     while true {
       walked += 1
+      if !isIndirect { chain.descriptors += 1 }
       if walked > entries {
         record.add("2.7.5.2", "a chain loops or is longer than its table of \(entries)")
         isBroken = true
@@ -131,27 +199,16 @@ struct DeviceQueue {
         continue
       }
       let isWritable = flags & SplitRing.write != 0
-      if !isWritable && !chain.writable.isEmpty {
-        record.add("2.7.4.2", "a readable descriptor follows a writable one")
-      }
-      if byteCount > 0 {
-        guard
-          let pointer = iommu.pointer(address, byteCount: byteCount, isWritable ? .write : .read)
-        else {
-          isBroken = true
-          return false
-        }
-        let piece = iovec(iov_base: pointer, iov_len: byteCount)
-        if isWritable {
-          chain.writable.append(piece)
-          chain.writableBytes += byteCount
-        } else {
-          chain.readable.append(piece)
-          chain.readableBytes += byteCount
-        }
+      guard chain.add(address, byteCount, isWritable: isWritable, "2.7.4.2", iommu, &record) else {
+        isBroken = true
+        return false
       }
       if flags & SplitRing.next == 0 { return true }
+      let before = index
       index = Int(UInt16(truncatingIfNeeded: rest >> 48))
+      if isInOrder && index != (isIndirect ? before + 1 : (before + 1) % Int(size)) {
+        record.add("2.7.5.2", "descriptor \(before)'s next is \(index) although in-order was agreed")
+      }
       if index >= entries {
         record.add("2.7.5", "a descriptor's next is \(index) in a table of \(entries)")
         isBroken = true
@@ -184,25 +241,60 @@ struct DeviceQueue {
   }
 
   /// Takes the next `count` chains: they have been read, and will be used.
-  mutating func take(_ count: Int = 1) { nextAvailable &+= UInt16(count) }
+  mutating func take(_ count: Int = 1) {
+    packed?.take(count)
+    nextAvailable &+= UInt16(count)
+  }
 
-  /// Puts a chain into the used ring; not shown before ``publish()``.
-  mutating func putUsed(_ head: UInt16, byteCount: Int) {
-    guard let memory else { return }
-    let element = memory.used + 4 + Int(nextUsed & (size - 1)) * 8
-    relaxed_store32(element, UInt32(head))
-    relaxed_store32(element + 4, UInt32(truncatingIfNeeded: byteCount))
-    nextUsed &+= 1
+  /// Uses a chain; not shown before ``publish(error:)``.
+  /// - Parameter name: what a faulty device calls it.
+  mutating func putUsed(
+    _ head: Head, byteCount: Int, as name: UInt16? = nil, _ record: inout ViolationRecord
+  ) {
+    if isInOrder && packed == nil {
+      if Int(head.id) != nextInOrder {
+        record.add("2.7.5", "descriptor \(head.id) was used, and \(nextInOrder) was next in order")
+      }
+      nextInOrder = (Int(head.id) + head.descriptors) % Int(size)
+    }
+    let isGood = name == nil || name == head.id
+    let isFull = isGood && byteCount == head.writableBytes
+    if isInOrder && isGood, let last = unpublished.last, last.isFull {
+      unpublished[unpublished.count - 1] = UsedGroup(
+        named: head.id, ids: last.ids + [head.id],
+        descriptors: last.descriptors + head.descriptors, byteCount: byteCount, isFull: isFull)
+    } else {
+      unpublished.append(
+        UsedGroup(
+          named: name ?? head.id, ids: [head.id], descriptors: head.descriptors,
+          byteCount: byteCount, isFull: isFull))
+    }
   }
 
   /// - Parameter error: what a faulty device adds to its index.
   mutating func publish(error: UInt16 = 0) {
+    defer { unpublished.removeAll(keepingCapacity: true) }
+    if packed != nil {
+      // A packed ring has no index. A device that is ahead uses a buffer once more, one that is behind is in the round
+      // before.
+      let isAhead = error != 0 && error < 0x8000
+      packed!.publish(
+        isAhead ? unpublished + unpublished.suffix(1) : unpublished, isOfWrongRound: error >= 0x8000)
+      return
+    }
     guard let memory else { return }
+    for group in unpublished {
+      let element = memory.used + 4 + Int(nextUsed & (size - 1)) * 8
+      relaxed_store32(element, UInt32(group.named))
+      relaxed_store32(element + 4, UInt32(truncatingIfNeeded: group.byteCount))
+      nextUsed &+= UInt16(group.ids.count)
+    }
     release_store16(memory.used + 2, nextUsed &+ error)
   }
 
   /// Whether the driver wants an interrupt for what was used since the last one (2.7.7.2).
-  mutating func wantsInterrupt(_ features: VirtioFeatures) -> Bool {
+  mutating func wantsInterrupt(_ features: VirtioFeatures, _ record: inout ViolationRecord) -> Bool {
+    if packed != nil { return packed!.wantsInterrupt(&record) }
     guard let memory, nextUsed != signalled else { return false }
     full_fence()
     let before = signalled
@@ -216,6 +308,10 @@ struct DeviceQueue {
 
   /// Says whether the driver should notify (2.7.10): off while the device looks by itself.
   mutating func setNotifications(_ on: Bool, _ iommu: CheckedIOMMU, _ features: VirtioFeatures) {
+    if isEnabled && packed != nil {
+      packed!.setNotifications(on, addresses, iommu)
+      return
+    }
     guard isEnabled, !isBroken, locate(iommu), let memory else { return }
     if features.contains(.eventIndex) {
       relaxed_store16(
@@ -224,6 +320,23 @@ struct DeviceQueue {
       relaxed_store16(memory.used, on ? 0 : SplitRing.noNotify)
     }
     if on { full_fence() }
+  }
+
+  /// The driver enables the queue, of the kind that was agreed.
+  mutating func enable(_ features: VirtioFeatures, _ record: inout ViolationRecord) {
+    let isPacked = features.contains(.packedRing)
+    let isAligned =
+      descriptors % 16 == 0 && available % (isPacked ? 4 : 2) == 0 && used % 4 == 0
+    if !isAligned {
+      let (section, bytes) = isPacked ? ("2.8.11", 4) : ("2.7", 2)
+      record.add(section, "the parts of a queue are not aligned to 16, \(bytes) and 4 bytes")
+    }
+    if !isPacked && size & (size - 1) != 0 { record.add("2.7", "a split ring of \(size)") }
+    isInOrder = features.contains(.inOrder)
+    packed =
+      isPacked
+      ? PackedDeviceRing(size: Int(size), usesEventIndex: features.contains(.eventIndex)) : nil
+    isEnabled = true
   }
 
   mutating func reset() { self = DeviceQueue() }

@@ -30,10 +30,10 @@ extension VirtioNetDevice {
         ? VirtioNetCommand.acknowledged : VirtioNetCommand.refused
       if let last = chain.writable.last, last.iov_len >= 1 {
         last.iov_base.storeBytes(of: answer, as: UInt8.self)
-        queues[index].putUsed(chain.head, byteCount: 1)
+        queues[index].putUsed(chain.asHead, byteCount: 1, &violations)
       } else {
         violations.add("5.1.6.5", "a command without room for its acknowledgement")
-        queues[index].putUsed(chain.head, byteCount: 0)
+        queues[index].putUsed(chain.asHead, byteCount: 0, &violations)
       }
     }
     queues[index].publish()

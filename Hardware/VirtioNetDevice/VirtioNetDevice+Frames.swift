@@ -71,7 +71,7 @@ extension VirtioNetDevice {
       }
       queues[index].take()
       send()
-      queues[index].putUsed(chain.head, byteCount: 0)
+      queues[index].putUsed(chain.asHead, byteCount: 0, &violations)
     }
     queues[index].publish()
     interruptQueue(index)
@@ -235,7 +235,7 @@ extension VirtioNetDevice {
       }
       checkReceiveChain()
       pieces += chain.writable
-      heads.append((chain.head, chain.writableBytes))
+      heads.append(chain.asHead)
       room += chain.writableBytes
       if !features.contains(.mergeableBuffers) { break }
     }
@@ -287,12 +287,15 @@ extension VirtioNetDevice {
     var left = byteCount
     var used = 0
     while left > 0 {
-      var (head, taken) = (heads[used].head, min(left, heads[used].byteCount))
+      let head = heads[used]
+      var (name, taken) = (head.id, min(left, head.writableBytes))
       left -= taken
       used += 1
-      malformation?.apply(to: &head, byteCount: &taken, size: queues[queue].size)
-      queues[queue].putUsed(head, byteCount: taken)
-      if malformation == .idTwice { queues[queue].putUsed(head, byteCount: taken) }
+      malformation?.apply(to: &name, byteCount: &taken, size: queues[queue].size)
+      queues[queue].putUsed(head, byteCount: taken, as: name, &violations)
+      if malformation == .idTwice {
+        queues[queue].putUsed(head, byteCount: taken, as: name, &violations)
+      }
     }
     setByte(at: VirtioNetHeader.bufferCount, UInt8(used))
     setByte(at: VirtioNetHeader.bufferCount + 1, 0)

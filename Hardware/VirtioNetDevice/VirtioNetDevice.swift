@@ -4,13 +4,15 @@ import PCI
 import Virtio
 import Wire
 
-/// A virtio network device (virtio 1.2, 5.1) as a PCI function (4.1), modern interface, split rings. Strict: what the
+/// A virtio network device (virtio 1.2, 5.1) as a PCI function (4.1), modern interface, split and packed rings. Strict: what the
 /// driver does against the specification is recorded in ``violations``.
 public final class VirtioNetDevice: EmulatedFunction {
   public struct Options: Sendable {
     public var macAddress: [UInt8] = [0x52, 0x54, 0x00, 0x12, 0x34, 0x56]
     public var mtu: UInt16 = 1500
     public var queuePairs = 1
+    /// Features to offer besides those of every model: RING_PACKED, IN_ORDER.
+    public var additional: VirtioFeatures = []
     /// Features to leave out.
     public var withheld: VirtioFeatures = []
     public init() {}
@@ -43,7 +45,7 @@ public final class VirtioNetDevice: EmulatedFunction {
   var malformation: Malformation?
   var chain = DeviceQueue.Chain()
   var pieces: [iovec] = []
-  var heads: [(head: UInt16, byteCount: Int)] = []
+  var heads: [DeviceQueue.Head] = []
 
   private enum Layout {
     static let bar = 4
@@ -65,6 +67,7 @@ public final class VirtioNetDevice: EmulatedFunction {
     ]
     if wire.carriesOffloads { offered.formUnion([.hostTSO4, .hostTSO6, .guestTSO4, .guestTSO6]) }
     if options.queuePairs > 1 { offered.insert(.multiqueue) }
+    offered.formUnion(options.additional.intersection([.packedRing, .inOrder]))
     offered.subtract(options.withheld)
     for (feature, needs) in VirtioFeatures.prerequisites where !offered.contains(needs) {
       offered.remove(feature)
@@ -307,7 +310,9 @@ public final class VirtioNetDevice: EmulatedFunction {
     switch offset {
     case VirtioPCI.Common.queueSize:
       let size = UInt16(truncatingIfNeeded: value)
-      if size == 0 || size & (size - 1) != 0 || size > UInt16(DeviceQueue.maximumSize) {
+      // 4.1.5.1.3: a power of two, unless packed rings were agreed.
+      let isAllowed = features.contains(.packedRing) || size & (size &- 1) == 0
+      if size == 0 || !isAllowed || size > UInt16(DeviceQueue.maximumSize) {
         violations.add("4.1.4.3.2", "a queue size of \(size)")
       } else {
         queues[index].size = size
@@ -337,11 +342,7 @@ public final class VirtioNetDevice: EmulatedFunction {
     if !status.contains(.featuresOK) {
       violations.add("3.1.1", "queue \(index) was enabled before FEATURES_OK")
     }
-    let queue = queues[index]
-    if queue.descriptors % 16 != 0 || queue.available % 2 != 0 || queue.used % 4 != 0 {
-      violations.add("2.7", "the parts of queue \(index) are not aligned to 16, 2 and 4 bytes")
-    }
-    queues[index].isEnabled = true
+    queues[index].enable(features, &violations)
   }
 
   private func readDevice(_ offset: Int, _ byteCount: Int) -> UInt64 {
@@ -399,7 +400,7 @@ public final class VirtioNetDevice: EmulatedFunction {
   // MARK: Interrupts and states
 
   func interruptQueue(_ index: Int) {
-    guard queues[index].wantsInterrupt(features) else { return }
+    guard queues[index].wantsInterrupt(features, &violations) else { return }
     counters.interrupts += 1
     if queues[index].vector != VirtioPCI.noVector {
       interrupts.trigger(Int(queues[index].vector))

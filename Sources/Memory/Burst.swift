@@ -69,6 +69,18 @@ public struct Burst: ~Copyable, @unchecked Sendable {
     used &+= 1
   }
 
+  /// The first slot; as many as ``count`` says are in use.
+  @inlinable public var start: UnsafePointer<Descriptor> { UnsafePointer(slots) }
+  /// The place behind the last slot in use, where up to ``room`` slots may be written before they are added.
+  @inlinable public var end: UnsafeMutablePointer<Descriptor> { slots + used }
+
+  /// Adds the slots that were written from ``end`` on; the burst must have room.
+  @inlinable
+  public mutating func append(written count: Int) {
+    precondition(count >= 0 && count <= capacity &- used)
+    used &+= count
+  }
+
   /// Drops all slots.
   @inlinable
   public mutating func removeAll() { used = 0 }

@@ -16,6 +16,12 @@ extension DMARange {
   @inlinable public func load32(at offset: Int) -> UInt32 { relaxed_load32(at(offset, 4)) }
   /// Eight bytes; `offset` is a multiple of 8.
   @inlinable public func load64(at offset: Int) -> UInt64 { relaxed_load64(at(offset, 8)) }
+  /// Twelve bytes as three words, each read once; `offset` is a multiple of 4.
+  @inlinable public func loadThree32(at offset: Int) -> (UInt32, UInt32, UInt32) {
+    precondition(offset >= 0 && offset <= byteCount &- 12 && offset & 3 == 0)
+    let words = address + offset
+    return (relaxed_load32(words), relaxed_load32(words + 4), relaxed_load32(words + 8))
+  }
   /// What is read after it was written by the device before what this reads.
   @inlinable public func loadAcquiring32(at offset: Int) -> UInt32 {
     acquire_load32(at(offset, 4))

@@ -128,3 +128,19 @@ public enum SplitRing {
   public static func availableBytes(size: Int) -> Int { 6 + 2 * size }
   public static func usedBytes(size: Int) -> Int { 6 + 8 * size }
 }
+
+/// Packed virtqueues (2.8): flags of descriptors and of event suppression, as they lie in memory.
+public enum PackedRing {
+  @inlinable public static var next: UInt16 { 1 }
+  @inlinable public static var write: UInt16 { 2 }
+  @inlinable public static var indirect: UInt16 { 4 }
+  /// 2.8.1: which of the two is set says whose a descriptor is.
+  @inlinable public static var available: UInt16 { 1 << 7 }
+  @inlinable public static var used: UInt16 { 1 << 15 }
+  @inlinable public static var descriptorBytes: Int { 16 }
+  /// 2.8.14: flags of an event suppression structure.
+  @inlinable public static var eventBytes: Int { 4 }
+  @inlinable public static var eventsOn: UInt16 { 0 }
+  @inlinable public static var eventsOff: UInt16 { 1 }
+  @inlinable public static var eventAtDescriptor: UInt16 { 2 }
+}

@@ -14,7 +14,7 @@ final class ScriptedDevice {
 
   init(size: Int) {
     self.size = size
-    let byteCount = SplitQueue.byteCount(size: size)
+    let byteCount = SplitQueue<AnyOrder>.byteCount(size: size)
     memory = .allocate(byteCount: byteCount, alignment: 4096)
     memory.initializeMemory(as: UInt8.self, repeating: 0, count: byteCount)
     range = DMARange(address: memory, iova: 0x10000, byteCount: byteCount)
@@ -22,8 +22,11 @@ final class ScriptedDevice {
 
   deinit { memory.deallocate() }
 
-  func queue(eventIndex: Bool = false) -> SplitQueue {
+  func queue(eventIndex: Bool = false) -> SplitQueue<AnyOrder> {
     SplitQueue(memory: range, size: size, usesEventIndex: eventIndex)
+  }
+  func inOrderQueue() -> SplitQueue<InOrder> {
+    SplitQueue(memory: range, size: size, usesEventIndex: true)
   }
 
   private var available: UnsafeMutableRawPointer { memory + size * 16 }
@@ -48,6 +51,13 @@ final class ScriptedDevice {
     element.storeBytes(of: id, as: UInt32.self)
     element.storeBytes(of: length, toByteOffset: 4, as: UInt32.self)
     usedIndex &+= 1
+    setUsedIndex(usedIndex)
+  }
+
+  /// With in-order: one element for several chains.
+  func useBatch(last id: UInt32, count: UInt16, length: UInt32) {
+    use(id, length: length)
+    usedIndex &+= count - 1
     setUsedIndex(usedIndex)
   }
 
@@ -79,10 +89,8 @@ final class ScriptedDevice {
         let head = device.head(device.availableIndex &- UInt16(count) &+ UInt16(index))
         device.use(UInt32(head), length: UInt32(index % 101))
       }
-      let used = try queue.usedCount()
-      #expect(used == count)
       for index in 0..<count {
-        let (cookie, byteCount) = try queue.takeUsed()
+        let (cookie, byteCount) = try #require(try queue.takeUsed())
         #expect(cookie == expected && byteCount == UInt32(index % 101))
         expected += 1
       }
@@ -95,9 +103,9 @@ final class ScriptedDevice {
     let device = ScriptedDevice(size: 8)
     var queue = device.queue()
     var chain = queue.beginChain(iova: 0x100, byteCount: 12)
-    queue.extend(&chain, iova: 0x200, byteCount: 20)
+    queue.extend(&chain, iova: 0x200, byteCount: 20, writable: false)
     queue.extend(&chain, iova: 0x300, byteCount: 30, writable: true)
-    queue.finish(chain, cookie: 9)
+    queue.finish(chain, slot: Descriptor(segment: 9))
     #expect(device.availableIndex == 0)
     queue.publish()
     #expect(device.availableIndex == 1)
@@ -123,13 +131,11 @@ final class ScriptedDevice {
     queue.addWritable(iova: 0x1000, byteCount: 100, cookie: 1)
     queue.publish()
     device.use(id, length: length)
-    let count = try queue.usedCount()
-    #expect(count == 1)
     let error = failure(&queue)
     #expect(error == (id >= 8 ? .idOutOfRange(id: id, size: 8) : .idNotOutstanding(id: id)))
     // Broken for good.
     var again: RingError?
-    do throws(RingError) { _ = try queue.usedCount() } catch { again = error }
+    do throws(RingError) { _ = try queue.takeUsed() } catch { again = error }
     #expect(again == error)
   }
 
@@ -143,7 +149,7 @@ final class ScriptedDevice {
     device.use(head, length: 1)
     device.use(head, length: 1)
     let first = try queue.takeUsed()
-    #expect(first.cookie == 1)
+    #expect(first?.cookie == 1)
     let error = failure(&queue)
     #expect(error == .idNotOutstanding(id: head))
   }
@@ -152,8 +158,8 @@ final class ScriptedDevice {
     let device = ScriptedDevice(size: 8)
     var queue = device.queue()
     var chain = queue.beginChain(iova: 0x100, byteCount: 12)
-    queue.extend(&chain, iova: 0x200, byteCount: 20)
-    queue.finish(chain, cookie: 1)
+    queue.extend(&chain, iova: 0x200, byteCount: 20, writable: false)
+    queue.finish(chain, slot: Descriptor(segment: 1))
     queue.publish()
     let middle = UInt32(device.descriptor(Int(device.head(0))).next)
     device.use(middle, length: 0)
@@ -183,7 +189,7 @@ final class ScriptedDevice {
     queue.publish()
     device.setUsedIndex(index)
     var seen: RingError?
-    do throws(RingError) { _ = try queue.usedCount() } catch { seen = error }
+    do throws(RingError) { _ = try queue.takeUsed() } catch { seen = error }
     #expect(seen == .indexJump(from: 0, to: index, outstanding: 1))
   }
 
@@ -191,20 +197,20 @@ final class ScriptedDevice {
     let device = ScriptedDevice(size: 8)
     var queue = device.queue()
     let chain = queue.beginChain(iova: 0x100, byteCount: 12)
-    queue.finish(chain, cookie: 3)
+    queue.finish(chain, slot: Descriptor(segment: 3))
     queue.publish()
     device.use(UInt32(device.head(0)), length: 0xffff_ffff)
     let used = try queue.takeUsed()
-    #expect(used.cookie == 3 && used.byteCount == 0)
+    #expect(used?.cookie == 3 && used?.byteCount == 0)
   }
 
   @Test func descriptorsThatTheDeviceRewritesDoNotMatter() throws {
     let device = ScriptedDevice(size: 8)
     var queue = device.queue()
     var chain = queue.beginChain(iova: 0x100, byteCount: 12)
-    queue.extend(&chain, iova: 0x200, byteCount: 20)
-    queue.extend(&chain, iova: 0x300, byteCount: 20)
-    queue.finish(chain, cookie: 3)
+    queue.extend(&chain, iova: 0x200, byteCount: 20, writable: false)
+    queue.extend(&chain, iova: 0x300, byteCount: 20, writable: false)
+    queue.finish(chain, slot: Descriptor(segment: 3))
     queue.publish()
     let head = device.head(0)
     // Loops, lengths and links of the device's own.
@@ -281,16 +287,86 @@ final class ScriptedDevice {
     var queue = device.queue()
     for cookie in 0..<3 { queue.addWritable(iova: 0, byteCount: 1, cookie: UInt64(cookie)) }
     queue.publish()
-    var cookies: [UInt64] = []
-    while let cookie = queue.takeOutstanding() { cookies.append(cookie) }
+    let cookies = queue.takeAllOutstanding()
     #expect(cookies.sorted() == [0, 1, 2])
     let room = queue.room
     #expect(room == 8)
   }
 
-  private func failure(_ queue: inout SplitQueue) -> RingError? {
+  // MARK: In order (2.7.9)
+
+  @Test func descriptorsAreUsedInRingOrder() throws {
+    let device = ScriptedDevice(size: 8)
+    var queue = device.inOrderQueue()
+    for round in 0..<20 {
+      queue.addReadable([UInt64(round)])
+      queue.addWritable(iova: 0x1000, byteCount: 50, cookie: UInt64(100 + round))
+      queue.publish()
+      let first = UInt16(round * 3 % 8)
+      #expect(device.head(UInt16(2 * round)) == first)
+      let header = device.descriptor(Int(first))
+      #expect(header.iova == 0x5000 && header.length == 12 && header.flags == SplitRing.next)
+      #expect(header.next == (first + 1) % 8)
+      #expect(device.head(UInt16(2 * round + 1)) == (first + 2) % 8)
+      device.use(UInt32(first), length: 0)
+      device.use(UInt32((first + 2) % 8), length: 20)
+      let (used, error) = queue.takeAll()
+      #expect(used.map(\.cookie) == [UInt64(round), UInt64(100 + round)] && error == nil)
+      #expect(used.map(\.byteCount) == [0, 20])
+    }
+    let room = queue.room
+    #expect(room == 8)
+  }
+
+  @Test func oneElementStandsForABatch() {
+    let device = ScriptedDevice(size: 8)
+    var queue = device.inOrderQueue()
+    for round in 0..<9 {
+      for cookie in 0..<4 { queue.addWritable(iova: 0, byteCount: 100, cookie: UInt64(cookie)) }
+      queue.publish()
+      // The first one by itself, then three at once: two of them are full.
+      let base = round * 4
+      device.use(UInt32(base % 8), length: 10)
+      device.useBatch(last: UInt32((base + 3) % 8), count: 3, length: 30)
+      let one = try? queue.takeUsed()
+      #expect(one?.cookie == 0 && one?.byteCount == 10)
+      let (used, error) = queue.takeAll()
+      #expect(used.map(\.cookie) == [1, 2, 3] && used.map(\.byteCount) == [100, 100, 30])
+      #expect(error == nil)
+    }
+  }
+
+  /// Of three buffers in a ring of 8, the device says that it has used one, and names a later one; names what it does not
+  /// hold; or what does not exist.
+  @Test(
+    arguments: [
+      (1, .outOfOrder(id: 1, expected: 0)), (2, .outOfOrder(id: 2, expected: 0)),
+      (3, .idNotOutstanding(id: 3)), (8, .idOutOfRange(id: 8, size: 8)),
+    ] as [(UInt32, RingError)]) func batchesBeyondTheIndexBreakTheQueue(id: UInt32, error: RingError)
+  {
+    let device = ScriptedDevice(size: 8)
+    var queue = device.inOrderQueue()
+    for cookie in 0..<3 { queue.addWritable(iova: 0, byteCount: 100, cookie: UInt64(cookie)) }
+    queue.publish()
+    device.use(id, length: 5)
+    let (used, seen) = queue.takeAll()
+    #expect(used.isEmpty && seen == error)
+    let cookies = queue.takeAllOutstanding()
+    #expect(cookies.sorted() == [0, 1, 2])
+  }
+
+  @Test func aBatchWithAnImpossibleLengthBreaksTheQueue() {
+    let device = ScriptedDevice(size: 8)
+    var queue = device.inOrderQueue()
+    for cookie in 0..<3 { queue.addWritable(iova: 0, byteCount: 100, cookie: UInt64(cookie)) }
+    queue.publish()
+    device.useBatch(last: 2, count: 3, length: 101)
+    let (used, error) = queue.takeAll()
+    #expect(used.isEmpty && error == .lengthBeyondBuffer(id: 2, length: 101, posted: 100))
+  }
+
+  private func failure(_ queue: inout SplitQueue<AnyOrder>) -> RingError? {
     do throws(RingError) {
-      _ = try queue.usedCount()
       _ = try queue.takeUsed()
       return nil
     } catch {

@@ -17,9 +17,10 @@ import Wire
       [], [.eventIndex], [.indirectDescriptors], [.mergeableBuffers], [.checksum], [.guestChecksum],
       [.controlQueue], [.status], [.mtu], [.macAddress], [.accessPlatform],
       [.eventIndex, .indirectDescriptors, .mergeableBuffers, .controlQueue, .checksum, .status],
-    ] as [[VirtioFeatures]])
-  func anyChoiceOfFeaturesWorks(withheld: [VirtioFeatures]) throws {
+    ] as [[VirtioFeatures]], [[], .inOrder, .packedRing, [.packedRing, .inOrder]] as [VirtioFeatures])
+  func anyChoiceOfFeaturesWorks(withheld: [VirtioFeatures], additional: VirtioFeatures) throws {
     var options = VirtioNetDevice.Options()
+    options.additional = additional
     options.withheld = withheld.reduce([]) { $0.union($1) }
     let bench = try Bench(options)
     var driver = try VirtioNet(bench.resources())
