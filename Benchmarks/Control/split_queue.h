@@ -71,26 +71,3 @@ static inline int queue_used_count(struct split_queue *q) {
   }
   return (int)count;
 }
-
-/// The next used chain; false where the device broke the contract.
-static inline bool queue_take_used(struct split_queue *q, uint64_t *cookie, uint32_t *length) {
-  struct used_element *elements = (void *)(q->used + 2);
-  struct used_element *element = &elements[q->next_used & (QUEUE_SIZE - 1)];
-  uint32_t id = __atomic_load_n(&element->id, __ATOMIC_RELAXED);
-  uint32_t written = __atomic_load_n(&element->length, __ATOMIC_RELAXED);
-  if (id >= QUEUE_SIZE) return !(q->broken = true);
-  struct record record = q->records[id];
-  if (record.count == 0 || (record.writable != 0 && written > record.writable)) return !(q->broken = true);
-  q->next_used++;
-  q->heads--;
-  q->records[id].count = 0;
-  q->free[q->free_count++] = (uint16_t)id;
-  uint16_t index = record.next;
-  for (uint16_t left = record.count - 1; left > 0; left--) {
-    q->free[q->free_count++] = index;
-    index = q->records[index].next;
-  }
-  *cookie = record.cookie;
-  *length = record.writable == 0 ? 0 : written;
-  return true;
-}

@@ -25,14 +25,14 @@ struct control_transmit *control_transmit_make(void *ring, void *arena, size_t a
 
 void control_transmit_free(struct control_transmit *t) { free(t); }
 
-/// One packet of one or more pieces, whole; false where there is no room for it.
-static inline bool send_packet(struct control_transmit *t, const struct descriptor *slots, uint32_t pieces) {
+/// A packet of several pieces, with a header of its own; false where there is no room for it.
+static __attribute__((noinline)) bool send_pieces(struct control_transmit *t, const struct descriptor *slots, uint32_t pieces) {
   uint32_t bytes = 0;
   if (t->queue.free_count < pieces + 1) return false;
   for (uint32_t i = 0; i < pieces; i++) bytes += slots[i].length;
   require(bytes >= 14 && bytes <= 65535 + 18);
   uint16_t head = queue_take_free(&t->queue), last = head;
-  char *header = t->headers + head * 16;
+  char *header = t->headers + 16 + head * 16;
   memset(header, 0, 12);
   t->queue.descriptors[head] = (struct split_descriptor){(uint64_t)(uintptr_t)header, 12, 0, 0};
   for (uint32_t i = 0; i < pieces; i++) {
@@ -50,16 +50,55 @@ static inline bool send_packet(struct control_transmit *t, const struct descript
   return true;
 }
 
-static uint32_t complete(struct control_transmit *t) {
-  int used = queue_used_count(&t->queue);
-  require(used >= 0);
-  uint32_t count = 0;
-  for (; used > 0 && count < 64; used--) {
-    uint64_t cookie;
-    uint32_t length;
-    require(queue_take_used(&t->queue, &cookie, &length));
-    t->completed[count++] = (uint16_t)cookie;
+/// Packets of one piece that ask for nothing, up to the first of another kind: two descriptors each, the first for the
+/// header that all of them share. Returns how many.
+static uint32_t send_plain(struct control_transmit *t, const struct descriptor *slots, uint32_t count) {
+  struct split_queue *q = &t->queue;
+  uint64_t header = (uint64_t)(uintptr_t)t->headers, bytes = 0;
+  uint32_t free_count = q->free_count, sent = 0;
+  uint16_t available = q->next_available;
+  for (; sent < count && free_count >= 2; sent++) {
+    struct descriptor slot = slots[sent];
+    if (slot.flags != 0 || slot.length - 14 > 65535 + 18 - 14) break;
+    uint16_t head = q->free[--free_count], next = q->free[--free_count];
+    q->descriptors[head] = (struct split_descriptor){header, 12, DESCRIPTOR_NEXT, next};
+    q->descriptors[next] = (struct split_descriptor){position(slot), slot.length, 0, 0};
+    q->records[head] = (struct record){2, next, 0, slot.tag};
+    q->available[2 + (available++ & (QUEUE_SIZE - 1))] = head;
+    bytes += slot.length;
   }
+  q->free_count = free_count;
+  q->next_available = available;
+  q->heads += sent;
+  t->packets += sent;
+  t->byte_count += bytes;
+  return sent;
+}
+
+static uint32_t complete(struct control_transmit *t) {
+  struct split_queue *q = &t->queue;
+  int used = queue_used_count(q);
+  require(used >= 0);
+  const struct used_element *elements = (const void *)(q->used + 2);
+  uint32_t count = used < 64 ? (uint32_t)used : 64, free_count = q->free_count;
+  uint16_t next = q->next_used;
+  for (uint32_t i = 0; i < count; i++) {
+    uint32_t id = __atomic_load_n(&elements[next++ & (QUEUE_SIZE - 1)].id, __ATOMIC_RELAXED);
+    require(id < QUEUE_SIZE);
+    struct record record = q->records[id];
+    require(record.count > 0);
+    q->records[id].count = 0;
+    q->free[free_count++] = (uint16_t)id;
+    uint16_t index = record.next;
+    for (uint16_t left = record.count - 1; left > 0; left--) {
+      q->free[free_count++] = index;
+      index = q->records[index].next;
+    }
+    t->completed[i] = (uint16_t)record.cookie;
+  }
+  q->next_used = next;
+  q->heads -= count;
+  q->free_count = free_count;
   return count;
 }
 
@@ -68,9 +107,11 @@ uint64_t control_transmit_run(struct control_transmit *t, uint64_t bursts) {
   for (uint64_t b = 0; b < bursts; b++) {
     for (uint16_t i = 0; i < CONTROL_BURST; i++) t->sending[i] = (struct descriptor){i * 2u, 0, 64, 0, i};
     for (uint32_t at = 0; at < CONTROL_BURST;) {
+      at += send_plain(t, &t->sending[at], CONTROL_BURST - at);
+      if (at == CONTROL_BURST) break;
       uint32_t end = at;
       while (t->sending[end].flags & FLAG_MORE) end++;
-      require(send_packet(t, &t->sending[at], end - at + 1));
+      require(send_pieces(t, &t->sending[at], end - at + 1));
       at = end + 1;
     }
     queue_publish(&t->queue);

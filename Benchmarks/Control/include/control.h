@@ -21,7 +21,7 @@ void control_receive_free(struct control_receive *_Nonnull loop);
 
 struct control_transmit;
 /// Send on a split ring: virtio_net_hdr, chain of two, private record, completion.
-/// `ring`: CONTROL_RING_BYTES zeroed bytes and 4096 more for headers.
+/// `ring`: CONTROL_RING_BYTES zeroed bytes and 8192 more for headers.
 struct control_transmit *_Nullable control_transmit_make(void *_Nonnull ring, void *_Nonnull arena, size_t arena_bytes);
 /// Returns packets sent and completed.
 uint64_t control_transmit_run(struct control_transmit *_Nonnull loop, uint64_t bursts);
