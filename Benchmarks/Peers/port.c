@@ -10,8 +10,8 @@
 #include <stdlib.h>
 
 static struct rte_mempool *buffers;
-/// Round trips of so many nanoseconds each; the last one takes all that are longer.
-static uint32_t histogram[1 << 20];
+/// Round trips by nanoseconds up to 65535, then by steps of 1024 up to 67 ms.
+static uint32_t fine[65536], coarse[65536];
 
 static void require(int holds, const char *what) {
   if (holds) return;
@@ -19,11 +19,18 @@ static void require(int holds, const char *what) {
   exit(1);
 }
 
+static void record(uint64_t nanoseconds) {
+  if (nanoseconds < RTE_DIM(fine)) fine[nanoseconds]++;
+  else coarse[RTE_MIN(nanoseconds >> 10, RTE_DIM(coarse) - 1)]++;
+}
+
 static uint64_t percentile(uint64_t total, double part) {
   uint64_t wanted = (uint64_t)((double)total * part), seen = 0;
-  for (uint32_t i = 0; i < RTE_DIM(histogram); i++)
-    if ((seen += histogram[i]) > wanted) return i;
-  return RTE_DIM(histogram) - 1;
+  for (uint32_t i = 0; i < RTE_DIM(fine); i++)
+    if ((seen += fine[i]) > wanted) return i;
+  for (uint32_t i = 0; i < RTE_DIM(coarse); i++)
+    if ((seen += coarse[i]) > wanted) return (uint64_t)i << 10;
+  return (uint64_t)RTE_DIM(coarse) << 10;
 }
 
 static void drain(void) {
@@ -56,15 +63,15 @@ static int round_trip(unsigned burst) {
       return 0;
     }
   }
-  uint64_t took = clock_now(CLOCK_MONOTONIC) - start;
-  histogram[took < RTE_DIM(histogram) ? took : RTE_DIM(histogram) - 1]++;
+  record(clock_now(CLOCK_MONOTONIC) - start);
   return 1;
 }
 
 static void ping(unsigned burst, unsigned milliseconds) {
   drain();
   for (int i = 0; i < 1000; i++) round_trip(burst);
-  memset(histogram, 0, sizeof histogram);
+  memset(fine, 0, sizeof fine);
+  memset(coarse, 0, sizeof coarse);
   uint64_t total = 0, lost = 0;
   struct stopwatch watch = stopwatch_start();
   while (stopwatch_elapsed(watch) < milliseconds * 1000000ull && lost < 10) {

@@ -172,15 +172,13 @@ public struct SegmentPool: ~Copyable, @unchecked Sendable {
     freeCount[sizeClass] += count
   }
 
-  /// The count in a segment's header, for atomic access.
+  /// Where the headers are: valid as long as the pool.
   @inlinable
-  func referenceWord(of segment: UInt32) -> UnsafeMutableRawPointer {
-    UnsafeMutableRawPointer(headers + header(of: segment)) + MemoryLayout<UInt32>.size
+  var table: SegmentTable {
+    SegmentTable(
+      headers: headers, dataUnit: dataUnit, blocks: blocks, blockClass: blockClass,
+      blockFirst: blockFirst)
   }
-
-  /// A segment's class.
-  @inlinable
-  func sizeClass(of segment: UInt32) -> Int { Int(blockClass[Int(segment &- dataUnit) >> 7]) }
 
   /// References to a segment, 0 where it is free.
   public func references(to segment: UInt32) -> Int { Int(headers[header(of: segment)].references) }
@@ -205,14 +203,64 @@ public struct SegmentPool: ~Copyable, @unchecked Sendable {
   }
 
   @inlinable
-  func header(of unit: UInt32) -> Int {
+  func header(of unit: UInt32) -> Int { table.header(of: unit).index }
+}
+
+/// Finds the header of a segment: what of a ``SegmentPool`` never changes. A plain view.
+@frozen @usableFromInline
+struct SegmentTable: @unchecked Sendable {
+  // Invariant: as for SegmentPool, as long as that lives.
+  @usableFromInline let headers: UnsafeMutablePointer<SegmentPool.Header>
+  @usableFromInline let dataUnit: UInt32
+  @usableFromInline let blocks: Int
+  @usableFromInline let blockClass: UnsafeMutablePointer<UInt8>
+  @usableFromInline let blockFirst: UnsafeMutablePointer<UInt32>
+
+  @inlinable
+  init(
+    headers: UnsafeMutablePointer<SegmentPool.Header>, dataUnit: UInt32, blocks: Int,
+    blockClass: UnsafeMutablePointer<UInt8>, blockFirst: UnsafeMutablePointer<UInt32>
+  ) {
+    self.headers = headers
+    self.dataUnit = dataUnit
+    self.blocks = blocks
+    self.blockClass = blockClass
+    self.blockFirst = blockFirst
+  }
+
+  /// The number of a segment's header, and its class; a unit at which no segment begins traps.
+  @inlinable @inline(__always)
+  func header(of unit: UInt32) -> (index: Int, sizeClass: Int) {
     precondition(unit >= dataUnit)
     let relative = unit &- dataUnit
-    let block = Int(relative >> 7)
+    let block = Int(relative &>> 7)
     precondition(block < blocks)
     let sizeClass = UInt32(blockClass[block])
     precondition(relative & ((1 &<< sizeClass) &- 1) == 0)
-    return Int(blockFirst[block]) &+ Int((relative & 127) &>> sizeClass)
+    return (
+      Int(blockFirst[block]) &+ Int((relative & 127) &>> sizeClass), Int(sizeClass)
+    )
+  }
+
+  /// The count of a segment that was taken from the pool's own store of a class.
+  @inlinable @inline(__always)
+  func referenceWord(of unit: UInt32, sizeClass: Int) -> UnsafeMutableRawPointer {
+    let relative = unit &- dataUnit
+    let index =
+      Int(blockFirst[Int(relative &>> 7)])
+      &+ Int((relative & 127) &>> UInt32(truncatingIfNeeded: sizeClass))
+    return UnsafeMutableRawPointer(headers + index) + MemoryLayout<UInt32>.size
+  }
+
+  /// The count in a segment's header, for atomic access, and its class.
+  @inlinable @inline(__always)
+  func referenceWord(
+    of segment: UInt32
+  ) -> (word: UnsafeMutableRawPointer, sizeClass: Int) {
+    let (index, sizeClass) = header(of: segment)
+    return (
+      UnsafeMutableRawPointer(headers + index) + MemoryLayout<UInt32>.size, sizeClass
+    )
   }
 }
 

@@ -38,8 +38,8 @@ uint64_t control_ring_consume(struct control_ring *_Nonnull consumer, uint32_t b
 void control_ring_free(struct control_ring *_Nonnull ring);
 
 struct control_pool;
-/// A pool of segments of 2048 bytes with headers of a cache line and reference counts.
+/// A pool of segments of power-of-two classes with headers of a cache line and reference counts.
 struct control_pool *_Nullable control_pool_make(void *_Nonnull arena, size_t arena_bytes);
-/// Allocates `bulk` segments and releases them, so many times. Returns segments.
+/// Allocates `bulk` segments of 2048 bytes and releases them, so many times. Returns segments.
 uint64_t control_pool_run(struct control_pool *_Nonnull pool, uint32_t bulk, uint64_t times);
 void control_pool_free(struct control_pool *_Nonnull pool);
