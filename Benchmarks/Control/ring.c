@@ -1,6 +1,7 @@
 #include "control.h"
 #include "descriptor.h"
 #include <stdlib.h>
+#include <string.h>
 
 struct control_ring {
   struct descriptor *slots;
@@ -36,7 +37,9 @@ static inline uint32_t push(struct control_ring *r, const struct descriptor *bur
   if (moved < count)
     while (moved > 0 && burst[moved - 1].flags & FLAG_MORE) moved--;
   if (moved == 0) return 0;
-  for (uint32_t i = 0; i < moved; i++) r->slots[(r->next + i) & r->mask] = burst[i];
+  uint32_t first = r->next & r->mask, straight = r->mask + 1 - first < moved ? r->mask + 1 - first : moved;
+  memcpy(r->slots + first, burst, straight * sizeof *burst);
+  if (straight < moved) memcpy(r->slots, burst + straight, (moved - straight) * sizeof *burst);
   r->next += moved;
   __atomic_store_n(r->own, r->next, __ATOMIC_RELEASE);
   return moved;
@@ -52,7 +55,9 @@ static inline uint32_t pop(struct control_ring *r, struct descriptor *burst, uin
   }
   uint32_t taken = r->peer_index - r->next;
   if (taken > capacity) taken = capacity;
-  for (uint32_t i = 0; i < taken; i++) burst[i] = r->slots[(r->next + i) & r->mask];
+  uint32_t first = r->next & r->mask, straight = r->mask + 1 - first < taken ? r->mask + 1 - first : taken;
+  memcpy(burst, r->slots + first, straight * sizeof *burst);
+  if (straight < taken) memcpy(burst + straight, r->slots, (taken - straight) * sizeof *burst);
   uint32_t kept = taken;
   while (kept > 0 && burst[kept - 1].flags & FLAG_MORE) kept--;
   if (taken - kept >= 64) abort();

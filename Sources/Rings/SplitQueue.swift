@@ -215,7 +215,8 @@ public struct SplitQueue<Order: UseOrder>: Virtqueue, ~Copyable, @unchecked Send
     let next = UInt16(truncatingIfNeeded: entry &+ 1)
     table.store64(iova, at: entry &* 16)
     table.store64(
-      Int(next) == count ? word(byteCount, 0, next: 0) : word(byteCount, SplitRing.next, next: next),
+      Int(next) == count
+        ? word(byteCount, 0, next: 0) : word(byteCount, SplitRing.next, next: next),
       at: entry &* 16 &+ 8)
   }
 

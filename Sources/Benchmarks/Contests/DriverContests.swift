@@ -109,7 +109,8 @@ struct DriverContests {
         ["p50", "p99", "p999", "p9999"].map { .init("\(prefix).\($0)", "ns", isRate: false) },
         ours: { try ours.ping(plan.window) },
         peer: (
-          "virtio-user", { try PingPair(echo: back, port: port).ping(burst: 1, milliseconds: plan.window) }
+          "virtio-user",
+          { try PingPair(echo: back, port: port).ping(burst: 1, milliseconds: plan.window) }
         ))
       take(try contest.measure(rounds: plan.rounds).filter { plan.wants($0.name) })
     }

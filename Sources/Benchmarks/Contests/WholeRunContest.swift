@@ -42,7 +42,8 @@ struct WholeRunContest {
     let line = try run.line(withinMilliseconds: 20_000) { $0.contains(words) }
     let parts = line.split(separator: " ")
     let count = words.split(separator: " ").count
-    for index in parts.indices where parts[index...].prefix(count).joined(separator: " ") + " " == words {
+    for index in parts.indices
+    where parts[index...].prefix(count).joined(separator: " ") + " " == words {
       if index + count < parts.count, let value = Double(parts[index + count]) { return value }
     }
     throw SupervisorError.input("martlet run: \(line)")

@@ -1,3 +1,4 @@
+import Driver
 import Glibc
 import Histogram
 import Memory
@@ -6,7 +7,6 @@ import VFIO
 import VhostUser
 import Virtio
 import VirtioNet
-import Driver
 
 /// The VirtioNet driver as a vhost-user front-end in a process of its own: `martlet bench-end driver`. Told by lines what
 /// to do, and busy only then.

@@ -10,7 +10,9 @@ public struct FileError: Error, CustomStringConvertible {
 
 /// Reads a whole file as UTF-8.
 public func readText(_ path: String) throws -> String {
-  guard let file = fopen(path, "re") else { throw FileError(action: "read", path: path, code: errno) }
+  guard let file = fopen(path, "re") else {
+    throw FileError(action: "read", path: path, code: errno)
+  }
   defer { fclose(file) }
   var bytes: [UInt8] = []
   var chunk = [UInt8](repeating: 0, count: 1 << 16)

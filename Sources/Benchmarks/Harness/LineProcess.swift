@@ -74,7 +74,8 @@ public final class LineProcess {
   }
 
   private func failure(_ what: String) -> SupervisorError {
-    .input("\(name) \(what)\(recent.isEmpty ? "" : "; it said: " + recent.joined(separator: " | "))")
+    .input(
+      "\(name) \(what)\(recent.isEmpty ? "" : "; it said: " + recent.joined(separator: " | "))")
   }
 
   /// Nanoseconds for which its threads have had a core (proc(5), schedstat).

@@ -71,7 +71,8 @@ public struct InstructionCounter {
   private func run(_ loop: PathLoopName, bursts: Int) throws -> [String: Int]? {
     let result = try environment.run(
       [
-        valgrind.path, "--tool=callgrind", "--callgrind-out-file=\(profilePath)", program, loop.rawValue,
+        valgrind.path, "--tool=callgrind", "--callgrind-out-file=\(profilePath)", program,
+        loop.rawValue,
         "\(bursts)",
       ], withinMilliseconds: 120_000)
     if result.output.contains("does not use packed rings") { return nil }

@@ -9,7 +9,9 @@ public struct InstructionTable: Sendable {
     counts = []
     for line in text.split(separator: "\n") where !line.hasPrefix("#") {
       let parts = line.split(separator: " ", maxSplits: 1)
-      guard parts.count == 2, let cost = Double(parts[0]) else { throw BadTable(line: String(line)) }
+      guard parts.count == 2, let cost = Double(parts[0]) else {
+        throw BadTable(line: String(line))
+      }
       let name = String(parts[1])
       if line.hasPrefix(" ") {
         guard !counts.isEmpty else { throw BadTable(line: String(line)) }
@@ -54,7 +56,9 @@ public struct InstructionTable: Sendable {
   private static func growth(from old: InstructionCount, to new: InstructionCount) -> [String] {
     let before = Dictionary(
       old.functions.map { ($0.name, $0.perPacket) }, uniquingKeysWith: { $0 + $1 })
-    let grown = new.functions.map { (name: $0.name, by: $0.perPacket - before[$0.name, default: 0]) }
+    let grown = new.functions.map {
+      (name: $0.name, by: $0.perPacket - before[$0.name, default: 0])
+    }
     return grown.filter { $0.by >= 0.5 }.sorted { $0.by > $1.by }.prefix(5).map {
       "  +\(decimal($0.by, 1)) in \($0.name)"
     }
