@@ -120,16 +120,18 @@ extension RingPair where Ring: ~Copyable {
     var bytes: UInt64 = 0
     var next = first
     while next < count {
-      let buffer = buffers[next]
-      let length = buffer.length &- UInt32(VirtioNetHeader.byteCount)
+      let place = (buffers + next).place
+      let length =
+        UInt32(truncatingIfNeeded: (buffers + next).rest) &- UInt32(VirtioNetHeader.byteCount)
       // Both ends in one comparison.
       if length &- UInt32(minimumFrame) > UInt32(maximumFrame - minimumFrame) { break }
       let header = ReceiveHeader(
-        copying: arena, at: Int(truncatingIfNeeded: buffer.position))
+        copying: arena, at: Int(truncatingIfNeeded: Descriptor.position(of: place)))
       if !header.isPlain(plainness) { break }
-      slots[next] = Descriptor(
-        segment: buffer.segment, offset: buffer.offset &+ UInt32(VirtioNetHeader.byteCount),
-        length: length, flags: header.checksumFlags(plainness))
+      // An offset lies inside its segment: the sum stays in its half of the word.
+      (slots + next).store(
+        place: place &+ UInt64(VirtioNetHeader.byteCount) &<< 32,
+        rest: UInt64(length) | UInt64(header.checksumFlags(plainness).rawValue) &<< 32)
       bytes &+= UInt64(length)
       next &+= 1
     }

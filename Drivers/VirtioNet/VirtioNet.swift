@@ -29,7 +29,17 @@ public struct VirtioNet: NetworkDriver, ~Copyable {
     .multiqueue, .notificationCoalescing, .packedRing, .inOrder,
   ]
 
+  /// What users may leave out, and the features that each name stands for; what needs one of them goes with it.
+  private static let optional: [(name: String, features: VirtioFeatures)] = [
+    ("packed", .packedRing), ("in-order", .inOrder), ("event-index", .eventIndex),
+    ("indirect", .indirectDescriptors), ("mergeable", .mergeableBuffers),
+    ("checksum", [.checksum, .guestChecksum]),
+    ("segmentation", [.hostTSO4, .hostTSO6, .guestTSO4, .guestTSO6]),
+  ]
+  public static var optionalFeatures: [String] { optional.map(\.name) }
+
   public init(_ resources: consuming DriverResources) throws(DriverError) {
+    try Self.checkOmissions(resources)
     let transport: any VirtioTransport
     if let function = resources.function as? any VirtioFunction {
       transport = try function.makeTransport()
@@ -108,6 +118,9 @@ public struct VirtioNet: NetworkDriver, ~Copyable {
         "\(name) would bypass the IOMMU: start it with iommu_platform=on")
     }
     var accepted = offered.intersection(wanted)
+    for (name, features) in optional where resources.without.contains(name) {
+      accepted.subtract(features)
+    }
     for (feature, needs) in VirtioFeatures.prerequisites
     where accepted.contains(feature) && !accepted.contains(needs) {
       if feature == .multiqueue && transport.switchesQueuePairs { continue }

@@ -207,7 +207,8 @@ struct DeviceQueue {
       let before = index
       index = Int(UInt16(truncatingIfNeeded: rest >> 48))
       if isInOrder && index != (isIndirect ? before + 1 : (before + 1) % Int(size)) {
-        record.add("2.7.5.2", "descriptor \(before)'s next is \(index) although in-order was agreed")
+        record.add(
+          "2.7.5.2", "descriptor \(before)'s next is \(index) although in-order was agreed")
       }
       if index >= entries {
         record.add("2.7.5", "a descriptor's next is \(index) in a table of \(entries)")
@@ -279,7 +280,8 @@ struct DeviceQueue {
       // before.
       let isAhead = error != 0 && error < 0x8000
       packed!.publish(
-        isAhead ? unpublished + unpublished.suffix(1) : unpublished, isOfWrongRound: error >= 0x8000)
+        isAhead ? unpublished + unpublished.suffix(1) : unpublished, isOfWrongRound: error >= 0x8000
+      )
       return
     }
     guard let memory else { return }
@@ -293,7 +295,8 @@ struct DeviceQueue {
   }
 
   /// Whether the driver wants an interrupt for what was used since the last one (2.7.7.2).
-  mutating func wantsInterrupt(_ features: VirtioFeatures, _ record: inout ViolationRecord) -> Bool {
+  mutating func wantsInterrupt(_ features: VirtioFeatures, _ record: inout ViolationRecord) -> Bool
+  {
     if packed != nil { return packed!.wantsInterrupt(&record) }
     guard let memory, nextUsed != signalled else { return false }
     full_fence()

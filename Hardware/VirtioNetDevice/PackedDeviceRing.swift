@@ -266,7 +266,8 @@ struct PackedDeviceRing {
   ) {
     guard !isBroken, locate(addresses, iommu), let memory else { return }
     let flags =
-      on ? (usesEventIndex ? PackedRing.eventAtDescriptor : PackedRing.eventsOn)
+      on
+      ? (usesEventIndex ? PackedRing.eventAtDescriptor : PackedRing.eventsOn)
       : PackedRing.eventsOff
     relaxed_store32(memory.deviceEvents, next.event | UInt32(flags) << 16)
     if on { full_fence() }

@@ -20,6 +20,9 @@ public protocol NetworkDriver: ~Copyable {
   /// Where a device fills every receive buffer to one fixed size, that size in bytes; nil where it is told each buffer's
   /// length.
   static var receiveBufferBytes: Int? { get }
+  /// What it uses where the device has it, and can be told to leave alone (``DriverResources/without``): names such as
+  /// "packed".
+  static var optionalFeatures: [String] { get }
   /// What the device itself counts, named by DPDK's xstats grammar, such as "rx_crc_errors".
   static var deviceStatistics: [String] { get }
 
@@ -70,10 +73,21 @@ public protocol NetworkDriver: ~Copyable {
 extension NetworkDriver where Self: ~Copyable {
   /// nil: the device is told each buffer's length.
   public static var receiveBufferBytes: Int? { nil }
+  /// None.
+  public static var optionalFeatures: [String] { [] }
   /// None: the device counts nothing.
   public static var deviceStatistics: [String] { [] }
   /// As many counters as ``deviceStatistics`` has names: none.
   public mutating func readDeviceStatistics() -> [UInt64] { [] }
+
+  /// Refuses to leave out what the driver does not know.
+  /// - Throws: ``DriverError/unsupported(_:)`` with the names that it knows.
+  public static func checkOmissions(_ resources: borrowing DriverResources) throws(DriverError) {
+    for feature in resources.without where !optionalFeatures.contains(feature) {
+      let known = optionalFeatures.isEmpty ? "nothing" : optionalFeatures.joined(separator: ", ")
+      throw .unsupported("\(name) cannot do without \(feature): it can leave out \(known)")
+    }
+  }
 }
 
 /// One receive and one transmit queue, with the same four verbs in every driver: ``postReceive(_:)``,
@@ -143,6 +157,9 @@ public struct DriverResources: ~Copyable {
   public let ringSize: Int
   /// Bytes of payload wanted behind the Ethernet header, where the device does not say; nil for what is usual.
   public let mtu: Int?
+  /// Features to leave alone even where the device has them, for tests and comparisons: of
+  /// ``NetworkDriver/optionalFeatures``.
+  public let without: [String]
   /// The eventfds to connect to the function's vectors.
   public let interrupts: InterruptPlan
   /// The function sits behind an IOMMU, which a device must not go around.
@@ -155,12 +172,13 @@ public struct DriverResources: ~Copyable {
   ///   - queuePairs: at least 1.
   ///   - ringSize: descriptors, a power of two.
   ///   - mtu: bytes behind the Ethernet header, or nil.
+  ///   - without: features to leave alone.
   ///   - interrupts: ``InterruptPlan/none`` where the host only polls.
   ///   - requiresPlatformAccess: whether there is an IOMMU.
   public init(
     function: any PCIFunction, rings: consuming DMAZone, arena: DMARange, queuePairs: Int = 1,
-    ringSize: Int = 256, mtu: Int? = nil, interrupts: InterruptPlan = .none,
-    requiresPlatformAccess: Bool = false
+    ringSize: Int = 256, mtu: Int? = nil, without: [String] = [],
+    interrupts: InterruptPlan = .none, requiresPlatformAccess: Bool = false
   ) {
     self.function = function
     self.rings = rings
@@ -168,6 +186,7 @@ public struct DriverResources: ~Copyable {
     self.queuePairs = queuePairs
     self.ringSize = ringSize
     self.mtu = mtu
+    self.without = without
     self.interrupts = interrupts
     self.requiresPlatformAccess = requiresPlatformAccess
   }

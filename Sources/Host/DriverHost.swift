@@ -188,7 +188,8 @@ public struct DriverHost: DriverVisitor, ~Copyable {
       DriverResources(
         function: recording ?? function, rings: DMAZone(ringsRange), arena: arenaRange,
         queuePairs: arguments.queues,
-        ringSize: arguments.ringSize, mtu: arguments.mtu, interrupts: interrupts,
+        ringSize: arguments.ringSize, mtu: arguments.mtu, without: arguments.without,
+        interrupts: interrupts,
         requiresPlatformAccess: arguments.requiresPlatformAccess))
     supervisor.say("ready " + describe(device.interface))
     let paths = makePaths(&device)
@@ -207,6 +208,7 @@ public struct DriverHost: DriverVisitor, ~Copyable {
     _ driver: D.Type, _ resources: consuming DriverResources
   ) throws(HostError) -> D {
     do throws(DriverError) {
+      try D.checkOmissions(resources)
       return try D(resources)
     } catch {
       throw .driver(error)

@@ -16,6 +16,8 @@ struct HostArguments {
   var ringSize = 256
   /// Bytes behind the Ethernet header, where the device leaves the choice; nil for what is usual.
   var mtu: Int?
+  /// Features that the driver is to leave alone.
+  var without: [String] = []
   var mode = PollMode.adaptive
   var isConfined = true
   var requiresPlatformAccess = false
@@ -44,6 +46,7 @@ struct HostArguments {
       case "--queues": queues = try Self.number(name, value)
       case "--ring-size": ringSize = try Self.number(name, value)
       case "--mtu": mtu = try Self.number(name, value) as Int
+      case "--without": without = value.split(separator: ",").map(String.init)
       case "--mode":
         guard let chosen = PollMode(rawValue: value) else { throw Self.bad(name, value) }
         mode = chosen

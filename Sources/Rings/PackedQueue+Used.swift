@@ -27,6 +27,7 @@ extension PackedQueue {
     var marks = usedMarks
     var freed = freeCount
     var taken = 0
+    var violation: (id: Int, length: UInt32)?
     while taken < count {
       let descriptor = ring + place &* 16
       if acquire_load16(descriptor + 14) & Self.bothMarks != marks { break }
@@ -34,29 +35,22 @@ extension PackedQueue {
       let word = relaxed_load64(descriptor + 8)
       let id = Int(UInt16(truncatingIfNeeded: word &>> 32))
       let length = UInt32(truncatingIfNeeded: word)
-      if id >= size {
-        _ = fail(.idOutOfRange(id: UInt32(id), size: size))
+      if id >= size || records[id].count == 0 || !records[id].allows(length) {
+        violation = (id, length)
         break
       }
       let record = records[id]
-      if record.count == 0 {
-        _ = fail(.idNotOutstanding(id: UInt32(id)))
-        break
-      }
-      guard let written = record.accepts(length) else {
-        _ = fail(.lengthBeyondBuffer(id: UInt32(id), length: length, posted: record.writable))
-        break
-      }
-      records[id].count = 0
+      records[id].rest = 0
       ids[taken] = UInt16(truncatingIfNeeded: id)
-      slots[taken] = record.slot(length: written)
-      freed &+= Int(record.count)
-      Self.skip(Int(record.count), &place, &marks, size)
+      record.store(to: slots + taken, length: record.written(length))
+      freed &+= record.count
+      Self.skip(record.count, &place, &marks, size)
       taken &+= 1
     }
     freeCount = freed
     nextUsed = place
     usedMarks = marks
+    if let violation { blame(violation.id, violation.length) }
     return taken
   }
 
@@ -80,12 +74,8 @@ extension PackedQueue {
         let word = relaxed_load64(descriptor + 8)
         let id = Int(UInt16(truncatingIfNeeded: word &>> 32))
         let length = UInt32(truncatingIfNeeded: word)
-        if id == place && record.count != 0 {
-          guard let accepted = record.accepts(length) else {
-            _ = fail(.lengthBeyondBuffer(id: UInt32(id), length: length, posted: record.writable))
-            break
-          }
-          written = accepted
+        if id == place && record.count != 0 && record.allows(length) {
+          written = record.written(length)
         } else {
           if !beginBatch(id, length, from: place, limit: heads &- taken) { break }
           batch.left &-= 1
@@ -94,10 +84,10 @@ extension PackedQueue {
         batch.left &-= 1
         if batch.left == 0 { written = batch.lastLength }
       }
-      records[place].count = 0
-      slots[taken] = record.slot(length: written)
-      freed &+= Int(record.count)
-      Self.skip(Int(record.count), &place, &marks, size)
+      records[place].rest = 0
+      record.store(to: slots + taken, length: written)
+      freed &+= record.count
+      Self.skip(record.count, &place, &marks, size)
       taken &+= 1
     }
     freeCount = freed
@@ -106,36 +96,41 @@ extension PackedQueue {
     return taken
   }
 
-  /// The device names a chain that is not the oldest one.
+  /// The device has named a chain that it does not hold, or written more than it may.
+  @inlinable @inline(never)
+  mutating func blame(_ id: Int, _ length: UInt32) {
+    let name = UInt32(truncatingIfNeeded: id)
+    if id >= size {
+      broken = .idOutOfRange(id: name, size: size)
+    } else if records[id].count == 0 {
+      broken = .idNotOutstanding(id: name)
+    } else {
+      broken = .lengthBeyondBuffer(id: name, length: length, posted: records[id].writable)
+    }
+  }
+
+  /// The device names a chain that is not the oldest one, or one with an impossible length.
   /// - Parameter limit: chains that it holds.
   @inlinable @inline(never)
   mutating func beginBatch(_ id: Int, _ length: UInt32, from oldest: Int, limit: Int) -> Bool {
-    if id >= size {
-      _ = fail(.idOutOfRange(id: UInt32(id), size: size))
-      return false
-    }
-    let record = records[id]
-    if record.count == 0 {
-      _ = fail(.idNotOutstanding(id: UInt32(id)))
+    if id >= size || records[id].count == 0 || !records[id].allows(length) {
+      blame(id, length)
       return false
     }
     var place = oldest
     var chains = 1
     while place != id {
-      place &+= Int(records[place].count)
+      place &+= records[place].count
       if place >= size { place &-= size }
       chains &+= 1
       if chains > limit {
-        _ = fail(.outOfOrder(id: UInt32(id), expected: UInt32(oldest)))
+        broken = .outOfOrder(
+          id: UInt32(truncatingIfNeeded: id), expected: UInt32(truncatingIfNeeded: oldest))
         return false
       }
     }
-    guard let written = record.accepts(length) else {
-      _ = fail(.lengthBeyondBuffer(id: UInt32(id), length: length, posted: record.writable))
-      return false
-    }
     batch.left = chains
-    batch.lastLength = written
+    batch.lastLength = records[id].written(length)
     return true
   }
 
@@ -143,7 +138,7 @@ extension PackedQueue {
   @inlinable @inline(__always)
   static func skip(_ count: Int, _ place: inout Int, _ marks: inout UInt16, _ size: Int) {
     place &+= count
-    if place >= size {
+    if _slowPath(place >= size) {
       place &-= size
       marks ^= bothMarks
     }
@@ -153,11 +148,11 @@ extension PackedQueue {
     if heads == 0 { return nil }
     for id in 0..<size where records[id].count != 0 {
       let record = records[id]
-      records[id].count = 0
+      records[id].rest = 0
       freeIDs[size - heads] = UInt16(id)
       heads -= 1
-      freeCount += Int(record.count)
-      return record.slot(length: 0)
+      freeCount += record.count
+      return record.unused
     }
     return nil
   }

@@ -89,23 +89,26 @@ public struct PackedQueue<Order: UseOrder>: Virtqueue, ~Copyable, @unchecked Sen
   @inlinable
   public mutating func addWritable(_ burst: borrowing Burst, count: Int, base: UInt64) {
     precondition(count >= 0 && count <= burst.count && count <= freeCount)
+    let buffers = burst.start
     let (ring, records, size) = (descriptors, records, size)
     let ids = freeIDs + (size &- heads &- 1)
     var place = next
     var marks = availableMarks
     for position in 0..<count {
-      let slot = burst[position]
+      let slot = buffers + position
+      let (slotPlace, rest) = (slot.place, slot.rest)
       let id = Order.isInOrder ? place : Int(ids[-position])
       let descriptor = ring + place &* 16
-      relaxed_store64(descriptor, base &+ slot.position)
-      let word = Self.word(slot.length, id: id, PackedRing.write | marks)
+      relaxed_store64(descriptor, base &+ Descriptor.position(of: slotPlace))
+      let word = Self.word(UInt32(truncatingIfNeeded: rest), id: id, PackedRing.write | marks)
       if first == nil {
         first = descriptor
         firstWord = word
       } else {
         relaxed_store64(descriptor + 8, word)
       }
-      records[id] = OutstandingChain(slot, writable: slot.length, count: 1)
+      records[id] = OutstandingChain(
+        place: slotPlace, rest: rest, writable: UInt32(truncatingIfNeeded: rest), count: 1)
       Self.advance(&place, &marks, size)
     }
     commit(place, marks, descriptors: count, chains: count)
@@ -117,21 +120,23 @@ public struct PackedQueue<Order: UseOrder>: Virtqueue, ~Copyable, @unchecked Sen
   ) {
     let needed = slots.count &* 2
     precondition(slots.lowerBound >= 0 && slots.upperBound <= burst.count && needed <= freeCount)
+    let buffers = burst.start
     let (ring, records, size) = (descriptors, records, size)
     let (prefixIOVA, prefixBytes) = (prefix.iova, UInt32(truncatingIfNeeded: prefix.byteCount))
     var ids = freeIDs + (size &- heads &- 1)
     var place = next
     var marks = availableMarks
     for position in slots {
-      let slot = burst[position]
+      let slot = buffers + position
+      let (slotPlace, rest) = (slot.place, slot.rest)
       let id = Order.isInOrder ? place : Int(ids.pointee)
       ids -= 1
       let head = ring + place &* 16
       let word = Self.word(prefixBytes, id: id, PackedRing.next | marks)
       Self.advance(&place, &marks, size)
-      let rest = ring + place &* 16
-      relaxed_store64(rest, base &+ slot.position)
-      relaxed_store64(rest + 8, Self.word(slot.length, id: id, marks))
+      let payload = ring + place &* 16
+      relaxed_store64(payload, base &+ Descriptor.position(of: slotPlace))
+      relaxed_store64(payload + 8, Self.word(UInt32(truncatingIfNeeded: rest), id: id, marks))
       relaxed_store64(head, prefixIOVA)
       if first == nil {
         first = head
@@ -139,7 +144,7 @@ public struct PackedQueue<Order: UseOrder>: Virtqueue, ~Copyable, @unchecked Sen
       } else {
         relaxed_store64(head + 8, word)
       }
-      records[id] = OutstandingChain(slot, writable: 0, count: 2)
+      records[id] = OutstandingChain(place: slotPlace, rest: rest, writable: 0, count: 2)
       Self.advance(&place, &marks, size)
     }
     commit(place, marks, descriptors: needed, chains: slots.count)
@@ -320,7 +325,7 @@ public struct PackedQueue<Order: UseOrder>: Virtqueue, ~Copyable, @unchecked Sen
   @inlinable @inline(__always)
   static func advance(_ place: inout Int, _ marks: inout UInt16, _ size: Int) {
     place &+= 1
-    if place == size {
+    if _slowPath(place == size) {
       place = 0
       marks ^= bothMarks
     }
@@ -333,11 +338,5 @@ public struct PackedQueue<Order: UseOrder>: Virtqueue, ~Copyable, @unchecked Sen
     freeCount &-= descriptors
     added &+= descriptors
     heads &+= chains
-  }
-
-  @inlinable @inline(never)
-  mutating func fail(_ error: RingError) -> RingError {
-    broken = error
-    return error
   }
 }

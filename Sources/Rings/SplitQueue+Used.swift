@@ -9,7 +9,9 @@ extension SplitQueue {
     let index = acquire_load16(used + 2)
     let ready = Int(index &- nextUsed)
     if ready > heads {
-      throw fail(.indexJump(from: nextUsed, to: index, outstanding: heads))
+      let error = RingError.indexJump(from: nextUsed, to: index, outstanding: heads)
+      broken = error
+      throw error
     }
     let count = min(min(ready, limit), burst.room)
     if count <= 0 { return }
@@ -30,25 +32,18 @@ extension SplitQueue {
     var freed = freeCount
     var index = nextUsed
     var taken = 0
+    var violation: (id: UInt32, length: UInt32)?
     while taken < count {
       let element = elements + Int(index & mask) &* 8
       let id = relaxed_load32(element)
       let length = relaxed_load32(element + 4)
-      if id > UInt32(mask) {
-        _ = fail(.idOutOfRange(id: id, size: size))
-        break
-      }
       let head = Int(id)
+      if id > UInt32(mask) || records[head].count == 0 || !records[head].allows(length) {
+        violation = (id, length)
+        break
+      }
       let record = records[head]
-      if record.count == 0 {
-        _ = fail(.idNotOutstanding(id: id))
-        break
-      }
-      guard let written = record.accepts(length) else {
-        _ = fail(.lengthBeyondBuffer(id: id, length: length, posted: record.writable))
-        break
-      }
-      records[head].count = 0
+      records[head].rest = 0
       free[freed] = UInt16(truncatingIfNeeded: id)
       freed &+= 1
       var left = record.count &- 1
@@ -59,11 +54,12 @@ extension SplitQueue {
         freed &+= 1
         left &-= 1
       }
-      slots[taken] = record.slot(length: written)
+      record.store(to: slots + taken, length: record.written(length))
       index &+= 1
       taken &+= 1
     }
     freeCount = freed
+    if let violation { blame(violation.id, violation.length) }
     return taken
   }
 
@@ -85,12 +81,8 @@ extension SplitQueue {
         let element = elements + Int(index & mask) &* 8
         let id = relaxed_load32(element)
         let length = relaxed_load32(element + 4)
-        if id == UInt32(head) {
-          guard let accepted = record.accepts(length) else {
-            _ = fail(.lengthBeyondBuffer(id: id, length: length, posted: record.writable))
-            break
-          }
-          written = accepted
+        if id == UInt32(head) && record.allows(length) {
+          written = record.written(length)
         } else {
           if !beginBatch(id, length, from: head, limit: ready &- taken) { break }
           batch.left &-= 1
@@ -99,10 +91,10 @@ extension SplitQueue {
         batch.left &-= 1
         if batch.left == 0 { written = batch.lastLength }
       }
-      records[Int(head)].count = 0
-      head = (head &+ record.count) & mask
-      freed &+= Int(record.count)
-      slots[taken] = record.slot(length: written)
+      records[Int(head)].rest = 0
+      head = (head &+ UInt16(truncatingIfNeeded: record.count)) & mask
+      freed &+= record.count
+      record.store(to: slots + taken, length: written)
       index &+= 1
       taken &+= 1
     }
@@ -111,36 +103,39 @@ extension SplitQueue {
     return taken
   }
 
-  /// The device names a chain that is not the oldest one.
+  /// The device has named a chain that it does not hold, or written more than it may.
+  @inlinable @inline(never)
+  mutating func blame(_ id: UInt32, _ length: UInt32) {
+    if id > UInt32(mask) {
+      broken = .idOutOfRange(id: id, size: size)
+    } else if records[Int(id)].count == 0 {
+      broken = .idNotOutstanding(id: id)
+    } else {
+      broken = .lengthBeyondBuffer(id: id, length: length, posted: records[Int(id)].writable)
+    }
+  }
+
+  /// The device names a chain that is not the oldest one, or one with an impossible length.
   /// - Parameter limit: chains that it has used, as its index says.
   @inlinable @inline(never)
   mutating func beginBatch(_ id: UInt32, _ length: UInt32, from oldest: UInt16, limit: Int) -> Bool
   {
-    if id > UInt32(mask) {
-      _ = fail(.idOutOfRange(id: id, size: size))
-      return false
-    }
-    let record = records[Int(id)]
-    if record.count == 0 {
-      _ = fail(.idNotOutstanding(id: id))
+    if id > UInt32(mask) || records[Int(id)].count == 0 || !records[Int(id)].allows(length) {
+      blame(id, length)
       return false
     }
     var head = oldest
     var chains = 1
     while UInt32(head) != id {
-      head = (head &+ records[Int(head)].count) & mask
+      head = (head &+ UInt16(truncatingIfNeeded: records[Int(head)].count)) & mask
       chains &+= 1
       if chains > limit {
-        _ = fail(.outOfOrder(id: id, expected: UInt32(oldest)))
+        broken = .outOfOrder(id: id, expected: UInt32(oldest))
         return false
       }
     }
-    guard let written = record.accepts(length) else {
-      _ = fail(.lengthBeyondBuffer(id: id, length: length, posted: record.writable))
-      return false
-    }
     batch.left = chains
-    batch.lastLength = written
+    batch.lastLength = records[Int(id)].written(length)
     return true
   }
 
@@ -149,14 +144,14 @@ extension SplitQueue {
     for head in 0..<size where records[head].count != 0 {
       heads -= 1
       let record = records[head]
-      records[head].count = 0
+      records[head].rest = 0
       var index = UInt16(head)
       for _ in 0..<record.count {
         free[freeCount] = index
         freeCount += 1
         index = links[Int(index)]
       }
-      return record.slot(length: 0)
+      return record.unused
     }
     return nil
   }

@@ -96,19 +96,23 @@ public struct SplitQueue<Order: UseOrder>: Virtqueue, ~Copyable, @unchecked Send
   @inlinable
   public mutating func addWritable(_ burst: borrowing Burst, count: Int, base: UInt64) {
     precondition(count >= 0 && count <= burst.count && count <= freeCount)
+    let buffers = burst.start
     let (descriptors, entries, records) = (descriptors, available + 4, records)
     let (free, last, nextFree, mask) = (free, freeCount &- 1, nextFree, mask)
     var index = nextAvailable
     for position in 0..<count {
-      let slot = burst[position]
+      let slot = buffers + position
+      let (slotPlace, rest) = (slot.place, slot.rest)
       let head =
         Order.isInOrder
         ? Int((nextFree &+ UInt16(truncatingIfNeeded: position)) & mask)
         : Int(free[last &- position])
       let descriptor = descriptors + head &* 16
-      relaxed_store64(descriptor, base &+ slot.position)
-      relaxed_store64(descriptor + 8, Self.word(slot.length, SplitRing.write, next: 0))
-      records[head] = OutstandingChain(slot, writable: slot.length, count: 1)
+      relaxed_store64(descriptor, base &+ Descriptor.position(of: slotPlace))
+      relaxed_store64(
+        descriptor + 8, Self.word(UInt32(truncatingIfNeeded: rest), SplitRing.write, next: 0))
+      records[head] = OutstandingChain(
+        place: slotPlace, rest: rest, writable: UInt32(truncatingIfNeeded: rest), count: 1)
       relaxed_store16(entries + Int(index & mask) &* 2, UInt16(truncatingIfNeeded: head))
       index &+= 1
     }
@@ -123,6 +127,7 @@ public struct SplitQueue<Order: UseOrder>: Virtqueue, ~Copyable, @unchecked Send
   ) {
     let needed = slots.count &* 2
     precondition(slots.lowerBound >= 0 && slots.upperBound <= burst.count && needed <= freeCount)
+    let buffers = burst.start
     let (descriptors, entries, records, links) = (descriptors, available + 4, records, links)
     let (free, nextFree, mask) = (free, nextFree, mask)
     let (prefixIOVA, prefixBytes) = (prefix.iova, UInt32(truncatingIfNeeded: prefix.byteCount))
@@ -130,7 +135,8 @@ public struct SplitQueue<Order: UseOrder>: Virtqueue, ~Copyable, @unchecked Send
     var last = freeCount &- 1
     var place = nextFree
     for position in slots {
-      let slot = burst[position]
+      let slot = buffers + position
+      let (slotPlace, rest) = (slot.place, slot.rest)
       let head = Order.isInOrder ? Int(place) : Int(free[last])
       let second = Order.isInOrder ? Int((place &+ 1) & mask) : Int(free[last &- 1])
       last &-= 2
@@ -139,11 +145,11 @@ public struct SplitQueue<Order: UseOrder>: Virtqueue, ~Copyable, @unchecked Send
       let descriptor = descriptors + head &* 16
       relaxed_store64(descriptor, prefixIOVA)
       relaxed_store64(descriptor + 8, Self.word(prefixBytes, SplitRing.next, next: next))
-      let rest = descriptors + second &* 16
-      relaxed_store64(rest, base &+ slot.position)
-      relaxed_store64(rest + 8, UInt64(slot.length))
+      let payload = descriptors + second &* 16
+      relaxed_store64(payload, base &+ Descriptor.position(of: slotPlace))
+      relaxed_store64(payload + 8, rest & 0xffff_ffff)
       if !Order.isInOrder { links[head] = next }
-      records[head] = OutstandingChain(slot, writable: 0, count: 2)
+      records[head] = OutstandingChain(place: slotPlace, rest: rest, writable: 0, count: 2)
       relaxed_store16(entries + Int(index & mask) &* 2, UInt16(truncatingIfNeeded: head))
       index &+= 1
     }
@@ -303,11 +309,5 @@ public struct SplitQueue<Order: UseOrder>: Virtqueue, ~Copyable, @unchecked Send
     heads &+= 1
     relaxed_store16(available + 4 + Int(nextAvailable & mask) &* 2, head)
     nextAvailable &+= 1
-  }
-
-  @inlinable @inline(never)
-  mutating func fail(_ error: RingError) -> RingError {
-    broken = error
-    return error
   }
 }

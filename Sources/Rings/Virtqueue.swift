@@ -136,41 +136,65 @@ public enum InOrder: UseOrder {
   @inlinable public static var isInOrder: Bool { true }
 }
 
-/// What was made available under a head or id: the private truth. As long as a ``/Memory/Descriptor``.
+/// What was made available under a head or id: the private truth. Laid out over a ``/Memory/Descriptor``, so that two
+/// words are moved and no more: the number of descriptors takes the place of its flags.
 @frozen @usableFromInline
 struct OutstandingChain: BitwiseCopyable {
-  @usableFromInline var segment: UInt32 = 0
-  @usableFromInline var offset: UInt32 = 0
-  /// Bytes that the device may write.
-  @usableFromInline var writable: UInt32 = 0
-  /// Descriptors of the chain; 0 where the device does not hold it.
-  @usableFromInline var count: UInt16 = 0
-  @usableFromInline var tag: UInt16 = 0
+  /// Segment and offset of the slot.
+  @usableFromInline var place: UInt64
+  /// Bytes that the device may write, descriptors of the chain, tag of the slot.
+  @usableFromInline var rest: UInt64
 
-  @inlinable init() {}
+  /// None: the device does not hold it.
+  @inlinable
+  init() {
+    place = 0
+    rest = 0
+  }
+
+  /// - Parameters:
+  ///   - place: the slot's first word.
+  ///   - rest: its second word; its tag alone is kept.
+  ///   - count: descriptors, at least 1.
+  @inlinable @inline(__always)
+  init(place: UInt64, rest: UInt64, writable: UInt32, count: UInt16) {
+    self.place = place
+    self.rest = UInt64(writable) | UInt64(count) &<< 32 | rest & 0xffff &<< 48
+  }
 
   @inlinable
   init(_ slot: Descriptor, writable: UInt32, count: UInt16) {
-    segment = slot.segment
-    offset = slot.offset
-    self.writable = writable
-    self.count = count
-    tag = slot.tag
+    self.init(
+      place: UInt64(slot.segment) | UInt64(slot.offset) &<< 32, rest: UInt64(slot.tag) &<< 48,
+      writable: writable, count: count)
   }
 
-  /// What comes back of it.
-  @inlinable
-  func slot(length: UInt32) -> Descriptor {
-    Descriptor(segment: segment, offset: offset, length: length, tag: tag)
+  /// Bytes that the device may write.
+  @inlinable var writable: UInt32 { UInt32(truncatingIfNeeded: rest) }
+  /// Descriptors of the chain; 0 where the device does not hold it.
+  @inlinable var count: Int { Int(UInt16(truncatingIfNeeded: rest &>> 32)) }
+
+  /// Writes what comes back of it.
+  @inlinable @inline(__always)
+  func store(to slot: UnsafeMutablePointer<Descriptor>, length: UInt32) {
+    slot.store(place: place, rest: rest & 0xffff &<< 48 | UInt64(length))
   }
 
-  /// What the device may have written of the bytes that it says it wrote: nothing into what it only reads, where its
-  /// word means nothing (2.7.8.3); nil where there is no room for so many.
+  /// What comes back of it when the device is reset.
   @inlinable
-  func accepts(_ length: UInt32) -> UInt32? {
-    if length <= writable { return length }
-    return writable == 0 ? 0 : nil
+  var unused: Descriptor {
+    Descriptor(
+      segment: UInt32(truncatingIfNeeded: place), offset: UInt32(truncatingIfNeeded: place &>> 32),
+      tag: UInt16(truncatingIfNeeded: rest &>> 48))
   }
+
+  /// Whether the device may say that it wrote so many bytes. Of what it only reads its word means nothing (2.7.8.3).
+  @inlinable @inline(__always)
+  func allows(_ length: UInt32) -> Bool { !_slowPath(length > writable) || writable == 0 }
+
+  /// How many it did write, of a length that is allowed.
+  @inlinable @inline(__always)
+  func written(_ length: UInt32) -> UInt32 { _slowPath(length > writable) ? 0 : length }
 }
 
 /// Buffers that an in-order device has used without a word for each.

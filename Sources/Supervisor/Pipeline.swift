@@ -70,7 +70,8 @@ public struct Pipeline: ~Copyable {
         "--confined", plan.isConfined ? "yes" : "no",
         "--behind-iommu", access.kind == .vfio ? "yes" : "no",
         "--recorded", trace == nil ? "no" : "yes",
-      ] + placement + (plan.mtu.map { ["--mtu", "\($0)"] } ?? []),
+      ] + placement + (plan.mtu.map { ["--mtu", "\($0)"] } ?? [])
+        + (plan.without.isEmpty ? [] : ["--without", plan.without.joined(separator: ",")]),
       descriptors: [
         -1, 1, 2, hostControl.peer, access.descriptor, memory.rings.descriptor,
         memory.arena.descriptor, channel.descriptor, hostCounters.descriptor, hostBell,

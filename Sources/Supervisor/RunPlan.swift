@@ -48,6 +48,8 @@ public struct RunPlan: Sendable {
   public var ringSize = 256
   /// Where the device leaves the choice; nil for what is usual.
   public var mtu: Int?
+  /// Features that the driver is to leave alone.
+  public var without: [String] = []
   /// Bytes of each part of the instance's arena: receive and transmit.
   public var partBytes = 32 << 20
   public var pageSize: Arena.PageSize?

@@ -162,7 +162,7 @@ private struct ReplayHost<D: NetworkDriver & ~Copyable>: ~Copyable {
     driver = try TracedDriver<D>(
       DriverResources(
         function: function, rings: DMAZone(rings), arena: arena, queuePairs: setup.queuePairs,
-        ringSize: setup.ringSize, mtu: setup.mtu,
+        ringSize: setup.ringSize, mtu: setup.mtu, without: setup.without,
         interrupts: InterruptPlan(
           configuration: configuration ? eventfds[0] : -1, queues: Array(eventfds.dropFirst())),
         requiresPlatformAccess: setup.requiresPlatformAccess))

@@ -3,9 +3,10 @@ import Memory
 
 /// A call of a driver's verb with its arguments, as the label of a mark:
 ///
-///     init NAME PAIRS RING MTU INTERRUPTS IOMMU   MTU `-` where it is left open; INTERRUPTS a sign for configuration
+///     init NAME PAIRS RING MTU INTERRUPTS IOMMU [WITHOUT…]
+///                                                 MTU `-` where it is left open; INTERRUPTS a sign for configuration
 ///                                                 changes, then one for each queue pair, + where it has an eventfd;
-///                                                 IOMMU yes or no
+///                                                 IOMMU yes or no; then features that are left alone
 ///     start, stop, configuration, statistics
 ///     promiscuous on|off
 ///     filter ADDRESS… / ADDRESS…                  unicast / multicast
@@ -40,6 +41,7 @@ enum TracedCall: Equatable {
     /// Whether there is an eventfd for configuration changes, then for each queue pair.
     var interrupts: [Bool]
     var requiresPlatformAccess: Bool
+    var without: [String] = []
   }
 
   enum Verb: Equatable {
@@ -62,6 +64,7 @@ extension TracedCall: CustomStringConvertible {
     case .initialize(let setup):
       "init \(setup.driver) \(setup.queuePairs) \(setup.ringSize) \(setup.mtu.map { "\($0)" } ?? "-") "
         + "\(String(setup.interrupts.map { $0 ? "+" : "-" })) \(yes(setup.requiresPlatformAccess))"
+        + setup.without.map { " \($0)" }.joined()
     case .start: "start"
     case .stop: "stop"
     case .handleConfigurationChange: "configuration"
@@ -147,9 +150,12 @@ extension TracedCall.Setup {
       signs.allSatisfy({ $0 == "+" || $0 == "-" }),
       let requiresPlatformAccess = words.choice("yes", "no")
     else { return nil }
+    var without: [String] = []
+    while let name = words.next() { without.append(String(name)) }
     self.init(
       driver: String(driver), queuePairs: queuePairs, ringSize: ringSize, mtu: Int(mtu),
-      interrupts: signs.map { $0 == "+" }, requiresPlatformAccess: requiresPlatformAccess)
+      interrupts: signs.map { $0 == "+" }, requiresPlatformAccess: requiresPlatformAccess,
+      without: without)
   }
 }
 

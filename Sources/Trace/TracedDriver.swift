@@ -12,6 +12,7 @@ public struct TracedDriver<D: NetworkDriver & ~Copyable>: NetworkDriver, ~Copyab
   public static var matches: [PCIMatch] { D.matches }
   public static var receiveBufferBytes: Int? { D.receiveBufferBytes }
   public static var deviceStatistics: [String] { D.deviceStatistics }
+  public static var optionalFeatures: [String] { D.optionalFeatures }
 
   private var driver: D
   private let function: any TracedFunction
@@ -29,7 +30,7 @@ public struct TracedDriver<D: NetworkDriver & ~Copyable>: NetworkDriver, ~Copyab
         TracedCall.Setup(
           driver: D.name, queuePairs: resources.queuePairs, ringSize: resources.ringSize,
           mtu: resources.mtu, interrupts: ([plan.configuration] + plan.queues).map { $0 >= 0 },
-          requiresPlatformAccess: resources.requiresPlatformAccess)))
+          requiresPlatformAccess: resources.requiresPlatformAccess, without: resources.without)))
     do throws(DriverError) {
       driver = try D(resources)
     } catch {

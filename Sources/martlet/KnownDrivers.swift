@@ -6,6 +6,7 @@ import PCIDiscovery
 struct KnownDriver {
   let name: String
   let matches: [PCIMatch]
+  let optionalFeatures: [String]
 
   /// All drivers that a function can be given to.
   static let all = {
@@ -21,7 +22,8 @@ struct KnownDriver {
   private struct List: DriverVisitor {
     var drivers: [KnownDriver] = []
     mutating func visit<D: NetworkDriver & ~Copyable>(_ driver: D.Type) throws(Never) {
-      drivers.append(KnownDriver(name: D.name, matches: D.matches))
+      drivers.append(
+        KnownDriver(name: D.name, matches: D.matches, optionalFeatures: D.optionalFeatures))
     }
   }
 }

@@ -49,6 +49,12 @@ struct Run: ParsableCommand {
   var mtu: Int?
 
   @Option(
+    help: ArgumentHelp(
+      "Features that the driver is to leave alone, parted by commas: packed, in-order, event-index, indirect, mergeable, checksum, segmentation (virtio-net).",
+      valueName: "features"))
+  var without: String?
+
+  @Option(
     help: "MiB of memory for received packets, and as much for those to be sent: 16 to 4096, even.")
   var memory = 32
 
@@ -129,6 +135,7 @@ struct Run: ParsableCommand {
       throw ValidationError("--mtu takes 68 to 9000, not \(mtu)")
     }
     plan.mtu = mtu
+    plan.without = try parseWithout()
     guard record == nil || queues == 1 else {
       throw ValidationError("--record takes one queue pair, not \(queues)")
     }
@@ -172,6 +179,17 @@ struct Run: ParsableCommand {
     case let other?: throw ValidationError("--pages takes 2M, 1G or 4K, not \(other)")
     }
     return plan
+  }
+
+  /// A program of the user's own has drivers that this one does not know: it checks the names itself.
+  private func parseWithout() throws -> [String] {
+    let names = (without ?? "").split(separator: ",").map(String.init)
+    let known = KnownDriver.all.flatMap(\.optionalFeatures)
+    if host == nil, let unknown = names.first(where: { !known.contains($0) }) {
+      throw ValidationError(
+        "--without takes \(known.joined(separator: ", ")), not \(unknown)")
+    }
+    return names
   }
 
   private func parseDevice() throws -> RunPlan.Device {

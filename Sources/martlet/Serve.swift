@@ -45,6 +45,8 @@ struct Serve: ParsableCommand {
     help: "An inherited counter page, kept up to date with what the device sees.")
   var counterDescriptor: Int32?
 
+  @Flag(help: "Offer packed virtqueues.") var packed = false
+  @Flag(help: "Use buffers in the order in which they came, and say so.") var inOrder = false
   @Flag(name: .customLong("no-checksum"), help: "Offer no checksum and no segmentation offload.")
   var withoutChecksum = false
   @Flag(name: .customLong("no-segmentation"), help: "Offer no segmentation offload.")
@@ -75,8 +77,8 @@ struct Serve: ParsableCommand {
     guard (68...65535).contains(mtu) else {
       throw ServeFailure.usage("--mtu takes 68 to 65535, not \(mtu)")
     }
-    if device == .e1000e && withheld != [] {
-      throw ServeFailure.usage("features are left out of virtio-net only")
+    if device == .e1000e && (withheld != [] || packed || inOrder) {
+      throw ServeFailure.usage("features are added to and left out of virtio-net only")
     }
     let wire = try openWire()
     let model = makeModel(wire, address)
@@ -103,6 +105,8 @@ struct Serve: ParsableCommand {
       options.queuePairs = queues
       options.mtu = UInt16(mtu)
       options.withheld = withheld
+      if packed { options.additional.insert(.packedRing) }
+      if inOrder { options.additional.insert(.inOrder) }
       return VirtioNetDevice(wire: wire, options: options)
     case .e1000e:
       // An 82574L has two queues, and its driver says how long frames are.

@@ -1,4 +1,5 @@
 // swift-format-ignore-file: AlwaysUseLowerCamelCase
+
 // In a copy of a driver these hide what writes to memory and registers there, and send it through WeakMemory.
 import Memory
 import PCI
@@ -6,6 +7,9 @@ import WeakMemory
 
 @usableFromInline func relaxed_store16(_ address: UnsafeMutableRawPointer, _ value: UInt16) {
   WeakMemory.store(UInt64(value), 2, at: address)
+}
+@usableFromInline func relaxed_store32(_ address: UnsafeMutableRawPointer, _ value: UInt32) {
+  WeakMemory.store(UInt64(value), 4, at: address)
 }
 @usableFromInline func relaxed_store64(_ address: UnsafeMutableRawPointer, _ value: UInt64) {
   WeakMemory.store(value, 8, at: address)

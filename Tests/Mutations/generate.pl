@@ -15,7 +15,9 @@ use File::Path 'make_path';
 my ($root, $package, $mode) = @ARGV;
 # What each copy has of the libraries, in place of theirs.
 my %parts = (
-  E1000e => ['Rings/DescriptorRing'], VirtioNet => ['Rings/SplitQueue', 'VirtioTransports/PCITransport']);
+  E1000e => ['Rings/DescriptorRing'], VirtioNet => [
+    'Rings/Virtqueue', 'Rings/SplitQueue', 'Rings/SplitQueue+Used', 'Rings/PackedQueue', 'Rings/PackedQueue+Used',
+    'VirtioTransports/PCITransport']);
 my $here = "$root/Tests/Mutations";
 
 sub contents {

@@ -5,6 +5,7 @@ import DriverConformance
 import E1000eDevice
 import EmulatedPCI
 import Glibc
+import Virtio
 import VirtioNetDevice
 import WeakMemory
 import Wire
@@ -23,21 +24,30 @@ func tryE1000e<D: NetworkDriver & ~Copyable>(_ driver: D.Type) {
 }
 
 func tryVirtioNet<D: NetworkDriver & ~Copyable>(_ driver: D.Type) {
-  run(driver) {
+  // One after the other in all formats.
+  let formats: [VirtioFeatures] = [[], .packedRing, .inOrder, [.packedRing, .inOrder]]
+  var bench = 0
+  run(driver, benches: formats.count) {
     let wire = MemoryWire()
     var options = VirtioNetDevice.Options()
     options.mtu = 9000
     options.queuePairs = 2
+    options.additional = formats[bench % formats.count]
+    bench += 1
     return ModelBench(VirtioNetDevice(wire: wire, options: options), wire: wire)
   }
 }
 
-func run<D: NetworkDriver & ~Copyable>(_ driver: D.Type, _ makeBench: () -> ModelBench) {
+/// - Parameter benches: kinds of bench that `makeBench` makes, in turn.
+func run<D: NetworkDriver & ~Copyable>(
+  _ driver: D.Type, benches: Int = 1, _ makeBench: () -> ModelBench
+) {
   var hasFailed = false
   let checks = ConformanceSuite<D>.checks.map(\.name)
   // What takes seconds comes last: most mutants do not get there.
   let isLong = { (check: String) in check.contains("many times") || check.contains("thousand") }
-  for check in checks.filter({ !isLong($0) }) + checks.filter(isLong) {
+  let ordered = checks.filter { !isLong($0) } + checks.filter(isLong)
+  for check in ordered.flatMap({ Array(repeating: $0, count: benches) }) {
     say("check\t\(check)")
     let results = ConformanceSuite<D>.run(filter: check) {
       let bench = makeBench()

@@ -396,8 +396,9 @@ final class PackedScriptedDevice {
       (1, .idNotOutstanding(id: 1)), (4, .idNotOutstanding(id: 4)),
       (7, .idOutOfRange(id: 7, size: 7)),
     ] as [(UInt16, RingError)]) func batchesThatEndNowhereBreakTheQueue(
-    id: UInt16, error: RingError
-  ) {
+      id: UInt16, error: RingError
+    )
+  {
     let device = PackedScriptedDevice(size: 7)
     var queue = device.inOrderQueue()
     queue.addReadable([0, 1])

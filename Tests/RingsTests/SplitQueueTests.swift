@@ -342,7 +342,9 @@ final class ScriptedDevice {
     arguments: [
       (1, .outOfOrder(id: 1, expected: 0)), (2, .outOfOrder(id: 2, expected: 0)),
       (3, .idNotOutstanding(id: 3)), (8, .idOutOfRange(id: 8, size: 8)),
-    ] as [(UInt32, RingError)]) func batchesBeyondTheIndexBreakTheQueue(id: UInt32, error: RingError)
+    ] as [(UInt32, RingError)]) func batchesBeyondTheIndexBreakTheQueue(
+      id: UInt32, error: RingError
+    )
   {
     let device = ScriptedDevice(size: 8)
     var queue = device.inOrderQueue()

@@ -86,7 +86,12 @@ calls() {
         if (verb != "call") flush()
       }
     }
-    { sum = verb == "add" ? substr($2, match($2, /%[a-z0-9]+$/)) : "" }' "$work/ends" "$work/code" "$work/code" |
+    {
+      # What is written last; other registers may be written between.
+      written = match($2, /%[a-z0-9]+$/) ? substr($2, RSTART) : ""
+      if (verb == "add") sum = written
+      else if (written == sum || verb == "call" || verb ~ /^j/) sum = ""
+    }' "$work/ends" "$work/code" "$work/code" |
     sort -u | swift demangle
 }
 

@@ -17,7 +17,8 @@ import Wire
       [], [.eventIndex], [.indirectDescriptors], [.mergeableBuffers], [.checksum], [.guestChecksum],
       [.controlQueue], [.status], [.mtu], [.macAddress], [.accessPlatform],
       [.eventIndex, .indirectDescriptors, .mergeableBuffers, .controlQueue, .checksum, .status],
-    ] as [[VirtioFeatures]], [[], .inOrder, .packedRing, [.packedRing, .inOrder]] as [VirtioFeatures])
+    ] as [[VirtioFeatures]],
+    [[], .inOrder, .packedRing, [.packedRing, .inOrder]] as [VirtioFeatures])
   func anyChoiceOfFeaturesWorks(withheld: [VirtioFeatures], additional: VirtioFeatures) throws {
     var options = VirtioNetDevice.Options()
     options.additional = additional
