@@ -1,7 +1,8 @@
 # make run: the whole system with the emulated device; make test: every test that needs no guest; make lab: those in it.
 # make docs: the author's guide and the reference, as a site in .build/docs.
 BUILD = swift build -c release --static-swift-stdlib
-.PHONY: run build test lab docs setup lint format
+# make bench: everything measured beside its peers, in 15 minutes at most.
+.PHONY: run build test bench peers lab docs setup lint format
 
 run: build
 	.build/release/martlet run
@@ -10,9 +11,22 @@ build: setup
 	$(BUILD) --product martlet-host
 	$(BUILD) --product martlet-stack
 	$(BUILD) --product martlet
+	$(BUILD) --product martlet-loops
 
 test: build
 	Setup/test.sh
+
+# A machine where DPDK cannot be installed is measured without it.
+bench: build
+	-Setup/packages.sh bench
+	-$(MAKE) peers
+	.build/release/martlet bench
+
+peers: $(patsubst Benchmarks/Peers/%.c,.build/peers/%,$(wildcard Benchmarks/Peers/*.c))
+
+.build/peers/%: Benchmarks/Peers/%.c
+	@mkdir -p .build/peers
+	gcc -O3 -march=native -Wall -Wextra $(shell pkg-config --cflags libdpdk) $< -o $@ $(shell pkg-config --libs libdpdk)
 
 lab: build
 	Setup/packages.sh lab
@@ -27,7 +41,7 @@ setup:
 	Setup/lwip.sh
 
 lint:
-	swift format lint --strict -r Sources Drivers Hardware Tests Package.swift
+	swift format lint --strict -r Sources Drivers Hardware Benchmarks Tests Package.swift
 
 format:
-	swift format -i -r Sources Drivers Hardware Tests Package.swift
+	swift format -i -r Sources Drivers Hardware Benchmarks Tests Package.swift

@@ -140,9 +140,25 @@ var targets: [Target] = [
     name: "NewDriver", path: "Sources/NewDriver", resources: [.embedInCode("Template")],
     swiftSettings: swift),
   .plugin(name: "RegisterDrivers", capability: .buildTool()),
+  // The data path by itself, once ours and once in C, and a program that runs one loop of it.
+  .target(name: "ControlLoops", path: "Benchmarks/Control"),
+  part(
+    "Loops", in: "Benchmarks",
+    [
+      "ControlLoops", "VirtioNet", "Host", "Channel", "VirtioTransports", "Virtio", "Driver",
+      "Memory", "PCI",
+    ]),
+  .executableTarget(
+    name: "martlet-loops", dependencies: ["Loops"], path: "Benchmarks/Program",
+    swiftSettings: swift),
   part(
     "Benchmarks",
-    ["RadioLink", "RadioLinkDevice", "EmulatedPCI", "Wire", "Driver", "Memory", "PCI"]),
+    [
+      "Loops", "ControlLoops", "Supervisor", "VirtioNet", "RadioLink", "RadioLinkDevice",
+      "EmulatedPCI", "Wire", "VhostUser", "VFIO", "VirtioTransports", "Virtio", "Channel",
+      "Driver", "Memory", "PCI", "CLinux",
+      .product(name: "Histogram", package: "hdrhistogram-swift"),
+    ]),
   program(
     "martlet-host", ["Host", "Driver"] + driverNames, plugins: ["RegisterDrivers"]),
   program(
@@ -152,7 +168,8 @@ var targets: [Target] = [
     [
       "Supervisor", "PCIDiscovery", "VFIOUserServer", "VhostUserServer", "VirtioNetDevice",
       "E1000eDevice", "Wire",
-      "EmulatedPCI", "NewDriver", "Benchmarks", "Stacks", "Trace", "VFIO", "Driver", "Channel",
+      "EmulatedPCI", "NewDriver", "Benchmarks", "Loops", "Stacks", "Trace", "VFIO", "Driver",
+      "Channel",
       "Memory", "PCI", "CLinux", arguments, logging,
     ] + driverNames, plugins: ["RegisterDrivers"]),
 
@@ -201,6 +218,7 @@ var targets: [Target] = [
     ]),
   tests("StacksTests", ["Stacks"] + (hasLwIP ? ["LwIPStack"] : [])),
   tests("CommandTests", ["Supervisor"]),
+  tests("BenchmarksTests", ["Benchmarks"]),
   // These run in the lab's guest only; elsewhere they are skipped.
   tests(
     "LabTests",
@@ -241,10 +259,12 @@ let package = Package(
     .executable(name: "martlet", targets: ["martlet"]),
     .executable(name: "martlet-host", targets: ["martlet-host"]),
     .executable(name: "martlet-stack", targets: ["martlet-stack"]),
+    .executable(name: "martlet-loops", targets: ["martlet-loops"]),
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
     .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+    .package(url: "https://github.com/HdrHistogram/hdrhistogram-swift", from: "0.2.0"),
   ],
   targets: targets,
   swiftLanguageModes: [.v6]

@@ -44,11 +44,11 @@ public struct RingProducer: ~Copyable, @unchecked Sendable {
       while moved > 0 && burst[moved &- 1].flags.contains(.more) { moved &-= 1 }
     }
     if moved == 0 { return }
-    let at = Int(next & mask)
-    let beforeEnd = min(moved, Int(mask) &+ 1 &- at)
-    burst.copy(0..<beforeEnd, to: slots + at)
-    if beforeEnd < moved { burst.copy(beforeEnd..<moved, to: slots) }
-    next &+= UInt32(truncatingIfNeeded: moved)
+    let first = Int(next & mask)
+    let straight = min(moved, Int(mask) &+ 1 &- first)
+    copy(slots + first, from: burst.start, straight)
+    if straight < moved { copy(slots, from: burst.start + straight, moved &- straight) }
+    next = next &+ UInt32(truncatingIfNeeded: moved)
     release_store32(own, next)
     burst.removeFirst(moved)
   }
@@ -95,19 +95,19 @@ public struct RingConsumer: ~Copyable, @unchecked Sendable {
       peerIndex = claimed
       if claimed == next { return }
     }
-    let start = burst.count
     let taken = min(Int(peerIndex &- next), burst.room)
     if taken == 0 { return }
-    let at = Int(next & mask)
-    let beforeEnd = min(taken, Int(mask) &+ 1 &- at)
-    burst.append(copying: slots + at, count: beforeEnd)
-    if beforeEnd < taken { burst.append(copying: slots, count: taken &- beforeEnd) }
+    let target = burst.end
+    let first = Int(next & mask)
+    let straight = min(taken, Int(mask) &+ 1 &- first)
+    copy(target, from: slots + first, straight)
+    if straight < taken { copy(target + straight, from: slots, taken &- straight) }
     // A packet whose end is not here yet stays in the ring.
     var kept = taken
-    while kept > 0 && burst[start &+ kept &- 1].flags.contains(.more) { kept &-= 1 }
+    while kept > 0 && target[kept &- 1].flags.contains(.more) { kept &-= 1 }
     if taken &- kept >= Descriptor.maximumSlots { throw .endlessPacket }
-    burst.truncate(to: start &+ kept)
-    next = next &+ UInt32(kept)
+    burst.append(written: kept)
+    next = next &+ UInt32(truncatingIfNeeded: kept)
     if kept > 0 { release_store32(own, next) }
     // The rest of a packet that was cut may have been published since.
     if kept < taken { peerIndex = next }
@@ -116,4 +116,13 @@ public struct RingConsumer: ~Copyable, @unchecked Sendable {
   /// Whether the producer has published anything more.
   @inlinable @_noLocks
   public func isEmpty() -> Bool { acquire_load32(peer) == next }
+}
+
+/// Copies slots that lie behind each other.
+@inlinable @inline(__always) @_noLocks
+func copy(
+  _ target: UnsafeMutablePointer<Descriptor>, from source: UnsafePointer<Descriptor>, _ count: Int
+) {
+  UnsafeMutableRawPointer(target).copyMemory(
+    from: source, byteCount: count &* MemoryLayout<Descriptor>.stride)
 }

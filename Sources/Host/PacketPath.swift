@@ -8,10 +8,10 @@ import Memory
 /// Nothing here reads payload. The device is checked by the driver, the instance here: each value from shared memory
 /// has been copied once before it is looked at.
 ///
-/// All of it is inlinable, so that a host program has it compiled for each of its drivers: Tests/System/hot-path.sh sees
+/// Seen by the benchmarks in this package too. All of it is inlinable, so that a host program has it compiled for each of its drivers: Tests/System/hot-path.sh sees
 /// to it that nothing in ``turn()`` counts references, allocates, locks or goes through a witness table.
 @usableFromInline
-struct PacketPath<QueuePair: NetworkQueuePair & ~Copyable>: ~Copyable {
+package struct PacketPath<QueuePair: NetworkQueuePair & ~Copyable>: ~Copyable {
   @usableFromInline var queuePair: QueuePair
   @usableFromInline var channel: HostEnd
   /// Who owns each receive segment: the host, the device or the instance.
@@ -30,7 +30,7 @@ struct PacketPath<QueuePair: NetworkQueuePair & ~Copyable>: ~Copyable {
   /// Packets that the device or the completion ring still owes the instance.
   @usableFromInline var inFlight = 0
 
-  init(
+  package init(
     queuePair: consuming QueuePair, channel: consuming HostEnd, ledger: consuming SegmentLedger,
     transmitPart: Range<UInt64>
   ) {
@@ -43,7 +43,7 @@ struct PacketPath<QueuePair: NetworkQueuePair & ~Copyable>: ~Copyable {
   /// One burst in each direction.
   /// - Returns: whether there was anything to do.
   @inlinable @inline(never)
-  mutating func turn() throws(HostError) -> Bool {
+  package mutating func turn() throws(HostError) -> Bool {
     var worked = try takeReturnedSegments()
     try postSegments()
     if try receive() { worked = true }

@@ -69,35 +69,6 @@ public struct Burst: ~Copyable, @unchecked Sendable {
     used &+= 1
   }
 
-  /// Adds slots that the caller fills at once; the burst must have room.
-  /// - Returns: the first of them.
-  @inlinable @inline(__always) @_noLocks
-  mutating func extend(by count: Int) -> UnsafeMutablePointer<Descriptor> {
-    precondition(count >= 0 && count <= capacity &- used)
-    let first = slots + used
-    used &+= count
-    return first
-  }
-
-  /// Appends slots of a ring, each copied once; the burst must have room.
-  /// - Parameter source: `count` slots, which another process may change at any time.
-  @inlinable @inline(__always) @_noLocks
-  public mutating func append(copying source: UnsafePointer<Descriptor>, count: Int) {
-    let slots = extend(by: count)
-    for index in 0..<count { slots[index] = source[index] }
-  }
-
-  /// Copies slots in use into a ring.
-  /// - Parameters:
-  ///   - range: which slots; others than those in use trap.
-  ///   - target: room for them.
-  @inlinable @inline(__always) @_noLocks
-  public func copy(_ range: Range<Int>, to target: UnsafeMutablePointer<Descriptor>) {
-    precondition(range.lowerBound >= 0 && range.upperBound <= used)
-    let source = slots + range.lowerBound
-    for index in 0..<range.count { target[index] = source[index] }
-  }
-
   /// The first slot; as many as ``count`` says are in use.
   @inlinable public var start: UnsafePointer<Descriptor> {
     @_noLocks get { UnsafePointer(slots) }

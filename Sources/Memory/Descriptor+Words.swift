@@ -3,12 +3,12 @@
 extension UnsafePointer<Descriptor> {
   // Invariant: a slot is sixteen plain bytes, aligned to 4, and every value of them is one.
   /// The slot's first word: segment, offset.
-  @inlinable @inline(__always)
-  public var place: UInt64 { UnsafeRawPointer(self).loadUnaligned(as: UInt64.self) }
+  @inlinable public var place: UInt64 {
+    @_noLocks get { UnsafeRawPointer(self).loadUnaligned(as: UInt64.self) }
+  }
   /// The slot's second word: length, flags, tag.
-  @inlinable @inline(__always)
-  public var rest: UInt64 {
-    UnsafeRawPointer(self).loadUnaligned(fromByteOffset: 8, as: UInt64.self)
+  @inlinable public var rest: UInt64 {
+    @_noLocks get { UnsafeRawPointer(self).loadUnaligned(fromByteOffset: 8, as: UInt64.self) }
   }
 }
 
@@ -17,7 +17,7 @@ extension UnsafeMutablePointer<Descriptor> {
   /// - Parameters:
   ///   - place: segment, offset.
   ///   - rest: length, flags, tag.
-  @inlinable @inline(__always)
+  @inlinable @inline(__always) @_noLocks
   public func store(place: UInt64, rest: UInt64) {
     let bytes = UnsafeMutableRawPointer(self)
     bytes.storeBytes(of: place, as: UInt64.self)
@@ -27,7 +27,7 @@ extension UnsafeMutablePointer<Descriptor> {
 
 extension Descriptor {
   /// What ``position`` is of a slot whose first word this is.
-  @inlinable @inline(__always)
+  @inlinable @inline(__always) @_noLocks
   public static func position(of place: UInt64) -> UInt64 {
     (place & 0xffff_ffff) &* 1024 &+ place &>> 32
   }

@@ -56,12 +56,13 @@ struct FreeSegments: ~Copyable {
     let left = lists[sizeClass].count &- taken
     lists[sizeClass].count = left
     let units = lists[sizeClass].units + left
-    let slots = burst.extend(by: taken)
+    let slots = burst.end
     for index in 0..<taken {
       let unit = units[index]
       table.ownHeader(unit).lend(sizeClass)
-      slots[index] = Descriptor(segment: unit, length: byteCount)
+      (slots + index).store(place: UInt64(unit), rest: UInt64(byteCount))
     }
+    burst.append(written: taken)
     return taken
   }
 

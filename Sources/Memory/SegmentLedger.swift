@@ -69,15 +69,16 @@ public struct SegmentLedger: ~Copyable, @unchecked Sendable {
     if taken <= 0 { return }
     freeCount &-= taken
     let indices = free + freeCount
-    let slots = burst.extend(by: taken)
+    let slots = burst.end
     for number in 0..<taken {
       let index = indices[number]
       owners[Int(index)] = Owner.device.rawValue
       let colour = (index & colours) &* 64
-      slots[number] = Descriptor(
-        segment: firstUnit &+ index &<< unitsShift, offset: colour,
-        length: UInt32(truncatingIfNeeded: segmentSize) &- colour)
+      (slots + number).store(
+        place: UInt64(firstUnit &+ index &<< unitsShift) | UInt64(colour) &<< 32,
+        rest: UInt64(UInt32(truncatingIfNeeded: segmentSize) &- colour))
     }
+    burst.append(written: taken)
     withDevice &+= taken
   }
 

@@ -4,12 +4,12 @@ import Memory
 
 /// Huge pages that a run has added to the system's pool, and a small process that takes them out again when the run is
 /// over, however it ended: also when the supervisor is killed.
-final class HugepageKeeper {
+public final class HugepageKeeper {
   private var process: ChildProcess?
   private var control: ControlSocket?
 
   /// - Parameter pages: of 2 MiB, that should be free.
-  init(pages: Int) throws(SupervisorError) {
+  public init(pages: Int) throws(SupervisorError) {
     let added = HugepagePool.grow(toFree: pages)
     if added == 0 { return }
     do throws(SupervisorError) {

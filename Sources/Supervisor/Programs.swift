@@ -5,6 +5,8 @@ public enum Programs {
   public static let martlet = folder + "/martlet"
   public static let host = folder + "/martlet-host"
   public static let stack = folder + "/martlet-stack"
+  /// Runs one loop of the data path by itself, for the benchmarks.
+  public static let loops = folder + "/martlet-loops"
 
   private static let folder: String = {
     var buffer = [CChar](repeating: 0, count: Int(PATH_MAX))

@@ -8,7 +8,8 @@ struct Martlet: ParsableCommand {
       "User-space network drivers, confined, with protocol stacks in processes of their own.",
     subcommands: [
       Run.self, Replay.self, Status.self, Serve.self, Devices.self, Doctor.self, Bind.self,
-      Unbind.self, NewDriverCommand.self, Bench.self, Pattern.self, HoldNamespace.self,
+      Unbind.self, NewDriverCommand.self, Bench.self, BenchEnd.self, Pattern.self,
+      HoldNamespace.self,
       KeepHugepages.self,
     ])
 }

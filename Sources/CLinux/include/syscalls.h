@@ -50,6 +50,10 @@ LINUX_CALL int linux_pivot_root(const char *_Nonnull new_root, const char *_Nonn
 LINUX_CALL int linux_close_range(unsigned first, unsigned last) { return linux_result(syscall(SYS_close_range, first, last, 0)); }
 LINUX_CALL int linux_pidfd_open(pid_t pid) { return linux_result(syscall(SYS_pidfd_open, pid, 0)); }
 LINUX_CALL int linux_pidfd_send_signal(int pidfd, int signal) { return linux_result(syscall(SYS_pidfd_send_signal, pidfd, signal, NULL, 0)); }
+/// pipe2(2), close-on-exec.
+LINUX_CALL int linux_pipe(int *_Nonnull ends) { return linux_result(syscall(SYS_pipe2, ends, O_CLOEXEC)); }
+/// sched_setaffinity(2) of the calling thread, by a mask of cores.
+LINUX_CALL int linux_set_affinity(const void *_Nonnull mask, size_t bytes) { return linux_result(syscall(SYS_sched_setaffinity, 0, bytes, mask)); }
 LINUX_CALL int linux_prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d) { return linux_result(prctl(option, a, b, c, d)); }
 /// sched_setaffinity(2): the calling thread runs on this core only.
 LINUX_CALL int linux_run_on_core(int core) {

@@ -1,14 +1,6 @@
 import ArgumentParser
 import Benchmarks
-import Glibc
 import RadioLink
-
-/// `martlet bench`: measurements that anyone can repeat.
-struct Bench: ParsableCommand {
-  static let configuration = CommandConfiguration(
-    abstract: "Measure one thing, with its counterpart in the same run.",
-    subcommands: [EarlyDelivery.self])
-}
 
 /// `martlet bench early-delivery`.
 struct EarlyDelivery: ParsableCommand {
@@ -41,7 +33,11 @@ struct EarlyDelivery: ParsableCommand {
         throw CommandFailure.failed(error)
       }
       writeLine(table(results).text, to: 1)
-      try write(chart(results).svg)
+      do {
+        try writeText(chart(results).svg, to: svg)
+      } catch {
+        throw CommandFailure.failed(error)
+      }
       writeLine("plot: \(svg)", to: 1)
     }
   }
@@ -106,28 +102,6 @@ struct EarlyDelivery: ParsableCommand {
 
   private func milliseconds(_ nanoseconds: UInt64) -> String {
     decimal(Double(nanoseconds) / 1e6, 2)
-  }
-
-  private func write(_ document: String) throws {
-    // Elsewhere than in a checkout there may be no such folder yet.
-    if svg.hasPrefix(".build/") { _ = mkdir(".build", 0o755) }
-    let file = open(svg, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
-    guard file >= 0 else { throw failure("open") }
-    defer { close(file) }
-    let bytes = Array(document.utf8)
-    var done = 0
-    while done < bytes.count {
-      let written = bytes.withUnsafeBytes {
-        Glibc.write(file, $0.baseAddress! + done, $0.count - done)
-      }
-      if written < 0 && errno == EINTR { continue }
-      guard written > 0 else { throw failure("write") }
-      done += written
-    }
-  }
-
-  private func failure(_ action: String) -> CommandFailure {
-    CommandFailure(code: 1, text: "cannot \(action) \(svg): \(String(cString: strerror(errno)))")
   }
 }
 

@@ -1,0 +1,84 @@
+import Driver
+import Memory
+import VirtioNet
+
+/// The driver and the ledger receive: used ring, record, virtio_net_hdr, refill. A caller reads 8 bytes of each packet
+/// and gives it back.
+public struct ReceiveLoop: PathLoop, ~Copyable {
+  private var device: RawDevice
+  private var pair: VirtioNetQueuePair
+  private var ledger: SegmentLedger
+  private var posts = Burst(capacity: 64)
+  private var received = Burst(capacity: 128)
+  /// Of the words that were read, so that they are.
+  public private(set) var sum: UInt64 = 0
+
+  public init(_ format: RingFormat) throws {
+    device = try RawDevice(format)
+    pair = device.takeQueuePair()
+    ledger = SegmentLedger(firstUnit: 0, byteCount: RawDevice.partBytes)
+  }
+
+  @inline(never)
+  public mutating func run(bursts: Int) throws -> Int {
+    var packets = 0
+    try refill()
+    for _ in 0..<bursts {
+      device.fill(Self.burstSize)
+      try pair.receive(into: &received)
+      for index in 0..<received.count { ledger.give(received[index].segment) }
+      for index in 0..<received.count {
+        sum &+= (device.arena.address + Int(received[index].position)).loadUnaligned(
+          as: UInt64.self)
+      }
+      for index in 0..<received.count { try ledger.takeBack(received[index].segment) }
+      packets += received.count
+      received.removeAll()
+      try refill()
+    }
+    return packets
+  }
+
+  private mutating func refill() throws(DriverError) {
+    ledger.lend(upTo: min(pair.receiveRoom, posts.capacity), into: &posts)
+    try pair.postReceive(&posts)
+    for index in 0..<posts.count { ledger.reclaim(posts[index].segment) }
+    posts.removeAll()
+  }
+}
+
+/// The driver sends packets of 64 bytes in one piece: virtio_net_hdr, chain, record, completion.
+public struct TransmitLoop: PathLoop, ~Copyable {
+  private var device: RawDevice
+  private var pair: VirtioNetQueuePair
+  private var sending = Burst(capacity: 64)
+  private var completed = Burst(capacity: 64)
+
+  public init(_ format: RingFormat) throws {
+    device = try RawDevice(format)
+    pair = device.takeQueuePair()
+  }
+
+  @inline(never)
+  public mutating func run(bursts: Int) throws -> Int {
+    var packets = 0
+    for _ in 0..<bursts {
+      for tag in 0..<Self.burstSize { sending.append(ownPacket(tag)) }
+      try pair.transmit(&sending)
+      device.drain(Self.burstSize)
+      try pair.completeTransmit(into: &completed)
+      for index in 0..<completed.count { precondition(completed[index].tag < Self.burstSize) }
+      packets += completed.count
+      completed.removeAll()
+    }
+    return packets
+  }
+}
+
+/// A packet of 64 bytes in the instance's part of the arena.
+@inline(__always)
+func ownPacket(_ tag: Int) -> Descriptor {
+  Descriptor(
+    segment: UInt32(truncatingIfNeeded: (RawDevice.partBytes >> 10) &+ tag &* 2), length: 64,
+    tag: UInt16(truncatingIfNeeded: tag))
+}

@@ -1,0 +1,75 @@
+/// A part of the data path that runs by itself, against memory in place of a device: what is counted in instructions
+/// and timed beside the C control. One thread.
+public protocol PathLoop: ~Copyable {
+  /// Runs so many bursts of ``burstSize``.
+  /// - Returns: packets, or segments, that went all the way.
+  mutating func run(bursts: Int) throws -> Int
+}
+
+extension PathLoop where Self: ~Copyable {
+  /// Packets of a burst.
+  public static var burstSize: Int { 32 }
+}
+
+/// The loops by name.
+public enum PathLoopName: String, CaseIterable, Sendable {
+  case receive = "receive.split"
+  case receivePacked = "receive.packed"
+  case transmit = "transmit.split"
+  case transmitPacked = "transmit.packed"
+  case hostReceive = "host.receive.split"
+  case hostReceivePacked = "host.receive.packed"
+  case hostTransmit = "host.transmit.split"
+  case hostTransmitPacked = "host.transmit.packed"
+  case hostForward = "host.forward.split"
+  case hostForwardPacked = "host.forward.packed"
+  case channel = "channel"
+  case pool1 = "pool.bulk1"
+  case pool32 = "pool.bulk32"
+  case receiveInC = "receive.split.control"
+  case transmitInC = "transmit.split.control"
+  case channelInC = "channel.control"
+  case pool1InC = "pool.bulk1.control"
+  case pool32InC = "pool.bulk32.control"
+
+  /// The C loop that does the same work, where there is one.
+  public var control: PathLoopName? { PathLoopName(rawValue: rawValue + ".control") }
+  /// Whether it is one of those in C.
+  public var isControl: Bool { rawValue.hasSuffix(".control") }
+
+  /// Makes the loop and hands it to a visitor, specialised for it.
+  /// - Throws: ``UnsupportedLoop`` where the driver does not do what it asks for.
+  public func visit<V: PathLoopVisitor>(_ visitor: V) throws -> V.Result {
+    switch self {
+    case .receive: try visitor.visit(ReceiveLoop(.split))
+    case .receivePacked: try visitor.visit(ReceiveLoop(.packed))
+    case .transmit: try visitor.visit(TransmitLoop(.split))
+    case .transmitPacked: try visitor.visit(TransmitLoop(.packed))
+    case .hostReceive: try visitor.visit(HostReceiveLoop(.split))
+    case .hostReceivePacked: try visitor.visit(HostReceiveLoop(.packed))
+    case .hostTransmit: try visitor.visit(HostTransmitLoop(.split))
+    case .hostTransmitPacked: try visitor.visit(HostTransmitLoop(.packed))
+    case .hostForward: try visitor.visit(HostForwardLoop(.split))
+    case .hostForwardPacked: try visitor.visit(HostForwardLoop(.packed))
+    case .channel: try visitor.visit(ChannelLoop())
+    case .pool1: try visitor.visit(PoolLoop(bulk: 1))
+    case .pool32: try visitor.visit(PoolLoop(bulk: 32))
+    case .receiveInC: try visitor.visit(CReceiveLoop())
+    case .transmitInC: try visitor.visit(CTransmitLoop())
+    case .channelInC: try visitor.visit(CChannelLoop())
+    case .pool1InC: try visitor.visit(CPoolLoop(bulk: 1))
+    case .pool32InC: try visitor.visit(CPoolLoop(bulk: 32))
+    }
+  }
+}
+
+/// What is done with a loop.
+public protocol PathLoopVisitor {
+  associatedtype Result
+  func visit<L: PathLoop & ~Copyable>(_ loop: consuming L) throws -> Result
+}
+
+/// The driver has not negotiated what a loop is about.
+public struct UnsupportedLoop: Error, CustomStringConvertible {
+  public var description: String
+}

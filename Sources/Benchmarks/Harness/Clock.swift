@@ -1,0 +1,37 @@
+import CLinux
+import Glibc
+
+/// Nanoseconds of the monotonic clock.
+func monotonicNanoseconds() -> UInt64 { nanoseconds(of: CLOCK_MONOTONIC) }
+
+private func nanoseconds(of clock: clockid_t) -> UInt64 {
+  var time = timespec()
+  clock_gettime(clock, &time)
+  return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
+}
+
+/// Wall time and what of it this thread had a core.
+struct Stopwatch {
+  private let wall = monotonicNanoseconds()
+  private let cpu = nanoseconds(of: CLOCK_THREAD_CPUTIME_ID)
+
+  var elapsed: UInt64 { monotonicNanoseconds() - wall }
+  var cpuShare: Double {
+    Double(nanoseconds(of: CLOCK_THREAD_CPUTIME_ID) - cpu) / Double(max(1, elapsed))
+  }
+}
+
+/// Keeps this thread on one core; where there are fewer, on the last one.
+func pinThread(toCore core: Int) {
+  let cores = sysconf(Int32(_SC_NPROCESSORS_ONLN))
+  var mask: UInt64 = 1 << UInt64(min(core, max(0, cores - 1), 63))
+  _ = linux_set_affinity(&mask, 8)
+}
+
+/// Lets this thread run anywhere.
+func unpinThread() {
+  var mask = UInt64.max
+  _ = linux_set_affinity(&mask, 8)
+}
+
+func pause(milliseconds: Int) { usleep(UInt32(milliseconds) * 1000) }

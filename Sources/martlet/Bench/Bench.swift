@@ -1,0 +1,110 @@
+import ArgumentParser
+import Benchmarks
+
+/// `martlet bench`: measurements that anyone can repeat.
+struct Bench: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Measure everything, or one thing, with its counterpart in the same run.",
+    subcommands: [BenchAll.self, Instructions.self, EarlyDelivery.self],
+    defaultSubcommand: BenchAll.self)
+}
+
+/// `martlet bench`, with all rows or some.
+struct BenchAll: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "all",
+    abstract: "Pool, channel, driver and latency beside DPDK and plain C.",
+    discussion: """
+      Ours and its peers are measured in turn, round after round, and the median is shown with the lowest and the \
+      highest round. A ratio above 1 means that ours is better, whatever the unit. A sample during which a busy thread \
+      had less than 93 % of its core is taken again, twice at most; the table says how often, and how many samples \
+      stayed disturbed. Peers need DPDK (`make bench` installs it). Hugepages are taken for the run and given back.
+      """)
+
+  @Option(help: "Rows whose names begin so, such as pool or driver.rx.") var only = ""
+  @Option(help: "Rounds, 1 to 100.") var rounds = 5
+  @Flag(help: "Short samples and three rounds, to see that it works.") var quick = false
+  @Option(help: "Where the programs of `make peers` are.") var peers = ".build/peers"
+  @Option(help: "Where the rows go, as JSON.") var json = ".build/bench.json"
+  @Option(help: "Where the plot goes.") var svg = ".build/bench.svg"
+
+  func run() throws {
+    try reporting {
+      guard (1...100).contains(rounds) else {
+        throw CommandFailure(code: 64, text: "--rounds takes 1 to 100, not \(rounds)")
+      }
+      let plan = BenchmarkPlan(
+        rounds: quick ? min(3, rounds) : rounds, window: quick ? 60 : 250, only: only)
+      do {
+        try measure(plan)
+      } catch let failure as CommandFailure {
+        throw failure
+      } catch {
+        throw CommandFailure.failed(error)
+      }
+    }
+  }
+
+  private func measure(_ plan: BenchmarkPlan) throws {
+    let dpdk = DPDK(programs: peers)
+    var report = BenchmarkReport(withoutPeer: DPDK.remedy)
+    if !dpdk.isInstalled { writeLine("DPDK: \(DPDK.remedy)", to: 2) }
+    var failures = 0
+    try AllContests(plan, dpdk).run { row in
+      report.rows.append(row)
+      writeLine(progress(row), to: 2)
+    } complain: { line in
+      failures += 1
+      writeLine("martlet bench: \(line)", to: 2)
+    }
+    guard !report.rows.isEmpty || failures > 0 else {
+      throw CommandFailure(
+        code: 64,
+        text: "no row that can be measured here begins with \(only)")
+    }
+    writeLine(report.table, to: 1)
+    try writeText(report.json, to: json)
+    try writeText(report.svg, to: svg)
+    writeLine("rows: \(json), plot: \(svg)", to: 1)
+    if failures > 0 { throw CommandFailure(code: 1, text: "not everything could be measured") }
+  }
+
+  private func progress(_ row: BenchmarkRow) -> String {
+    let ratio = row.ratio.map { ", \(decimal($0, 2)) × \(row.peer ?? "")" } ?? ""
+    let control = row.controlRatio.map { ", \(decimal($0, 2)) × C" } ?? ""
+    return "\(row.name): \(decimal(row.ours.median, 2)) \(row.unit)\(ratio)\(control)"
+  }
+}
+
+/// The other ends of benchmarks, in processes of their own.
+struct BenchEnd: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "bench-end", shouldDisplay: false, subcommands: [Channel.self, Driver.self])
+
+  struct Channel: ParsableCommand {
+    func run() throws { try reporting { try failing { try ChannelInstanceSide.run() } } }
+  }
+
+  struct Driver: ParsableCommand {
+    @Option var socket: String
+    @Flag var packed = false
+    @Flag var unmerged = false
+
+    func run() throws {
+      try reporting {
+        try failing {
+          try DriverFront.run(socket: socket, isPacked: packed, isMergeable: !unmerged)
+        }
+      }
+    }
+  }
+}
+
+/// Any error as a failure of the command.
+private func failing(_ body: () throws -> Void) throws {
+  do {
+    try body()
+  } catch {
+    throw CommandFailure.failed(error)
+  }
+}
