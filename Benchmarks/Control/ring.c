@@ -73,11 +73,11 @@ static void fill(struct control_ring *r, uint32_t count) {
 
 uint64_t control_ring_run(struct control_ring *producer, struct control_ring *consumer, uint64_t bursts) {
   uint64_t done = 0;
+  fill(producer, CONTROL_BURST);
   for (uint64_t b = 0; b < bursts; b++) {
-    fill(producer, CONTROL_BURST);
     if (push(producer, producer->burst, CONTROL_BURST) != CONTROL_BURST) abort();
-    uint32_t count = pop(consumer, consumer->burst, 64);
-    for (uint32_t i = 0; i < count; i++) done += consumer->burst[i].length == 64;
+    uint32_t count = pop(consumer, producer->burst, 64);
+    for (uint32_t i = 0; i < count; i++) done += producer->burst[i].length == 64;
   }
   return done;
 }
