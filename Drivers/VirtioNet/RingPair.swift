@@ -69,6 +69,10 @@ struct RingPair<Ring: Virtqueue & ~Copyable>: ~Copyable {
     } catch {
       throw .ring(queue: index &* 2 &+ 1, error)
     }
+    if transmitRing.shouldRemind() {
+      transmitDoorbell.ring()
+      statistics.doorbells &+= 1
+    }
   }
 
   mutating func armInterrupts(transmit: Bool) -> Bool {

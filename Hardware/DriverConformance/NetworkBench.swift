@@ -12,6 +12,8 @@ public protocol NetworkBench: AnyObject {
   /// For packets: 16 MiB or more.
   var arena: DMARange { get }
   var requiresPlatformAccess: Bool { get }
+  /// Features that the driver is to leave alone (``/Driver/DriverResources/without``).
+  var without: [String] { get }
 
   /// Sends frames from the far end.
   func inject(_ frames: [[UInt8]])
@@ -36,6 +38,7 @@ public protocol NetworkBench: AnyObject {
 }
 
 extension NetworkBench {
+  public var without: [String] { [] }
   public func setStalled(_ stalled: Bool) -> Bool { false }
 }
 

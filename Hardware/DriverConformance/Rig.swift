@@ -21,7 +21,8 @@ struct Rig<D: NetworkDriver & ~Copyable>: ~Copyable {
     var driver = try D(
       DriverResources(
         function: bench.function, rings: DMAZone(bench.rings), arena: bench.arena,
-        queuePairs: pairs, ringSize: ringSize, mtu: mtu, interrupts: interrupts,
+        queuePairs: pairs, ringSize: ringSize, mtu: mtu,
+        without: bench.without, interrupts: interrupts,
         requiresPlatformAccess: bench.requiresPlatformAccess))
     let isColoured = D.receiveBufferBytes == nil
     let segmentBytes = D.receiveBufferBytes ?? 2048

@@ -2,8 +2,8 @@
 # Runs Tests/Lab in a QEMU guest with an emulated Intel IOMMU: lab.sh [JOB...]. Ends with `N passed, N failed`.
 #
 # The guest has two virtio-net functions and an Intel 82574L joined by a hub: 00:03.0 and 00:05.0, which the jobs give to
-# Martlet, and 00:04.0, which keeps the kernel's driver and is the peer; 00:06.0 is QEMU's edu function. Logs are left in
-# .build/lab/logs.
+# Martlet, and 00:04.0, which keeps the kernel's driver and is the peer; 00:06.0 is QEMU's edu function. 00:03.0 offers packed
+# rings. Logs are left in .build/lab/logs.
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
@@ -48,7 +48,7 @@ boot() {
     -device intel-iommu,intremap=on,caching-mode=on,aw-bits=48 -device isa-debug-exit,iobase=0xf4,iosize=0x04 \
     $shares \
     -fsdev local,id=results,path="$lab/results",security_model=none -device virtio-9p-pci,fsdev=results,mount_tag=results,addr=1d \
-    -netdev hubport,id=a,hubid=0 -device virtio-net-pci,netdev=a,addr=3,disable-legacy=on,iommu_platform=on,mac=52:54:00:00:00:01 \
+    -netdev hubport,id=a,hubid=0 -device virtio-net-pci,netdev=a,addr=3,disable-legacy=on,iommu_platform=on,packed=on,mac=52:54:00:00:00:01 \
     -netdev hubport,id=b,hubid=0 -device virtio-net-pci,netdev=b,addr=4,disable-legacy=on,iommu_platform=on,mac=52:54:00:00:00:02 \
     -netdev hubport,id=c,hubid=0 -device e1000e,netdev=c,addr=5,mac=52:54:00:00:00:05 \
     -device edu,addr=6 \

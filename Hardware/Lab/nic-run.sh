@@ -11,7 +11,14 @@ sed 's/^/  /' /tmp/doctor.log
 check "doctor: all green" test $green = 0
 
 for mode in adaptive poll interrupt; do
-  check "$mode: starts" start $martlet run --device $nic --stack lwip --address 10.0.0.2/24 --mode $mode
+  # Rings as the device offers them, and once split ones where it is asked for.
+  options=
+  [ $mode = poll ] && options=${split:-}
+  check "$mode: starts" start $martlet run --device $nic --stack lwip --address 10.0.0.2/24 --mode $mode $options
+  if [ -n "${split:-}" ]; then
+    check "$mode: packed rings where they are not left alone" \
+      test "$(grep -c RING_PACKED /tmp/run.log)" = $([ -z "$options" ] && echo 1 || echo 0)
+  fi
   $martlet status > /tmp/status.log
   check "$mode: the driver host is confined" grep -q ': confined' /tmp/status.log
   check "$mode: ping 100 of 100" peer_ping 100

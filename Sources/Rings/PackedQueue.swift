@@ -39,6 +39,8 @@ public struct PackedQueue<Order: UseOrder>: Virtqueue, ~Copyable, @unchecked Sen
   /// Descriptors that were added, and of those published the ones that the device was not asked about.
   @usableFromInline var added = 0
   @usableFromInline var unnotified = 0
+  /// Where the device was when it was reminded last.
+  @usableFromInline var reminded = -1
   @usableFromInline var heads = 0
   @usableFromInline var broken: RingError?
 
@@ -265,11 +267,29 @@ public struct PackedQueue<Order: UseOrder>: Virtqueue, ~Copyable, @unchecked Sen
     let flags = UInt16(truncatingIfNeeded: event &>> 16) & 3
     if flags == PackedRing.eventsOff { return false }
     if flags != PackedRing.eventAtDescriptor || !usesEventIndex { return true }
-    // How many descriptors ago the one was made available that the device waits for.
-    var distance = next &- Int(event & 0x7fff)
-    let isThisRound = (event & 0x8000 != 0) == (availableMarks & PackedRing.available != 0)
-    if !isThisRound { distance &+= size }
+    let distance = distance(to: event)
     return distance > 0 && distance <= count
+  }
+
+  /// Seen of QEMU 7.2 as a busy network device: it says which descriptor it waits for, goes on with the ring all the same,
+  /// and sleeps at its end without saying so anew.
+  @inlinable
+  public mutating func shouldRemind() -> Bool {
+    if !usesEventIndex || heads == 0 || nextUsed == reminded { return false }
+    let event = relaxed_load32(deviceEvents)
+    if UInt16(truncatingIfNeeded: event &>> 16) & 3 != PackedRing.eventAtDescriptor { return false }
+    // Behind the oldest one that the device has.
+    if distance(to: event) <= size &- freeCount { return false }
+    reminded = nextUsed
+    return true
+  }
+
+  /// How many descriptors ago the one was made available that the device waits for (2.8.14).
+  @inlinable @inline(__always)
+  func distance(to event: UInt32) -> Int {
+    let distance = next &- Int(event & 0x7fff)
+    let isThisRound = (event & 0x8000 != 0) == (availableMarks & PackedRing.available != 0)
+    return isThisRound ? distance : distance &+ size
   }
 
   // MARK: Interrupts
@@ -307,6 +327,7 @@ public struct PackedQueue<Order: UseOrder>: Virtqueue, ~Copyable, @unchecked Sen
     first = nil
     added = 0
     unnotified = 0
+    reminded = -1
     broken = nil
     disarm()
   }

@@ -249,6 +249,10 @@ public struct SplitQueue<Order: UseOrder>: Virtqueue, ~Copyable, @unchecked Send
     return relaxed_load16(used) & SplitRing.noNotify == 0
   }
 
+  /// Never: the used index says at any time how far the device has come.
+  @inlinable
+  public mutating func shouldRemind() -> Bool { false }
+
   // MARK: Interrupts
 
   /// Asks for an interrupt at the next used chain (2.7.10).

@@ -98,6 +98,9 @@ public protocol Virtqueue: ~Copyable {
   mutating func publish()
   /// Whether the device wants to hear of what was published since it was last notified. Once a burst.
   mutating func shouldNotify() -> Bool
+  /// Whether the device waits for a descriptor that it has used already, and so would wait for ever. To be asked after
+  /// used buffers were taken; true once for each place in the ring.
+  mutating func shouldRemind() -> Bool
 
   /// Appends what the device has used, oldest first, until nothing is left, the burst is full, or there are `limit`
   /// more: each slot as it was made available, with the bytes that the device says it wrote as its length (never more

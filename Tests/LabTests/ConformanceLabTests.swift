@@ -15,6 +15,8 @@ import VirtioNet
 /// guest.
 private let address = getenv("MARTLET_LAB_NIC").map { String(cString: $0) }
 private let peer = getenv("MARTLET_LAB_PEER").map { String(cString: $0) }
+/// What the driver is to leave alone, by commas.
+private let omissions = getenv("MARTLET_LAB_WITHOUT").map { String(cString: $0) }
 
 /// The conformance suite on real hardware, as far as the guest's devices are that: real VFIO, a real IOMMU, and the
 /// kernel's driver at the other end.
@@ -67,6 +69,7 @@ private final class LabBench: NetworkBench {
   deinit { close(socket) }
 
   var requiresPlatformAccess: Bool { true }
+  var without: [String] { (omissions ?? "").split(separator: ",").map(String.init) }
   /// A quarter of a second, as the emulated machine is slow.
   var patience: Int { 2500 }
   var model: (any NetworkModel)? { nil }

@@ -317,6 +317,42 @@ final class PackedScriptedDevice {
     #expect(asked == [false, true, false, false, true])
   }
 
+  /// A device that names a descriptor, goes on beyond it, and sleeps.
+  @Test func aDeviceThatWaitsForWhatItHasUsedIsRemindedOnce() throws {
+    for size in [5, 8] {
+      let device = PackedScriptedDevice(size: size)
+      var queue = device.queue(eventIndex: true)
+      for _ in 0..<4 * size {
+        let event =
+          UInt32(device.place) | (device.wrap ? 0x8000 : 0)
+          | UInt32(PackedRing.eventAtDescriptor) << 16
+        var asked: [Bool] = []
+        device.setDeviceEvents(event)
+        let start = device.place
+        for _ in 0..<3 { queue.addWritable(iova: 0, byteCount: 1, cookie: 0) }
+        queue.publish()
+        _ = queue.shouldNotify()
+        // It has not come by yet.
+        asked.append(queue.shouldRemind())
+        device.use(device.descriptor(start).id, length: 1)
+        _ = queue.takeAll()
+        asked.append(queue.shouldRemind())
+        asked.append(queue.shouldRemind())
+        device.use(device.descriptor(start + 1).id, length: 1)
+        _ = queue.takeAll()
+        asked.append(queue.shouldRemind())
+        device.setDeviceEvents(UInt32(PackedRing.eventsOff) << 16)
+        asked.append(queue.shouldRemind())
+        device.use(device.descriptor(start + 2).id, length: 1)
+        _ = queue.takeAll()
+        // Nothing is left to wait for.
+        device.setDeviceEvents(event)
+        asked.append(queue.shouldRemind())
+        #expect(asked == [false, true, false, true, false, false])
+      }
+    }
+  }
+
   /// Every descriptor of every round, waited for or not, with bursts of one to three in a ring of 5.
   @Test func theDescriptorThatTheDeviceWaitsForDecides() throws {
     let device = PackedScriptedDevice(size: 5)
