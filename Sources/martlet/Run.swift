@@ -25,7 +25,10 @@ struct Run: ParsableCommand {
       valueName: "device"))
   var device = "emulated"
 
-  @Option(help: "lwip or kernel: the stack that gets the NIC.")
+  @Option(
+    help:
+      "The stack that gets the NIC: lwip, kernel, or sink, which reads each packet's header, counts, and answers nothing, to measure what comes in."
+  )
   var stack = RunPlan.Stack.lwip
 
   @Option(help: "The stack's IPv4 address with prefix length.")

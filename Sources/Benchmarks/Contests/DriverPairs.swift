@@ -78,11 +78,11 @@ final class VirtioUser {
   private let back: TestPMD
   private let front: TestPMD
 
-  init(_ dpdk: DPDK, _ scratch: ScratchFolder, _ options: String) throws {
+  init(_ dpdk: DPDK, _ scratch: ScratchFolder, _ options: String, ringSize: Int = 0) throws {
     let socket = scratch.socket("peer")
     back = try dpdk.startTestPMD(core: 0, device: "net_vhost0,iface=\(socket),queues=1")
     front = try dpdk.startTestPMD(
-      core: 1, device: "net_virtio_user0,path=\(socket),queues=1\(options)")
+      core: 1, device: "net_virtio_user0,path=\(socket),queues=1\(options)", ringSize: ringSize)
   }
 
   func set(burst: Int, bytes: Int) throws {

@@ -50,7 +50,8 @@ public struct DPDK {
   }
 
   /// testpmd whose main and worker thread share a core.
-  func startTestPMD(core: Int, device: String) throws -> TestPMD {
+  /// - Parameter ringSize: descriptors of each of its rings; 0 for what is usual.
+  func startTestPMD(core: Int, device: String, ringSize: Int = 0) throws -> TestPMD {
     let environment = Self.environment("0@\(core),1@\(core)", device)
     // Its answers would stay in a buffer where it does not write to a terminal.
     let process = try LineProcess(
@@ -58,7 +59,7 @@ public struct DPDK {
       arguments: ["-oL", Self.testpmd] + environment + [
         "--", "-i", "--nb-cores=1", "--rxq=1", "--txq=1", "--total-num-mbufs=16384",
         "--disable-link-check", "--no-mlockall",
-      ])
+      ] + (ringSize > 0 ? ["--rxd=\(ringSize)", "--txd=\(ringSize)"] : []))
     return try TestPMD(process)
   }
 }
