@@ -37,7 +37,7 @@ struct Run: ParsableCommand {
   @Option(help: "The stack's gateway.")
   var gateway: String?
 
-  @Option(help: "TCP port of lwIP's HTTP server; 0 for none.")
+  @Option(help: "TCP port of lwIP's HTTP server, and of the check's with the kernel stack; 0 for none.")
   var http: UInt16 = 80
 
   @Option(
@@ -178,7 +178,7 @@ struct Run: ParsableCommand {
     plan.ringSize = ringSize
     plan.partBytes = memory << 20
     plan.httpPort = Int(http)
-    plan.fetchBytes = stack == .lwip && http > 0 ? fetch : 0
+    plan.fetchBytes = stack != .sink && http > 0 ? fetch : 0
     plan.isConfined = !unsafeUnconfined
     switch pages {
     case nil: plan.pageSize = nil
