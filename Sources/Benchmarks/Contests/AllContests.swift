@@ -28,6 +28,7 @@ public struct AllContests {
       ("channel", { try ChannelContests(plan: plan, dpdk: dpdk).run(rows) }),
       ("startup, tcp, memory", { try WholeRunContest(plan: plan).run(rows) }),
       ("host", { try HostContests(plan: plan, dpdk: dpdk).run(rows) }),
+      ("sweep", { try SweepContests(plan: plan, dpdk: dpdk).run(rows) }),
       ("driver, latency", { try DriverContests(plan: plan, dpdk: dpdk).run(rows) }),
     ]
     for group in groups {

@@ -65,6 +65,11 @@ struct BenchAll: ParsableCommand {
     writeLine(report.table, to: 1)
     try writeText(report.json, to: json)
     try writeText(report.svg, to: svg)
+    if !report.sweepText.isEmpty { writeLine(report.sweepText + "\n", to: 1) }
+    let folder = svg.split(separator: "/", omittingEmptySubsequences: false).dropLast()
+    for plot in report.sweepPlots {
+      try writeText(plot.svg, to: (folder + [plot.fileName[...]]).joined(separator: "/"))
+    }
     writeLine("rows: \(json), plot: \(svg)", to: 1)
     if failures > 0 { throw CommandFailure(code: 1, text: "not everything could be measured") }
   }
@@ -87,13 +92,14 @@ struct BenchEnd: ParsableCommand {
 
   struct Driver: ParsableCommand {
     @Option var socket: String
+    @Option var ringSize = 256
     @Flag var packed = false
     @Flag var unmerged = false
 
     func run() throws {
       try reporting {
         try failing {
-          try DriverFront.run(socket: socket, isPacked: packed, isMergeable: !unmerged)
+          try DriverFront.run(socket: socket, isPacked: packed, isMergeable: !unmerged, ringSize: ringSize)
         }
       }
     }
