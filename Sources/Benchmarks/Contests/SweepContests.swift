@@ -47,28 +47,54 @@ struct Sweep {
       """)
 }
 
-/// Rates and times over ring sizes, frame sizes and numbers of queue pairs.
+/// Rates and times over ring sizes, frame sizes and numbers of queue pairs. All sizes have their turn in each round.
 struct SweepContests {
   let plan: BenchmarkPlan
   let dpdk: DPDK
 
   func run(_ take: ([BenchmarkRow]) -> Void) throws {
     guard plan.wants(anyOf: "sweep.") else { return }
-    for pairs in Sweep.queuePairs.sizes {
-      for (sweep, busy) in [(Sweep.queuePairs, pairs), (.idleQueuePairs, 1)]
-      where plan.wants(sweep.name(pairs)) {
-        let contest = Contest(
-          [.init(sweep.name(pairs), "ns/packet", isRate: false)],
-          ours: { try sample(pairs: pairs, busy: busy) })
-        take(try contest.measure(rounds: plan.rounds))
-      }
+    try measure(.queuePairs, take) { pairs in
+      (ours: { try sample(pairs: pairs, busy: pairs) }, peer: nil)
+    }
+    try measure(.idleQueuePairs, take) { pairs in
+      (ours: { try sample(pairs: pairs, busy: 1) }, peer: nil)
     }
     guard dpdk.isInstalled else { return }
-    for size in Sweep.ring.sizes where plan.wants(Sweep.ring.name(size)) {
-      try run(Sweep.ring.name(size), [64], ringSize: size, take)
+    try measure(.ring, take) { size in
+      (
+        ours: { try Fronts.own(dpdk, ringSize: size).receive(plan.window) },
+        peer: { try Fronts.peer(dpdk, ringSize: size).receive(plan.window) }
+      )
     }
-    let frames = Sweep.frames.sizes.filter { plan.wants(Sweep.frames.name($0)) }
-    if !frames.isEmpty { try run(nil, frames, ringSize: 256, take) }
+    try runFrames(take)
+  }
+
+  /// Both are there all the time: they burn their cores only while they are measured.
+  private func runFrames(_ take: ([BenchmarkRow]) -> Void) throws {
+    guard Sweep.frames.sizes.contains(where: { plan.wants(Sweep.frames.name($0)) }) else { return }
+    let ours = try Fronts.own(dpdk, ringSize: 256, sendsPieces: true)
+    let peer = try Fronts.peer(dpdk, ringSize: 256, sendsPieces: true)
+    try measure(.frames, take) { bytes in
+      (
+        ours: { try ours.receive(plan.window, bytes: bytes) },
+        peer: { try peer.receive(plan.window, bytes: bytes) }
+      )
+    }
+  }
+
+  private func measure(
+    _ sweep: Sweep, _ take: ([BenchmarkRow]) -> Void,
+    _ sides: (Int) -> (ours: Contest.Run, peer: Contest.Run?)
+  ) throws {
+    let contests = sweep.sizes.filter { plan.wants(sweep.name($0)) }.map { size in
+      let sides = sides(size)
+      return Contest(
+        [
+          .init(sweep.name(size), sweep.isRate ? "Mpps" : "ns/packet", isRate: sweep.isRate)
+        ], ours: sides.ours, peer: sides.peer.map { ("virtio-user", $0) })
+    }
+    take(try Contest.measure(contests, rounds: plan.rounds))
   }
 
   private func sample(pairs: Int, busy: Int) throws -> Sample {
@@ -77,36 +103,35 @@ struct SweepContests {
     var loop = try HostPairsLoop(.split, pairs: pairs, busy: busy)
     return try timed(&loop, milliseconds: plan.window)
   }
+}
 
-  /// Our driver and virtio-user receive, split rings.
-  /// - Parameter name: of the only row; nil for one for each size of frame.
-  private func run(
-    _ name: String?, _ frames: [Int], ringSize: Int, _ take: ([BenchmarkRow]) -> Void
-  ) throws {
+/// One front-end on split rings and its back-end, for as long as the value is held.
+private struct Fronts {
+  private let scratch: ScratchFolder
+  private let set: (_ bytes: Int) throws -> Void
+  private let measure: (_ milliseconds: Int) throws -> Sample
+
+  static func own(_ dpdk: DPDK, ringSize: Int, sendsPieces: Bool = false) throws -> Fronts {
     let scratch = try ScratchFolder()
-    let sendsPieces = frames.contains { $0 > 2048 }
     guard
-      let ours = try OwnFront(
+      let front = try OwnFront(
         dpdk, scratch, false, true, ringSize: ringSize, sendsPieces: sendsPieces)
-    else { return }
-    let peer = try VirtioUser(
+    else { throw SupervisorError.input("the driver does not use split rings") }
+    return Fronts(
+      scratch: scratch, set: { try front.set(burst: 32, bytes: $0) }, measure: front.receive)
+  }
+
+  static func peer(_ dpdk: DPDK, ringSize: Int, sendsPieces: Bool = false) throws -> Fronts {
+    let scratch = try ScratchFolder()
+    let front = try VirtioUser(
       dpdk, scratch, ",packed_vq=0,mrg_rxbuf=1,queue_size=\(ringSize)", ringSize: ringSize,
       sendsPieces: sendsPieces)
-    for bytes in frames {
-      let contest = Contest(
-        [.init(name ?? Sweep.frames.name(bytes), "Mpps", isRate: true)],
-        ours: {
-          try ours.set(burst: 32, bytes: bytes)
-          return try ours.receive(plan.window)
-        },
-        peer: (
-          "virtio-user",
-          {
-            try peer.set(burst: 32, bytes: bytes)
-            return try peer.receive(plan.window)
-          }
-        ))
-      take(try contest.measure(rounds: plan.rounds))
-    }
+    return Fronts(
+      scratch: scratch, set: { try front.set(burst: 32, bytes: $0) }, measure: front.receive)
+  }
+
+  func receive(_ milliseconds: Int, bytes: Int = 64) throws -> Sample {
+    try set(bytes)
+    return try measure(milliseconds)
   }
 }
