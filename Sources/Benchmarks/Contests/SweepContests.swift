@@ -20,9 +20,8 @@ struct Sweep {
   static let ring = Sweep(
     prefix: "sweep.ring.rx", axis: "ring size", sizes: [64, 256, 1024, 4096], isRate: true,
     reason: """
-      Small rings: back-end and driver move bursts of 32, so in a ring of 64 one soon waits for the other. Large rings: \
-      every buffer of the ring is touched before any is touched again, so its headers and descriptors leave the nearer \
-      caches.
+      Level: two bursts of 32 between back-end and driver are all that either needs, and the driver takes a buffer soon \
+      after it was filled; a longer ring only brings each buffer back later.
       """)
 
   static let frames = Sweep(
@@ -35,8 +34,9 @@ struct Sweep {
   static let queuePairs = Sweep(
     prefix: "sweep.queues.rx", axis: "queue pairs", sizes: [1, 2, 3, 4], isRate: false,
     reason: """
-      One thread turns over the pairs, a burst of 32 each: pairs share nothing, so the instructions a packet stay the same, \
-      and what time grows is the caches' share, as each pair has rings, ledger and packets of its own.
+      One thread turns over the pairs, a burst of 32 each. They share nothing, so the instructions a packet stay the same \
+      (host.receive.pairs4 beside host.receive.split); time grows by the caches, where each pair has rings, ledger and \
+      packets of its own.
       """)
 
   static let idleQueuePairs = Sweep(

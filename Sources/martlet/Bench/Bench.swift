@@ -84,10 +84,17 @@ struct BenchAll: ParsableCommand {
 /// The other ends of benchmarks, in processes of their own.
 struct BenchEnd: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "bench-end", shouldDisplay: false, subcommands: [Channel.self, Driver.self])
+    commandName: "bench-end", shouldDisplay: false,
+    subcommands: [Channel.self, Driver.self, Scratch.self])
 
   struct Channel: ParsableCommand {
     func run() throws { try reporting { try failing { try ChannelInstanceSide.run() } } }
+  }
+
+  struct Scratch: ParsableCommand {
+    @Argument var path: String
+
+    func run() { ScratchFolder.keep(path) }
   }
 
   struct Driver: ParsableCommand {
