@@ -37,7 +37,8 @@ struct Run: ParsableCommand {
   @Option(help: "The stack's gateway.")
   var gateway: String?
 
-  @Option(help: "TCP port of lwIP's HTTP server, and of the check's with the kernel stack; 0 for none.")
+  @Option(
+    help: "TCP port of lwIP's HTTP server, and of the check's with the kernel stack; 0 for none.")
   var http: UInt16 = 80
 
   @Option(

@@ -23,7 +23,8 @@ struct BenchAll: ParsableCommand {
 
   @Option(help: "Rows whose names begin so, such as pool or driver.rx.") var only = ""
   @Option(help: "Rounds, 1 to 100.") var rounds = 5
-  @Flag(help: "Short samples and one round, in 3 minutes at most, to see that it works.") var quick = false
+  @Flag(help: "Short samples and one round, in 3 minutes at most, to see that it works.")
+  var quick = false
   @Option(help: "Where the programs of `make peers` are.") var peers = ".build/peers"
   @Option(help: "Where the rows go, as JSON.") var json = ".build/bench.json"
   @Option(help: "Where the plot goes; those of sweeps lie beside it.") var svg = ".build/bench.svg"
@@ -111,7 +112,8 @@ struct BenchEnd: ParsableCommand {
     func run() throws {
       try reporting {
         try failing {
-          try DriverFront.run(socket: socket, isPacked: packed, isMergeable: !unmerged, ringSize: ringSize)
+          try DriverFront.run(
+            socket: socket, isPacked: packed, isMergeable: !unmerged, ringSize: ringSize)
         }
       }
     }
