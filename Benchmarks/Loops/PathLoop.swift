@@ -19,6 +19,8 @@ public enum PathLoopName: String, CaseIterable, Sendable {
   case transmitPacked = "transmit.packed"
   case hostReceive = "host.receive.split"
   case hostReceivePacked = "host.receive.packed"
+  case hostReceivePairs = "host.receive.pairs4"
+  case hostReceiveIdlePairs = "host.receive.idle4"
   case hostTransmit = "host.transmit.split"
   case hostTransmitPacked = "host.transmit.packed"
   case hostForward = "host.forward.split"
@@ -47,6 +49,8 @@ public enum PathLoopName: String, CaseIterable, Sendable {
     case .transmitPacked: try visitor.visit(TransmitLoop(.packed))
     case .hostReceive: try visitor.visit(HostReceiveLoop(.split))
     case .hostReceivePacked: try visitor.visit(HostReceiveLoop(.packed))
+    case .hostReceivePairs: try visitor.visit(HostPairsLoop(.split, pairs: 4, busy: 4))
+    case .hostReceiveIdlePairs: try visitor.visit(HostPairsLoop(.split, pairs: 4, busy: 1))
     case .hostTransmit: try visitor.visit(HostTransmitLoop(.split))
     case .hostTransmitPacked: try visitor.visit(HostTransmitLoop(.packed))
     case .hostForward: try visitor.visit(HostForwardLoop(.split))

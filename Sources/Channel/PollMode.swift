@@ -9,7 +9,11 @@ public enum PollMode: String, Sendable, CaseIterable {
   /// Sleeps as soon as there is nothing to do.
   case interrupt
 
-  /// Turns without work before a thread in ``yield`` gives its core up. A turn without work takes some tens of
-  /// nanoseconds: shorter gaps in the work than a microsecond or two are polled through.
-  public static let turnsBeforeYield = 32
+  /// Turns without work before a thread in ``yield`` gives its core up: few, since on a shared core nothing comes until
+  /// the other end has had it.
+  public static let turnsBeforeYield = 2
+
+  /// Turns with work, a power of two, after which a host's thread in ``yield`` gives its core up too: so many that the
+  /// change of thread costs little a packet, so few that what an instance has yet to read stays in the caches.
+  public static let busyTurnsBeforeYield = 16
 }

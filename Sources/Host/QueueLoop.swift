@@ -14,12 +14,14 @@ struct QueueLoop<QueuePair: NetworkQueuePair & ~Copyable>: @unchecked Sendable {
   @usableFromInline let path: UnsafeMutablePointer<PacketPath<QueuePair>>
   @usableFromInline let stopWord: UnsafeMutableRawPointer
   private let queue: Int
-  private let mode: PollMode
+  @usableFromInline let mode: PollMode
   private let descriptors: QueueDescriptors
   private let statistics: HostStatistics
   private let run: HostRun
 
   @usableFromInline var turns: UInt32 = 0
+  /// One less than the turns, a power of two, after which a thread with work does what else is due.
+  @usableFromInline let restMask: UInt32
   /// Turns without work, one after the other.
   @usableFromInline var idleTurns = 0
   /// When the first of them was, in nanoseconds of the monotonic clock.
@@ -37,6 +39,7 @@ struct QueueLoop<QueuePair: NetworkQueuePair & ~Copyable>: @unchecked Sendable {
     self.statistics = statistics
     self.run = run
     stopWord = run.stopWord
+    restMask = mode == .yield ? UInt32(PollMode.busyTurnsBeforeYield) - 1 : 1023
   }
 
   /// The thread's whole work. Why it cannot go on is left in the run.
@@ -57,7 +60,7 @@ struct QueueLoop<QueuePair: NetworkQueuePair & ~Copyable>: @unchecked Sendable {
       turns &+= 1
       if worked {
         idleTurns = 0
-        if turns & 1023 != 0 { continue }
+        if turns & restMask != 0 { continue }
       }
       pause(afterWork: worked)
     }
@@ -68,7 +71,12 @@ struct QueueLoop<QueuePair: NetworkQueuePair & ~Copyable>: @unchecked Sendable {
   @inlinable @inline(never)
   mutating func pause(afterWork worked: Bool) {
     if turns & 1023 == 0 { publish() }
-    if !worked { idle() }
+    if !worked {
+      idle()
+    } else if mode == .yield {
+      // A device that never pauses must not keep the instance from taking what has come.
+      sched_yield()
+    }
   }
 
   @usableFromInline

@@ -10,18 +10,29 @@ public enum HugepagePool {
   /// - Returns: how many were added, for ``giveBack(_:)``; 0 where enough were free or not all can be had.
   public static func grow(toFree pages: Int) -> Int {
     let lacking = pages - read(free)
-    let before = read(size)
-    guard lacking > 0, before >= 0, write(before + lacking) else { return 0 }
-    let reached = read(size) - before
-    if reached >= lacking { return reached }
+    if lacking <= 0 { return 0 }
+    let added = change(by: lacking)
+    if added >= lacking { return added }
     // Fewer than asked for are of no use: the caller falls back to ordinary pages.
-    _ = write(before)
+    giveBack(added)
     return 0
   }
 
   /// Takes pages out of the pool again.
   public static func giveBack(_ pages: Int) {
-    if pages > 0 { _ = write(max(0, read(size) - pages)) }
+    if pages > 0 { _ = change(by: -pages) }
+  }
+
+  /// The pool's size can only be set, not added to: a lock on the file keeps runs from undoing each other's change.
+  /// - Returns: by how much it has grown.
+  private static func change(by pages: Int) -> Int {
+    let descriptor = open(size, O_RDONLY | O_CLOEXEC)
+    guard descriptor >= 0 else { return 0 }
+    defer { close(descriptor) }
+    _ = flock(descriptor, LOCK_EX)
+    let before = read(size)
+    guard before >= 0, write(max(0, before + pages)) else { return 0 }
+    return read(size) - before
   }
 
   private static func read(_ path: String) -> Int {

@@ -105,6 +105,7 @@ public struct KernelStack: StackInstance, ~Copyable {
       }
     }
     flushReturning(queue)
+    publish()
   }
 
   /// The kernel has its copy when writev returns, so a segment may go back at once.

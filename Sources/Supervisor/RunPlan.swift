@@ -21,7 +21,12 @@ public struct RunPlan: Sendable {
     case e1000e
   }
 
-  public enum Stack: String, Sendable, CaseIterable { case lwip, kernel }
+  public enum Stack: String, Sendable, CaseIterable {
+    case lwip
+    case kernel
+    /// Reads each packet's header, counts, answers nothing.
+    case sink
+  }
 
   /// What is at the far end of an emulated wire.
   public enum FarEnd: String, Sendable, CaseIterable {

@@ -18,6 +18,10 @@ func run() throws -> Int32 {
       environment, channel: channel, tap: InstanceEnvironment.Inherited.tap)
     var loop = InstanceLoop(stack: stack, channel: channel, mode: arguments.mode)
     return try loop.run(control: control)
+  case "sink":
+    var loop = InstanceLoop(
+      stack: SinkStack(environment, channel: channel), channel: channel, mode: arguments.mode)
+    return try loop.run(control: control)
   #if canImport(LwIPStack)
     case "lwip":
       let stack = try LwIPInstance(environment, channel: channel)

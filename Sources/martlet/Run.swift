@@ -25,7 +25,10 @@ struct Run: ParsableCommand {
       valueName: "device"))
   var device = "emulated"
 
-  @Option(help: "lwip or kernel: the stack that gets the NIC.")
+  @Option(
+    help:
+      "The stack that gets the NIC: lwip, kernel, or sink, which reads each packet's header, counts, and answers nothing, to measure what comes in."
+  )
   var stack = RunPlan.Stack.lwip
 
   @Option(help: "The stack's IPv4 address with prefix length.")
@@ -34,7 +37,8 @@ struct Run: ParsableCommand {
   @Option(help: "The stack's gateway.")
   var gateway: String?
 
-  @Option(help: "TCP port of lwIP's HTTP server; 0 for none.")
+  @Option(
+    help: "TCP port of lwIP's HTTP server, and of the check's with the kernel stack; 0 for none.")
   var http: UInt16 = 80
 
   @Option(
@@ -175,7 +179,7 @@ struct Run: ParsableCommand {
     plan.ringSize = ringSize
     plan.partBytes = memory << 20
     plan.httpPort = Int(http)
-    plan.fetchBytes = stack == .lwip && http > 0 ? fetch : 0
+    plan.fetchBytes = stack != .sink && http > 0 ? fetch : 0
     plan.isConfined = !unsafeUnconfined
     switch pages {
     case nil: plan.pageSize = nil

@@ -1,3 +1,4 @@
+import Benchmarks
 import CLinux
 import Glibc
 import Supervisor
@@ -78,6 +79,8 @@ struct RunChecks {
     let sum = try Tool("sha256sum", package: "coreutils")
     let url = "http://\(plan.address.host):\(plan.httpPort)/bytes/\(plan.fetchBytes)"
     let shell = try Tool("sh", package: "dash")
+    var server = try startServer(in: session.stackNamespace)
+    defer { _ = server?.end() }
     let start = RunConsole.now()
     let (end, got) = try execute(
       &session, namespace,
@@ -96,6 +99,26 @@ struct RunChecks {
     )
     if end != .exited(0) || !isRight { failures.append("the fetch of \(url) failed: \(got)") }
     return true
+  }
+
+  /// The kernel stack has no server of its own: one runs where its interface is, for one client.
+  /// - Returns: nil for other stacks; else a server that listens.
+  private func startServer(in namespace: NetworkNamespace?) throws -> Tool.Job? {
+    guard plan.stack == .kernel, let namespace else { return nil }
+    let job = try Tool("nsenter", package: "util-linux").start(
+      namespace.entering([
+        Programs.martlet, "pattern", "\(plan.fetchBytes)", "--serve", "\(plan.httpPort)",
+      ]))
+    for _ in 0..<200 {
+      // Sockets of its namespace; state 0A is that of one that listens (proc(5)).
+      if let sockets = try? readText("/proc/\(job.process.identifier)/net/tcp"),
+        sockets.contains(" 00000000:0000 0A ")
+      {
+        return job
+      }
+      usleep(10_000)
+    }
+    throw SupervisorError.checkFailed("the HTTP server behind the kernel stack does not listen")
   }
 
   /// Runs a program in the namespace while the session is watched.

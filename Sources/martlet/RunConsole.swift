@@ -62,7 +62,8 @@ final class RunConsole {
 
   private func work(_ session: inout RunSession) throws {
     let start = Self.now()
-    if plan.emulatedModel != nil {
+    // Nothing answers where the stack is a sink.
+    if plan.emulatedModel != nil && plan.stack != .sink {
       if try !RunChecks(plan).run(&session, started: started, failures: &failures) { return }
     }
     let isTerminal = isatty(0) == 1 && isatty(1) == 1

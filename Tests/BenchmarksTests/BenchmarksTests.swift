@@ -84,3 +84,49 @@ import Testing
     #expect(throws: InstructionTable.BadTable.self) { try InstructionTable(text: "loop\n") }
   }
 }
+
+@Suite struct SweepTests {
+  private func row(_ name: String, _ value: Double, disturbed: Int = 0) -> BenchmarkRow {
+    BenchmarkRow(
+      name: name, unit: "Mpps", isRate: true, ours: Spread([value]), peer: "peer",
+      peerSpread: Spread([10]), control: nil, rounds: 1, repeated: 0, disturbed: disturbed)
+  }
+
+  @Test func sizesTakeTurnsInEachRound() throws {
+    var order = ""
+    let contests = ["a", "b", "c"].map { name in
+      Contest(
+        [.init(name, "Mpps", isRate: true)],
+        ours: {
+          order += name
+          return Sample([1], cpuShare: 1)
+        })
+    }
+    let rows = try Contest.measure(contests, rounds: 2)
+    #expect(order == "abcabc")
+    #expect(rows.map(\.name) == ["a", "b", "c"])
+  }
+
+  @Test func aSweepIsATableWithItsReason() throws {
+    var report = BenchmarkReport(withoutPeer: "not installed")
+    report.rows = [row("sweep.ring.rx.64", 20)]
+    #expect(report.sweepText.isEmpty)
+    report.rows.append(row("sweep.ring.rx.4096", 5, disturbed: 2))
+    let lines = report.sweepText.split(separator: "\n").map(String.init)
+    #expect(
+      lines[1].split(separator: " ") == ["64", "20.00", "50.0", "10.00", "100.0", "2.00", "-"])
+    #expect(
+      lines[2].split(separator: " ") == ["4096", "5.00", "200.0", "10.00", "100.0", "0.50", "2"])
+    #expect(lines.last == Sweep.ring.reason)
+    #expect(report.sweepPlots.map(\.fileName) == ["bench-sweep.ring.rx.svg"])
+  }
+
+  @Test func disturbedRowsAreNotOfferedToREADME() {
+    var report = BenchmarkReport(withoutPeer: "not installed")
+    report.rows = [
+      row("pool.bulk1", 1), row("pool.bulk32", 2), row("memory.host", 3, disturbed: 1),
+    ]
+    #expect(report.markdown.contains("1.0 / 2.0 ns | peer 10.0 / 10.0 | 0.10 / 0.20 |"))
+    #expect(report.markdown.hasSuffix("to be measured again: memory.host"))
+  }
+}

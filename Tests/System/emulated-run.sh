@@ -23,6 +23,11 @@ for mode in poll yield interrupt; do
   grep "2 queue threads, $mode, on core 0,1" <<< "$out"
   grep "counters agree" <<< "$out"
 done
+# A sink counts what the driver received: at least what the kernel at the far end says unasked.
+out=$($martlet run --stack sink --seconds 2 < /dev/null 2>&1)
+driver=$(sed -n 's/^  rx_q0_packets //p' <<< "$out")
+[ "$driver" -gt 0 ]
+[ "$(sed -n 's/^  stack_rx_packets //p' <<< "$out")" = "$driver" ]
 # Each thread has its core, and no right that the first one has not.
 $martlet run --seconds 3 --fetch 0 --queues 2 --cores 1,0 < /dev/null > /dev/null 2>&1 &
 sleep 2

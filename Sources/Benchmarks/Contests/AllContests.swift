@@ -27,6 +27,8 @@ public struct AllContests {
       ("pool, path", { try LoopContests(plan: plan, dpdk: dpdk).run(rows) }),
       ("channel", { try ChannelContests(plan: plan, dpdk: dpdk).run(rows) }),
       ("startup, tcp, memory", { try WholeRunContest(plan: plan).run(rows) }),
+      ("host", { try HostContests(plan: plan, dpdk: dpdk).run(rows) }),
+      ("sweep", { try SweepContests(plan: plan, dpdk: dpdk).run(rows) }),
       ("driver, latency", { try DriverContests(plan: plan, dpdk: dpdk).run(rows) }),
     ]
     for group in groups {

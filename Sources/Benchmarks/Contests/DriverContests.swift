@@ -41,6 +41,15 @@ struct DriverContests {
     case forward
   }
 
+  /// Of all rates' rows.
+  static var names: [String] {
+    [false, true].flatMap { isPacked in
+      [true, false].flatMap { isMergeable in
+        cells(Variant(isPacked: isPacked, isMergeable: isMergeable)).map(\.name)
+      }
+    }
+  }
+
   private static func cells(_ variant: Variant) -> [Cell] {
     var cells: [Cell] = []
     for verb in Verb.allCases {

@@ -6,12 +6,17 @@ final class OwnFront {
   private let front: LineProcess
 
   /// - Returns: nil where the driver does not use such rings.
-  init?(_ dpdk: DPDK, _ scratch: ScratchFolder, _ isPacked: Bool, _ isMergeable: Bool) throws {
+  init?(
+    _ dpdk: DPDK, _ scratch: ScratchFolder, _ isPacked: Bool, _ isMergeable: Bool,
+    ringSize: Int = 256, sendsPieces: Bool = false
+  ) throws {
     let socket = scratch.socket("ours")
-    back = try dpdk.startTestPMD(core: 0, device: "net_vhost0,iface=\(socket),queues=1")
+    back = try dpdk.startTestPMD(
+      core: 0, device: "net_vhost0,iface=\(socket),queues=1",
+      sendsPieces: sendsPieces)
     front = try LineProcess(
       name: "the front-end", program: Programs.martlet,
-      arguments: ["bench-end", "driver", "--socket", socket]
+      arguments: ["bench-end", "driver", "--socket", socket, "--ring-size", "\(ringSize)"]
         + (isPacked ? ["--packed"] : []) + (isMergeable ? [] : ["--unmerged"]))
     let answer = try front.line { $0 == "ready" || $0.hasPrefix("unsupported") }
     if answer != "ready" { return nil }
@@ -78,11 +83,16 @@ final class VirtioUser {
   private let back: TestPMD
   private let front: TestPMD
 
-  init(_ dpdk: DPDK, _ scratch: ScratchFolder, _ options: String) throws {
+  init(
+    _ dpdk: DPDK, _ scratch: ScratchFolder, _ options: String, ringSize: Int = 0,
+    sendsPieces: Bool = false
+  ) throws {
     let socket = scratch.socket("peer")
-    back = try dpdk.startTestPMD(core: 0, device: "net_vhost0,iface=\(socket),queues=1")
+    back = try dpdk.startTestPMD(
+      core: 0, device: "net_vhost0,iface=\(socket),queues=1",
+      sendsPieces: sendsPieces)
     front = try dpdk.startTestPMD(
-      core: 1, device: "net_virtio_user0,path=\(socket),queues=1\(options)")
+      core: 1, device: "net_virtio_user0,path=\(socket),queues=1\(options)", ringSize: ringSize)
   }
 
   func set(burst: Int, bytes: Int) throws {

@@ -59,13 +59,18 @@ struct LoopContests {
     let milliseconds: Int
 
     func visit<L: PathLoop & ~Copyable>(_ loop: consuming L) throws -> Sample {
-      _ = try loop.run(bursts: 1000)
-      let watch = Stopwatch()
-      var packets = 0
-      while watch.elapsed < UInt64(milliseconds) * 1_000_000 {
-        packets += try loop.run(bursts: 1000)
-      }
-      return Sample([Double(watch.elapsed) / Double(packets)], cpuShare: watch.cpuShare)
+      try timed(&loop, milliseconds: milliseconds)
     }
   }
+}
+
+/// Nanoseconds a packet of a loop that runs in this thread.
+func timed<L: PathLoop & ~Copyable>(_ loop: inout L, milliseconds: Int) throws -> Sample {
+  _ = try loop.run(bursts: 1000)
+  let watch = Stopwatch()
+  var packets = 0
+  while watch.elapsed < UInt64(milliseconds) * 1_000_000 {
+    packets += try loop.run(bursts: 1000)
+  }
+  return Sample([Double(watch.elapsed) / Double(packets)], cpuShare: watch.cpuShare)
 }

@@ -20,32 +20,6 @@ public struct BenchmarkPlan {
   func wants(anyOf group: String) -> Bool { only.hasPrefix(group) || group.hasPrefix(only) }
 }
 
-/// Where sockets of a run lie, until it ends.
-final class ScratchFolder {
-  let path: String
-
-  init() throws {
-    var template = Array("/tmp/martlet-bench-XXXXXX".utf8CString)
-    guard let made = mkdtemp(&template) else {
-      throw FileError(action: "make", path: "/tmp/martlet-bench-XXXXXX", code: errno)
-    }
-    path = String(cString: made)
-  }
-
-  deinit {
-    for name in used { unlink(path + "/" + name) }
-    rmdir(path)
-  }
-
-  private var used: [String] = []
-
-  /// A path for a new socket.
-  func socket(_ name: String) -> String {
-    used.append(name)
-    return path + "/" + name
-  }
-}
-
 /// The numbers of an answer `result A B …`.
 func results(_ line: String) -> [Double]? {
   let words = line.split(separator: " ")

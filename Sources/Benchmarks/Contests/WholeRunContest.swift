@@ -1,24 +1,38 @@
 import Supervisor
 
-/// `martlet run` with the emulated device, as a user runs it: time to the first answered ping, TCP through lwIP to the
-/// kernel, and what the driver host keeps in memory. No peer does the same.
+/// `martlet run` with the emulated device, as a user runs it: time to the first answered ping, TCP through lwIP or the
+/// kernel's stack to the kernel, and what the driver host keeps in memory. No peer does the same.
 struct WholeRunContest {
   let plan: BenchmarkPlan
 
   func run(_ take: ([BenchmarkRow]) -> Void) throws {
-    let measures: [Contest.Measure] = [
-      .init("startup.emulated", "ms", isRate: false), .init("tcp.lwip", "MB/s", isRate: true),
-      .init("memory.host", "MiB", isRate: false),
-    ]
+    try run(
+      "lwip",
+      [
+        .init("startup.emulated", "ms", isRate: false), .init("tcp.lwip", "MB/s", isRate: true),
+        .init("memory.host", "MiB", isRate: false),
+      ], take)
+    try run(
+      "kernel",
+      [
+        .init("startup.emulated.kernel", "ms", isRate: false),
+        .init("tcp.kernel", "MB/s", isRate: true),
+        .init("memory.host.kernel", "MiB", isRate: false),
+      ], take)
+  }
+
+  private func run(
+    _ stack: String, _ measures: [Contest.Measure], _ take: ([BenchmarkRow]) -> Void
+  ) throws {
     guard measures.contains(where: { plan.wants($0.name) }) else { return }
-    let contest = Contest(measures, ours: sample)
+    let contest = Contest(measures, ours: { try sample(stack) })
     take(try contest.measure(rounds: plan.rounds).filter { plan.wants($0.name) })
   }
 
-  private func sample() throws -> Sample {
+  private func sample(_ stack: String) throws -> Sample {
     let run = try LineProcess(
       name: "martlet run", program: Programs.martlet,
-      arguments: ["run", "--fetch", "100000000"])
+      arguments: ["run", "--stack", stack, "--fetch", "100000000"])
     let host = try number("driver host ", in: run)
     let startup = try number("first ping answered ", in: run)
     let fetched = try run.line(withinMilliseconds: 60_000) { $0.hasPrefix("fetched ") }

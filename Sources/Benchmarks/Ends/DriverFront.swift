@@ -15,7 +15,8 @@ public enum DriverFront {
   ///   - socket: a back-end listens there.
   ///   - isPacked: packed rings; split ones otherwise.
   ///   - isMergeable: mergeable receive buffers.
-  public static func run(socket: String, isPacked: Bool, isMergeable: Bool) throws {
+  ///   - ringSize: descriptors of each ring.
+  public static func run(socket: String, isPacked: Bool, isMergeable: Bool, ringSize: Int) throws {
     let rings = try Arena.withBestPages(byteCount: 4 << 20, name: "martlet-bench-rings")
     let packets = try Arena.withBestPages(
       byteCount: FrontLoop.arenaBytes, name: "martlet-bench-packets")
@@ -30,7 +31,8 @@ public enum DriverFront {
     let zone = DMARange(address: rings.address, iova: ringsIOVA, byteCount: rings.byteCount)
     let arena = DMARange(address: packets.address, iova: packetsIOVA, byteCount: packets.byteCount)
     var driver = try VirtioNet(
-      DriverResources(function: function, rings: DMAZone(zone), arena: arena))
+      DriverResources(
+        function: function, rings: DMAZone(zone), arena: arena, ringSize: ringSize))
     var front = FrontLoop(driver.takeQueuePair(0), packets: packets.address)
     try driver.start()
     try front.fillReceiveRing()

@@ -51,16 +51,34 @@ public struct Contest {
 
   /// Ours, peer, control, ours, peer, control: so many rounds.
   public func measure(rounds: Int) throws -> [BenchmarkRow] {
+    try Self.measure([self], rounds: rounds)
+  }
+
+  /// All of the first round, then all of the second: what the machine does meanwhile meets all contests alike.
+  public static func measure(_ contests: [Contest], rounds: Int) throws -> [BenchmarkRow] {
+    var taken = [Samples](repeating: Samples(), count: contests.count)
+    for _ in 0..<rounds {
+      for index in contests.indices { try taken[index].add(contests[index]) }
+    }
+    return zip(contests, taken).flatMap { $0.rows($1, rounds) }
+  }
+
+  private struct Samples {
     var ours: [Sample] = []
     var peers: [Sample] = []
     var controls: [Sample] = []
     var repeated = 0
-    for _ in 0..<rounds {
-      ours.append(try Self.undisturbed(self.ours, &repeated))
-      if let run = peer?.run { peers.append(try Self.undisturbed(run, &repeated)) }
-      if let control { controls.append(try Self.undisturbed(control, &repeated)) }
+
+    mutating func add(_ contest: Contest) throws {
+      ours.append(try Contest.undisturbed(contest.ours, &repeated))
+      if let run = contest.peer?.run { peers.append(try Contest.undisturbed(run, &repeated)) }
+      if let run = contest.control { controls.append(try Contest.undisturbed(run, &repeated)) }
     }
-    let disturbed = (ours + peers + controls).count { $0.cpuShare < Self.leastShare }
+  }
+
+  private func rows(_ taken: Samples, _ rounds: Int) -> [BenchmarkRow] {
+    let disturbed = (taken.ours + taken.peers + taken.controls)
+      .count { $0.cpuShare < Self.leastShare }
     return measures.indices.map { index in
       let spread = { (samples: [Sample]) in
         samples.isEmpty ? nil : Spread(samples.map { $0.values[index] })
@@ -68,8 +86,9 @@ public struct Contest {
       let measure = measures[index]
       return BenchmarkRow(
         name: measure.name, unit: measure.unit, isRate: measure.isRate,
-        ours: Spread(ours.map { $0.values[index] }), peer: peer?.name, peerSpread: spread(peers),
-        control: spread(controls), rounds: rounds, repeated: repeated, disturbed: disturbed)
+        ours: Spread(taken.ours.map { $0.values[index] }), peer: peer?.name,
+        peerSpread: spread(taken.peers), control: spread(taken.controls), rounds: rounds,
+        repeated: taken.repeated, disturbed: disturbed)
     }
   }
 

@@ -78,26 +78,29 @@ public final class LineProcess {
       "\(name) \(what)\(recent.isEmpty ? "" : "; it said: " + recent.joined(separator: " | "))")
   }
 
-  /// Nanoseconds for which its threads have had a core (proc(5), schedstat).
-  public var cpuNanoseconds: UInt64 {
-    var sum: UInt64 = 0
-    for thread in threads() {
-      let text = try? readText("/proc/\(identifier)/task/\(thread)/schedstat")
-      sum += text?.split(separator: " ").first.flatMap { UInt64($0) } ?? 0
-    }
-    return sum
-  }
+  /// Nanoseconds for which its threads have had a core.
+  public var cpuNanoseconds: UInt64 { Benchmarks.cpuNanoseconds(of: identifier) }
+}
 
-  private func threads() -> [String] {
-    guard let folder = opendir("/proc/\(identifier)/task") else { return [] }
-    defer { closedir(folder) }
-    var names: [String] = []
-    while let entry = readdir(folder) {
-      let name = withUnsafePointer(to: &entry.pointee.d_name) {
-        $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
-      }
-      if name.first?.isNumber == true { names.append(name) }
-    }
-    return names
+/// Nanoseconds for which a process's threads have had a core (proc(5), schedstat).
+func cpuNanoseconds(of process: pid_t) -> UInt64 {
+  var sum: UInt64 = 0
+  for thread in threads(of: process) {
+    let text = try? readText("/proc/\(process)/task/\(thread)/schedstat")
+    sum += text?.split(separator: " ").first.flatMap { UInt64($0) } ?? 0
   }
+  return sum
+}
+
+private func threads(of process: pid_t) -> [String] {
+  guard let folder = opendir("/proc/\(process)/task") else { return [] }
+  defer { closedir(folder) }
+  var names: [String] = []
+  while let entry = readdir(folder) {
+    let name = withUnsafePointer(to: &entry.pointee.d_name) {
+      $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
+    }
+    if name.first?.isNumber == true { names.append(name) }
+  }
+  return names
 }

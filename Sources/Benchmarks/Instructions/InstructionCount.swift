@@ -21,7 +21,7 @@ public struct InstructionCounter {
   private let valgrind: Tool
   private let environment: Tool
   private let program: String
-  private let folder: String
+  private let folder: ScratchFolder
   private static let bursts = 500
 
   /// - Throws: where valgrind or the program is missing.
@@ -30,26 +30,16 @@ public struct InstructionCounter {
     // Debian's valgrind is a script, which only a program that looks it up again can start.
     environment = try Tool("env", package: "coreutils")
     let strip = try Tool("strip", package: "binutils")
-    var template = Array("/tmp/martlet-instructions-XXXXXX".utf8CString)
-    guard let made = mkdtemp(&template) else { throw SupervisorError.system("mkdtemp", errno) }
-    folder = String(cString: made)
-    program = folder + "/martlet-loops"
+    folder = try ScratchFolder()
+    program = folder.path + "/martlet-loops"
     // valgrind before 3.20 cannot read the debug information that Swift writes (DWARF 5).
     let stripped = try strip.run(["-g", "-o", program, Programs.loops], withinMilliseconds: 60_000)
     guard case .exited(0) = stripped.end else {
-      removeFolder()
       throw SupervisorError.input("\(Programs.loops) is not there: build it with `make build`")
     }
   }
 
-  /// Removes what was left in the temporary folder.
-  public func removeFolder() {
-    unlink(program)
-    unlink(profilePath)
-    rmdir(folder)
-  }
-
-  private var profilePath: String { folder + "/profile" }
+  private var profilePath: String { folder.path + "/profile" }
 
   /// - Returns: nil where the driver has no such path.
   public func count(_ loop: PathLoopName) throws -> InstructionCount? {

@@ -16,10 +16,16 @@ final class TestPMD {
     try waitForPrompt(withinMilliseconds: 20_000)
   }
 
+  /// What fits one of its buffers.
+  private static let pieceBytes = 2048
+
   /// - Parameter bytes: of each packet that it makes.
   func set(burst: Int, bytes: Int) throws {
     process.send("set burst \(burst)")
-    process.send("set txpkts \(bytes)")
+    let pieces = stride(from: 0, to: bytes, by: Self.pieceBytes).map {
+      "\(min(Self.pieceBytes, bytes - $0))"
+    }
+    process.send("set txpkts \(pieces.joined(separator: ","))")
     try waitForPrompt()
   }
 

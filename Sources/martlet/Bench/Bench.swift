@@ -23,10 +23,13 @@ struct BenchAll: ParsableCommand {
 
   @Option(help: "Rows whose names begin so, such as pool or driver.rx.") var only = ""
   @Option(help: "Rounds, 1 to 100.") var rounds = 5
-  @Flag(help: "Short samples and three rounds, to see that it works.") var quick = false
+  @Flag(help: "Short samples and one round, in 3 minutes at most, to see that it works.")
+  var quick = false
   @Option(help: "Where the programs of `make peers` are.") var peers = ".build/peers"
   @Option(help: "Where the rows go, as JSON.") var json = ".build/bench.json"
-  @Option(help: "Where the plot goes.") var svg = ".build/bench.svg"
+  @Option(help: "Where the plot goes; those of sweeps lie beside it.") var svg = ".build/bench.svg"
+  @Flag(help: "Print README's rows instead of the table. Disturbed ones are left out, and named.")
+  var markdown = false
 
   func run() throws {
     try reporting {
@@ -34,7 +37,7 @@ struct BenchAll: ParsableCommand {
         throw CommandFailure(code: 64, text: "--rounds takes 1 to 100, not \(rounds)")
       }
       let plan = BenchmarkPlan(
-        rounds: quick ? min(3, rounds) : rounds, window: quick ? 60 : 250, only: only)
+        rounds: quick ? 1 : rounds, window: quick ? 100 : 300, only: only)
       do {
         try measure(plan)
       } catch let failure as CommandFailure {
@@ -50,7 +53,10 @@ struct BenchAll: ParsableCommand {
     var report = BenchmarkReport(withoutPeer: DPDK.remedy)
     if !dpdk.isInstalled { writeLine("DPDK: \(DPDK.remedy)", to: 2) }
     var failures = 0
-    try AllContests(plan, dpdk).run { row in
+    let contests = AllContests(plan, dpdk)
+    writeLine(
+      "about \(max(1, contests.expectedSeconds)) s, more where samples have to be repeated", to: 2)
+    try contests.run { row in
       report.rows.append(row)
       writeLine(progress(row), to: 2)
     } complain: { line in
@@ -62,9 +68,14 @@ struct BenchAll: ParsableCommand {
         code: 64,
         text: "no row that can be measured here begins with \(only)")
     }
-    writeLine(report.table, to: 1)
+    writeLine(markdown ? report.markdown : report.table, to: 1)
     try writeText(report.json, to: json)
     try writeText(report.svg, to: svg)
+    if !markdown && !report.sweepText.isEmpty { writeLine(report.sweepText + "\n", to: 1) }
+    let folder = svg.split(separator: "/", omittingEmptySubsequences: false).dropLast()
+    for plot in report.sweepPlots {
+      try writeText(plot.svg, to: (folder + [plot.fileName[...]]).joined(separator: "/"))
+    }
     writeLine("rows: \(json), plot: \(svg)", to: 1)
     if failures > 0 { throw CommandFailure(code: 1, text: "not everything could be measured") }
   }
@@ -79,21 +90,30 @@ struct BenchAll: ParsableCommand {
 /// The other ends of benchmarks, in processes of their own.
 struct BenchEnd: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "bench-end", shouldDisplay: false, subcommands: [Channel.self, Driver.self])
+    commandName: "bench-end", shouldDisplay: false,
+    subcommands: [Channel.self, Driver.self, Scratch.self])
 
   struct Channel: ParsableCommand {
     func run() throws { try reporting { try failing { try ChannelInstanceSide.run() } } }
   }
 
+  struct Scratch: ParsableCommand {
+    @Argument var path: String
+
+    func run() { ScratchFolder.keep(path) }
+  }
+
   struct Driver: ParsableCommand {
     @Option var socket: String
+    @Option var ringSize = 256
     @Flag var packed = false
     @Flag var unmerged = false
 
     func run() throws {
       try reporting {
         try failing {
-          try DriverFront.run(socket: socket, isPacked: packed, isMergeable: !unmerged)
+          try DriverFront.run(
+            socket: socket, isPacked: packed, isMergeable: !unmerged, ringSize: ringSize)
         }
       }
     }

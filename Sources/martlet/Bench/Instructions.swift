@@ -30,7 +30,6 @@ struct Instructions: ParsableCommand {
 
   private func measure() throws {
     let counter = try InstructionCounter()
-    defer { counter.removeFolder() }
     var counts: [InstructionCount] = []
     for loop in PathLoopName.allCases where loop.rawValue.hasPrefix(only) {
       guard let count = try counter.count(loop) else { continue }
