@@ -27,6 +27,10 @@ public struct AllContests {
       ("pool, path", { try LoopContests(plan: plan, dpdk: dpdk).run(rows) }),
       ("channel", { try ChannelContests(plan: plan, dpdk: dpdk).run(rows) }),
       ("startup, tcp, memory", { try WholeRunContest(plan: plan).run(rows) }),
+      (
+        "confinement, syscalls, faults",
+        { try WholeHostContest(plan: plan, dpdk: dpdk).run(rows) }
+      ),
       ("idle", { try IdleContest(plan: plan).run(rows) }),
       ("driver, latency", { try DriverContests(plan: plan, dpdk: dpdk).run(rows) }),
     ]

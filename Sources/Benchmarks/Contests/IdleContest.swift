@@ -78,7 +78,7 @@ public struct IdleContest {
     // What the load before has left behind is over by then.
     pause(milliseconds: 50)
     let before = try chain.queueTime()
-    let outcome = chain.sender.send(rate: rate, milliseconds: 2 * plan.window)
+    let outcome = chain.sender.send(rate: rate, milliseconds: 4 * plan.window)
     let after = try chain.queueTime()
     let (ran, waited) = (Double(after.ran - before.ran), Double(after.waited - before.waited))
     let lost =
