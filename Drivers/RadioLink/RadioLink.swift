@@ -80,13 +80,14 @@ public struct RadioLink: NetworkDriver, ~Copyable {
     throw .resetTimeout
   }
 
-  /// Section 6: vector 0 for the link, vector 1 for the queue pair.
+  /// Section 6: vector 0 for the link, vector 1 for the queue pair, which a host that polls leaves out.
   private static func connectInterrupts(
     _ function: any PCIFunction, _ plan: InterruptPlan
   ) throws(DriverError) -> Bool {
-    guard let queue = plan.queues.first else { return false }
+    let eventfds = [plan.configuration] + plan.queues.prefix(1)
+    if eventfds.allSatisfy({ $0 < 0 }) { return false }
     do throws(PCIError) {
-      try function.enableInterrupts(.msix, eventfds: [plan.configuration, queue])
+      try function.enableInterrupts(.msix, eventfds: eventfds)
     } catch {
       throw .pci(error)
     }

@@ -205,7 +205,7 @@ public struct InterruptPlan: Sendable {
 
   /// - Parameters:
   ///   - configuration: an eventfd, or -1.
-  ///   - queues: an eventfd for each queue pair; none for polling only. They stay the caller's.
+  ///   - queues: an eventfd for each queue pair; none where the host polls them. They stay the caller's.
   public init(configuration: Int32, queues: [Int32]) {
     self.configuration = configuration
     self.queues = queues

@@ -212,10 +212,9 @@ public struct DriverHost: DriverVisitor, ~Copyable {
   ) throws(HostError) -> HostControl<D> {
     guard let counters = counters.take() else { throw noDriver() }
     hasDriven = true
-    let interrupts =
-      arguments.mode == .poll
-      ? InterruptPlan.none
-      : InterruptPlan(configuration: configurationInterrupt, queues: queueInterrupts)
+    let interrupts = InterruptPlan(
+      configuration: configurationInterrupt,
+      queues: arguments.mode == .poll ? [] : queueInterrupts)
     let setup = DriverSetup(
       function: recording ?? function, rings: ringsRange, arena: arenaRange, arguments: arguments,
       interrupts: interrupts)
@@ -225,7 +224,8 @@ public struct DriverHost: DriverVisitor, ~Copyable {
     let events = ControlEvents(
       supervisor: supervisor.descriptor, failed: run.failed,
       configurationInterrupt: configurationInterrupt,
-      device: arguments.access == .vfio ? -1 : Inherited.device, recording: recording)
+      device: arguments.access == .vfio ? -1 : Inherited.device, recording: recording,
+      look: look(interrupts))
     return HostControl(
       driver: device, setup: setup, paths: paths, threads: threads,
       descriptors: descriptors(recording),
@@ -233,6 +233,20 @@ public struct DriverHost: DriverVisitor, ~Copyable {
       statistics: HostStatistics(
         page: counters, queues: arguments.queues, device: D.deviceStatistics),
       run: run)
+  }
+
+  /// How often the device has to be looked at.
+  private func look(_ interrupts: InterruptPlan) -> ControlEvents.Look {
+    switch arguments.access {
+    case .vfio: return .eachSecond
+    case .vhostUser: return .rarely
+    case .vfioUser:
+      let offered = try? function.interrupts
+      let isTold = offered.map {
+        InterruptVectors.isOneEach($0, pairs: interrupts.queues.count)
+      }
+      return isTold ?? false ? .eachMinute : .eachSecond
+    }
   }
 
   /// What each queue thread sleeps on.

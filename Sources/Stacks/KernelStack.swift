@@ -25,6 +25,8 @@ public struct KernelStack: StackInstance, ~Copyable {
   // Invariant: one element for the header and one for each piece that a packet may have.
   private let vectors: UnsafeMutablePointer<iovec>
   private var counts = Counts()
+  /// Whether what came in has not been published yet: not every packet makes the kernel send one.
+  private var hasNews = false
 
   struct Counts {
     var receivedPackets: UInt64 = 0
@@ -70,6 +72,7 @@ public struct KernelStack: StackInstance, ~Copyable {
 
   /// Device -> kernel: header, then the pieces where they lie.
   public mutating func receive(_ burst: inout Burst, queue: Int) {
+    hasNews = true
     var at = 0
     while at < burst.count {
       var pieces: Int32 = 0
@@ -119,6 +122,7 @@ public struct KernelStack: StackInstance, ~Copyable {
   }
 
   public mutating func completed(_ burst: inout Burst) {
+    hasNews = true
     for index in 0..<burst.count {
       if let segment = inFlight.finish(burst[index].tag) { pool.release(segment) }
     }
@@ -138,7 +142,8 @@ public struct KernelStack: StackInstance, ~Copyable {
     let before = sending.count
     channel.ends[0].transmit.push(&sending)
     if before != sending.count { worked = true }
-    if worked { publish() }
+    if worked || hasNews { publish() }
+    hasNews = false
     return worked
   }
 

@@ -2,6 +2,14 @@
 set -e
 martlet=.build/release/martlet
 before=$(cat /proc/sys/vm/nr_hugepages)
+# agrees OPTION...: a run in which all counters agree at the end; else what it said.
+agrees() {
+  local out
+  out=$($martlet run "$@" < /dev/null 2>&1) && grep "counters agree" <<< "$out" && return
+  echo "martlet run $*:"
+  echo "$out"
+  return 1
+}
 for mode in adaptive poll yield interrupt; do
   out=$($martlet run --fetch 20000000 --mode $mode < /dev/null 2>&1) || { echo "$out"; exit 1; }
   echo "$out"
@@ -11,13 +19,13 @@ for mode in adaptive poll yield interrupt; do
   first=$(sed -n 's/^first ping answered \([0-9]*\) ms.*/\1/p' <<< "$out")
   [ "$first" -lt 1000 ]
 done
-$martlet run --fetch 2000000 --iova virtual < /dev/null 2>&1 | grep "counters agree"
-$martlet run --fetch 2000000 --pages 4K --queues 2 < /dev/null 2>&1 | grep "counters agree"
-$martlet run --fetch 2000000 --far-end stack < /dev/null 2>&1 | grep "counters agree"
-$martlet run --stack kernel < /dev/null 2>&1 | grep "counters agree"
-$martlet run --device emulated:e1000e --fetch 2000000 < /dev/null 2>&1 | grep "counters agree"
-$martlet run --device emulated:e1000e --queues 2 --mode interrupt --fetch 2000000 < /dev/null 2>&1 | grep "counters agree"
-$martlet run --device emulated:e1000e --stack kernel < /dev/null 2>&1 | grep "counters agree"
+agrees --fetch 2000000 --iova virtual
+agrees --fetch 2000000 --pages 4K --queues 2
+agrees --fetch 2000000 --far-end stack
+agrees --stack kernel
+agrees --device emulated:e1000e --fetch 2000000
+agrees --device emulated:e1000e --queues 2 --mode interrupt --fetch 2000000
+agrees --device emulated:e1000e --stack kernel
 for mode in poll yield interrupt; do
   out=$($martlet run --fetch 20000000 --mode $mode --queues 2 --cores 0,1 < /dev/null 2>&1)
   grep "2 queue threads, $mode, on core 0,1" <<< "$out"

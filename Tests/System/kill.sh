@@ -12,10 +12,12 @@ below() { ps -o pid= --ppid "$1" | tr -d ' '; }
 find_below() { for p in $(below "$1"); do grep -q "$2" <(tr '\0' ' ' < /proc/$p/cmdline; cat /proc/$p/comm) && echo $p; done; }
 
 for victim in martlet-host martlet-stack "serve virtio-net" hold-namespace supervisor; do
+  # Emptied here, not by the run's own start: else what the run before has said would be found.
+  : > "$log"
   $martlet run --seconds 60 --fetch 0 --queues 2 < /dev/null > "$log" 2>&1 &
   runner=$!
   for _ in $(seq 300); do grep -q "try it" "$log" && break; sleep 0.1; done
-  grep -q "try it" "$log" || { complain "the run did not start"; kill $runner; continue; }
+  grep -q "try it" "$log" || { complain "$victim: the run did not start"; kill $runner; wait $runner; continue; }
   children=$(below $runner)
   [ "$(wc -w <<< "$children")" -ge 4 ] || complain "there should be 4 processes: $children"
   if [ "$victim" = supervisor ]; then target=$runner; else target=$(find_below $runner "$victim"); fi

@@ -100,6 +100,27 @@ echo "own back-end, killed twice: ping after each return, a fetch of 100 MB live
 kill -TERM $serving
 wait $serving
 
+# The end comes while the device is away and the queue threads rest: by the user, and by the host's own death.
+for signal in TERM KILL; do
+  serve --queues 2
+  run 10.9.0.2 --queues 2
+  host=$(sed -n 's/.*driver host \([0-9]*\) .*/\1/p' "$work/run.log")
+  instance=$(sed -n 's/.*stack instance \([0-9]*\) .*/\1/p' "$work/run.log")
+  kill -9 $serving
+  wait $serving 2> /dev/null
+  until_true is_gone 1 || fail "nobody has noticed"
+  before=$(date +%s%N)
+  if [ $signal = TERM ]; then stop_run; else
+    kill -9 "$host"
+    wait $running && fail "a run without its host ends well"
+    grep -q "^martlet run: the driver host" "$work/run.log" || fail "no reason why the run ended"
+  fi
+  took=$((($(date +%s%N) - before) / 1000000))
+  [ $took -lt 2000 ] || fail "the end took $took ms"
+  ! kill -0 "$host" 2> /dev/null && ! kill -0 "$instance" 2> /dev/null || fail "host or instance is left"
+  echo "own back-end, away: SIG$signal ended the run in $took ms"
+done
+
 if ! command -v dpdk-testpmd > /dev/null; then
   echo "skipped: dpdk-testpmd is not installed (apt-get install dpdk)"
   exit 0

@@ -29,6 +29,11 @@ public struct AllContests {
       ("startup, tcp, memory", { try WholeRunContest(plan: plan).run(rows) }),
       ("host", { try HostContests(plan: plan, dpdk: dpdk).run(rows) }),
       ("sweep", { try SweepContests(plan: plan, dpdk: dpdk).run(rows) }),
+      (
+        "confinement, syscalls, faults",
+        { try WholeHostContest(plan: plan, dpdk: dpdk).run(rows) }
+      ),
+      ("idle", { try IdleContest(plan: plan).run(rows) }),
       ("driver, latency", { try DriverContests(plan: plan, dpdk: dpdk).run(rows) }),
     ]
     for group in groups {

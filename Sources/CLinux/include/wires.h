@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/signalfd.h>
 
@@ -48,6 +49,13 @@ LINUX_CALL long linux_send_pieces(int socket, const struct iovec *_Nonnull piece
   struct msghdr m = {.msg_iov = (struct iovec *)pieces, .msg_iovlen = (size_t)count};
   long r = sendmsg(socket, &m, MSG_DONTWAIT | MSG_NOSIGNAL);
   return r < 0 ? -errno : r;
+}
+
+/// Waits until a descriptor is readable, or for so many nanoseconds, less than a second: as ppoll(2) returns.
+LINUX_CALL int linux_wait_readable(int fd, long nanoseconds) {
+  struct timespec t = {.tv_sec = 0, .tv_nsec = nanoseconds};
+  struct pollfd p = {.fd = fd, .events = POLLIN};
+  return linux_result(syscall(SYS_ppoll, &p, 1, &t, NULL, 0));
 }
 
 /// A socket for all frames of an interface, whatever their destination. Returns it, or -errno.

@@ -5,7 +5,7 @@ import Benchmarks
 struct Bench: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Measure everything, or one thing, with its counterpart in the same run.",
-    subcommands: [BenchAll.self, Instructions.self, EarlyDelivery.self],
+    subcommands: [BenchAll.self, Idle.self, Instructions.self, EarlyDelivery.self],
     defaultSubcommand: BenchAll.self)
 }
 
