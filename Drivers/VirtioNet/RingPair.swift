@@ -26,8 +26,6 @@ struct RingPair<Ring: Virtqueue & ~Copyable>: ~Copyable {
   let vector: UInt16
   var statistics = QueueStatistics()
 
-  /// Receive buffers that the device has used, from the ring to the next step.
-  var used = Burst(capacity: 64)
   /// Pieces of a packet whose last buffers have not come yet.
   var partial = Burst(capacity: Descriptor.maximumSlots)
   var partialHeader = ReceiveHeader()

@@ -22,6 +22,13 @@ extension DMARange {
     let words = address + offset
     return (relaxed_load32(words), relaxed_load32(words + 4), relaxed_load32(words + 8))
   }
+  /// The first and the last four of twelve bytes, each read once; `offset` is a multiple of 4.
+  @inlinable @inline(__always)
+  public func loadFirstAndLast32(ofTwelveAt offset: Int) -> (UInt32, UInt32) {
+    precondition(offset >= 0 && offset <= byteCount &- 12 && offset & 3 == 0)
+    let words = address + offset
+    return (relaxed_load32(words), relaxed_load32(words + 8))
+  }
   /// What is read after it was written by the device before what this reads.
   @inlinable public func loadAcquiring32(at offset: Int) -> UInt32 {
     acquire_load32(at(offset, 4))

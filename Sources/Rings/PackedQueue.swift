@@ -108,7 +108,7 @@ public struct PackedQueue<Order: UseOrder>: Virtqueue, ~Copyable, @unchecked Sen
         relaxed_store64(descriptor + 8, word)
       }
       records[id] = OutstandingChain(
-        place: slotPlace, rest: rest, writable: UInt32(truncatingIfNeeded: rest), count: 1)
+        place: slotPlace, writable: UInt32(truncatingIfNeeded: rest), count: 1, tag: 0)
       Self.advance(&place, &marks, size)
     }
     commit(place, marks, descriptors: count, chains: count)
@@ -144,7 +144,8 @@ public struct PackedQueue<Order: UseOrder>: Virtqueue, ~Copyable, @unchecked Sen
       } else {
         relaxed_store64(head + 8, word)
       }
-      records[id] = OutstandingChain(place: slotPlace, rest: rest, writable: 0, count: 2)
+      records[id] = OutstandingChain(
+        place: slotPlace, writable: 0, count: 2, tag: UInt16(truncatingIfNeeded: rest &>> 48))
       Self.advance(&place, &marks, size)
     }
     commit(place, marks, descriptors: needed, chains: slots.count)

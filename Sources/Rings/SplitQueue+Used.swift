@@ -3,8 +3,8 @@ import Memory
 
 /// What the device has used (virtio 1.2, 2.7.8).
 extension SplitQueue {
-  @inlinable
-  public mutating func takeUsed(into burst: inout Burst, limit: Int) throws(RingError) {
+  @inlinable @inline(__always)
+  public mutating func usedChains(limit: Int) throws(RingError) -> UsedChains {
     if let broken { throw broken }
     let index = acquire_load16(used + 2)
     let ready = Int(index &- nextUsed)
@@ -13,99 +13,167 @@ extension SplitQueue {
       broken = error
       throw error
     }
-    let count = min(min(ready, limit), burst.room)
-    if count <= 0 { return }
-    let taken =
-      Order.isInOrder
-      ? takeInOrder(count, ready: ready, to: burst.end) : takeAnyOrder(count, to: burst.end)
-    burst.append(written: taken)
-    nextUsed &+= UInt16(truncatingIfNeeded: taken)
-    heads &-= taken
-    if taken == 0, let broken { throw broken }
+    return UsedChains(self, ready: ready, limit: limit)
   }
 
-  /// One used element for each chain, in any order.
-  /// - Returns: how many are good, up to `count`.
   @inlinable @inline(__always)
-  mutating func takeAnyOrder(_ count: Int, to slots: UnsafeMutablePointer<Descriptor>) -> Int {
-    let (elements, records, links, free, mask) = (used + 4, records, links, free, mask)
-    var freed = freeCount
-    var index = nextUsed
-    var taken = 0
-    var violation: (id: UInt32, length: UInt32)?
-    while taken < count {
+  public mutating func take(_ chains: UsedChains) throws(RingError) -> Bool {
+    let taken = Int(chains.index &- UInt32(nextUsed))
+    nextUsed = UInt16(truncatingIfNeeded: chains.index)
+    freeCount = chains.freed
+    heads &-= taken
+    if Order.isInOrder {
+      oldest = chains.head
+      batch = chains.batch
+    }
+    if !_slowPath(chains.isUnexpected) { return false }
+    if Order.isInOrder
+      && beginBatch(chains.id, chains.length, from: oldest, limit: chains.ready &- taken)
+    {
+      return true
+    }
+    blame(chains.id, chains.length)
+    if taken == 0, let broken { throw broken }
+    return false
+  }
+
+  /// What the device has used, one chain after the other.
+  @frozen
+  public struct UsedChains: UsedCursor {
+    @usableFromInline let elements: UnsafeMutableRawPointer
+    @usableFromInline let records: UnsafeMutablePointer<OutstandingChain>
+    @usableFromInline let links: UnsafeMutablePointer<UInt16>
+    @usableFromInline let free: UnsafeMutablePointer<UInt16>
+    @usableFromInline let mask: UInt32
+    /// Elements from here to the end may be looked at.
+    @usableFromInline var index: UInt32
+    @usableFromInline let end: UInt32
+    /// Chains that the device had used in all when it was asked.
+    @usableFromInline let ready: Int
+    @usableFromInline var freed: Int
+    /// In order: the oldest chain, and what the device said of several.
+    @usableFromInline var head: UInt16
+    @usableFromInline var batch: UsedBatch
+    /// What the device wrote last.
+    @usableFromInline var id: UInt32 = 0
+    public var length: UInt32 = 0
+    @usableFromInline var isUnexpected = false
+    public var place: UInt64 = 0
+    public var tag: UInt16 = 0
+
+    @inlinable @inline(__always)
+    init(_ queue: borrowing SplitQueue, ready: Int, limit: Int) {
+      elements = queue.used + 4
+      records = queue.records
+      links = queue.links
+      free = queue.free
+      mask = UInt32(queue.mask)
+      index = UInt32(queue.nextUsed)
+      end = index &+ UInt32(truncatingIfNeeded: max(0, min(ready, limit)))
+      self.ready = ready
+      freed = queue.freeCount
+      head = queue.oldest
+      batch = queue.batch
+    }
+
+    @inlinable @inline(__always)
+    public mutating func next() -> Bool {
+      if index == end { return false }
+      return Order.isInOrder ? nextInOrder() : nextInAnyOrder()
+    }
+
+    @inlinable @inline(__always)
+    mutating func readElement() {
       let element = elements + Int(index & mask) &* 8
-      let id = relaxed_load32(element)
-      let length = relaxed_load32(element + 4)
-      let head = Int(id)
-      if id > UInt32(mask) || records[head].count == 0 || !records[head].allows(length) {
-        violation = (id, length)
-        break
+      id = relaxed_load32(element)
+      length = relaxed_load32(element + 4)
+    }
+
+    /// One used element for each chain, in any order.
+    @inlinable @inline(__always)
+    mutating func nextInAnyOrder() -> Bool {
+      readElement()
+      if _slowPath(id > mask) { return refuse() }
+      let record = records + Int(id)
+      if _slowPath(length > record.pointee.writable) {
+        if record.pointee.writable > 0 { return refuse() }
+        length = 0
       }
-      let record = records[head]
-      records[head].rest = 0
+      let others = record.pointee.count &- 1
       free[freed] = UInt16(truncatingIfNeeded: id)
+      if others != 0 {
+        if _slowPath(record.pointee.count == 0) { return refuse() }
+        freeLinks(of: Int(id), others)
+      }
       freed &+= 1
-      var left = record.count &- 1
+      hand(record)
+      return true
+    }
+
+    /// The other descriptors of a chain: nearly always one.
+    @inlinable @inline(__always)
+    mutating func freeLinks(of head: Int, _ count: UInt16) {
+      let second = links[head]
+      freed &+= 1
+      free[freed] = second
+      if _slowPath(count > 1) {
+        freed = Self.freeLinks(links, of: Int(second), count &- 1, to: free, freed)
+      }
+    }
+
+    @inlinable @inline(never)
+    static func freeLinks(
+      _ links: UnsafeMutablePointer<UInt16>, of head: Int, _ count: UInt16,
+      to free: UnsafeMutablePointer<UInt16>, _ before: Int
+    ) -> Int {
       var last = head
-      while left > 0 {
-        free[freed] = links[last]
+      var freed = before
+      for _ in 0..<count {
         last = Int(links[last])
         freed &+= 1
-        left &-= 1
+        free[freed] = UInt16(truncatingIfNeeded: last)
       }
-      record.store(to: slots + taken, length: record.written(length))
-      index &+= 1
-      taken &+= 1
+      return freed
     }
-    freeCount = freed
-    if let violation { blame(violation.id, violation.length) }
-    return taken
-  }
 
-  /// Chains from the oldest one on; a used element that names a later one stands for all up to that (2.7.9).
-  /// - Returns: how many are good, up to `count`.
-  @inlinable @inline(__always)
-  mutating func takeInOrder(
-    _ count: Int, ready: Int, to slots: UnsafeMutablePointer<Descriptor>
-  ) -> Int {
-    let (elements, records, mask) = (used + 4, records, mask)
-    var freed = freeCount
-    var index = nextUsed
-    var head = oldest
-    var taken = 0
-    while taken < count {
-      let record = records[Int(head)]
-      var written = record.writable
+    /// Chains from the oldest one on; a used element that names a later one stands for all up to that (2.7.9).
+    @inlinable @inline(__always)
+    mutating func nextInOrder() -> Bool {
+      let record = records + Int(head)
       if batch.left == 0 {
-        let element = elements + Int(index & mask) &* 8
-        let id = relaxed_load32(element)
-        let length = relaxed_load32(element + 4)
-        if id == UInt32(head) && record.allows(length) {
-          written = record.written(length)
-        } else {
-          if !beginBatch(id, length, from: head, limit: ready &- taken) { break }
-          batch.left &-= 1
-        }
+        readElement()
+        if _slowPath(id != UInt32(head) || !record.pointee.allows(length)) { return refuse() }
+        length = record.pointee.written(length)
       } else {
         batch.left &-= 1
-        if batch.left == 0 { written = batch.lastLength }
+        length = batch.left == 0 ? batch.lastLength : record.pointee.writable
       }
-      records[Int(head)].rest = 0
-      head = (head &+ UInt16(truncatingIfNeeded: record.count)) & mask
-      freed &+= record.count
-      record.store(to: slots + taken, length: written)
-      index &+= 1
-      taken &+= 1
+      let count = record.pointee.count
+      freed &+= Int(count)
+      head = (head &+ count) & UInt16(truncatingIfNeeded: mask)
+      hand(record)
+      return true
     }
-    freeCount = freed
-    oldest = head
-    return taken
+
+    @inlinable @inline(__always)
+    mutating func hand(_ record: UnsafeMutablePointer<OutstandingChain>) {
+      place = record.pointee.place
+      tag = record.pointee.tag
+      record.pointee.forget()
+      index &+= 1
+    }
+
+    @inlinable @inline(__always)
+    mutating func refuse() -> Bool {
+      isUnexpected = true
+      return false
+    }
   }
 
   /// The device has named a chain that it does not hold, or written more than it may.
   @inlinable @inline(never)
   mutating func blame(_ id: UInt32, _ length: UInt32) {
+    if isBroken { return }
     if id > UInt32(mask) {
       broken = .idOutOfRange(id: id, size: size)
     } else if records[Int(id)].count == 0 {
@@ -117,11 +185,11 @@ extension SplitQueue {
 
   /// The device names a chain that is not the oldest one, or one with an impossible length.
   /// - Parameter limit: chains that it has used, as its index says.
+  /// - Returns: whether that chain and those before it can be taken.
   @inlinable @inline(never)
   mutating func beginBatch(_ id: UInt32, _ length: UInt32, from oldest: UInt16, limit: Int) -> Bool
   {
     if id > UInt32(mask) || records[Int(id)].count == 0 || !records[Int(id)].allows(length) {
-      blame(id, length)
       return false
     }
     var head = oldest
@@ -144,7 +212,7 @@ extension SplitQueue {
     for head in 0..<size where records[head].count != 0 {
       heads -= 1
       let record = records[head]
-      records[head].rest = 0
+      records[head].forget()
       var index = UInt16(head)
       for _ in 0..<record.count {
         free[freeCount] = index

@@ -112,7 +112,7 @@ public struct SplitQueue<Order: UseOrder>: Virtqueue, ~Copyable, @unchecked Send
       relaxed_store64(
         descriptor + 8, Self.word(UInt32(truncatingIfNeeded: rest), SplitRing.write, next: 0))
       records[head] = OutstandingChain(
-        place: slotPlace, rest: rest, writable: UInt32(truncatingIfNeeded: rest), count: 1)
+        place: slotPlace, writable: UInt32(truncatingIfNeeded: rest), count: 1, tag: 0)
       relaxed_store16(entries + Int(index & mask) &* 2, UInt16(truncatingIfNeeded: head))
       index &+= 1
     }
@@ -149,7 +149,8 @@ public struct SplitQueue<Order: UseOrder>: Virtqueue, ~Copyable, @unchecked Send
       relaxed_store64(payload, base &+ Descriptor.position(of: slotPlace))
       relaxed_store64(payload + 8, rest & 0xffff_ffff)
       if !Order.isInOrder { links[head] = next }
-      records[head] = OutstandingChain(place: slotPlace, rest: rest, writable: 0, count: 2)
+      records[head] = OutstandingChain(
+        place: slotPlace, writable: 0, count: 2, tag: UInt16(truncatingIfNeeded: rest &>> 48))
       relaxed_store16(entries + Int(index & mask) &* 2, UInt16(truncatingIfNeeded: head))
       index &+= 1
     }
