@@ -102,9 +102,13 @@ extension RingPair where Ring: ~Copyable {
   mutating func receive(into burst: inout Burst) throws(DriverError) {
     do throws(RingError) {
       // Each buffer becomes at most two slots, and what is in `partial` goes before.
-      while burst.room >= Descriptor.maximumSlots,
-        try handOver(into: &burst, limit: (burst.room &- partial.count) &>> 1)
-      {}
+      while burst.room >= Descriptor.maximumSlots {
+        let limit = (burst.room &- partial.count) &>> 1
+        let isMore =
+          missing == 0
+          ? try takePlain(into: &burst, limit: limit) : try takeFurther(into: &burst)
+        if !isMore { break }
+      }
     } catch {
       throw .ring(queue: index &* 2, error)
     }
@@ -112,24 +116,25 @@ extension RingPair where Ring: ~Copyable {
     showReceive()
   }
 
-  /// Packets of one buffer that need nothing said, until there is one of another kind, which is taken too.
+  /// Packets of one buffer that need nothing said, until there is one of another kind, whose first buffer is taken too.
   /// - Returns: whether there may be more.
   @inline(__always)
-  private mutating func handOver(into burst: inout Burst, limit: Int) throws(RingError) -> Bool {
-    let (arena, plainness, isAmidPacket) = (arena, plainness, missing > 0)
+  private mutating func takePlain(into burst: inout Burst, limit: Int) throws(RingError) -> Bool {
+    let (arena, plainness) = (arena, plainness)
     let slots = burst.end
     var slot = slots
     var bytes: UInt64 = 0
-    var other: Descriptor?
+    var isOther = false
     var chains = try receiveRing.usedChains(limit: limit)
-    while chains.next() {
+    while chains.next(usually: 1) {
       let length = chains.length &- UInt32(VirtioNetHeader.byteCount)
       let look = ReceiveHeader.Look(arena, at: chains.place)
       // Both ends in one comparison.
-      if isAmidPacket || length &- UInt32(minimumFrame) > UInt32(maximumFrame - minimumFrame)
+      if length &- UInt32(minimumFrame) > UInt32(maximumFrame - minimumFrame)
         || !look.isPlain(plainness)
       {
-        other = chains.slot
+        slot.store(place: chains.place, rest: UInt64(chains.length))
+        isOther = true
         break
       }
       // An offset lies inside its segment: the sum stays in its half of the word.
@@ -143,11 +148,20 @@ extension RingPair where Ring: ~Copyable {
     statistics.receivedPackets &+= UInt64(truncatingIfNeeded: slot - slots)
     statistics.receivedBytes &+= bytes
     let isMore = try receiveRing.take(chains)
-    if let other {
-      take(other, into: &burst)
-      return true
-    }
-    return isMore
+    if isOther { take(slot.pointee, into: &burst) }
+    return isMore || isOther
+  }
+
+  /// A further buffer of a packet.
+  /// - Returns: whether there was one.
+  @inline(never)
+  private mutating func takeFurther(into burst: inout Burst) throws(RingError) -> Bool {
+    try receiveRing.takeUsed(into: &further, limit: 1)
+    if further.isEmpty { return false }
+    let buffer = further[0]
+    further.removeAll()
+    take(buffer, into: &burst)
+    return true
   }
 
   /// Any used buffer: the first of a packet, or a further one (5.1.6.4).

@@ -33,6 +33,8 @@ struct RingPair<Ring: Virtqueue & ~Copyable>: ~Copyable {
   var hasEmptyPiece = false
   /// Buffers that are still to come for the packet in `partial`.
   var missing = 0
+  /// The next of them.
+  var further = Burst(capacity: 1)
   /// Where buffers end in their segments, all of one size: learned when they are posted.
   var receiveBufferEnd: UInt32 = 0
   /// A buffer that goes back to the device.
@@ -63,7 +65,7 @@ struct RingPair<Ring: Virtqueue & ~Copyable>: ~Copyable {
   mutating func completeTransmit(into burst: inout Burst) throws(DriverError) {
     refused.move(into: &burst)
     do throws(RingError) {
-      try transmitRing.takeUsed(into: &burst, limit: burst.room)
+      try transmitRing.takeUsed(into: &burst, limit: burst.room, usually: 2)
     } catch {
       throw .ring(queue: index &* 2 &+ 1, error)
     }

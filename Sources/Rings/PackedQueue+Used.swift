@@ -17,11 +17,12 @@ extension PackedQueue {
     freeCount = chains.freed
     heads &-= chains.taken
     if Order.isInOrder { batch = chains.batch }
-    if !_slowPath(chains.isUnexpected) { return false }
-    if Order.isInOrder && beginBatch(chains.id, chains.length, from: nextUsed, limit: heads) {
+    let word = refused.pointee
+    if !_slowPath(word.isSet) { return false }
+    if Order.isInOrder && beginBatch(Int(word.id), word.length, from: nextUsed, limit: heads) {
       return true
     }
-    blame(chains.id, chains.length)
+    blame(Int(word.id), word.length)
     if chains.taken == 0, let broken { throw broken }
     return false
   }
@@ -42,10 +43,8 @@ extension PackedQueue {
     @usableFromInline var freed: Int
     /// In order: what the device said of several chains.
     @usableFromInline var batch: UsedBatch
-    /// What the device wrote last.
-    @usableFromInline var id = 0
+    @usableFromInline let refused: UnsafeMutablePointer<UsedWord>
     public var length: UInt32 = 0
-    @usableFromInline var isUnexpected = false
     public var place: UInt64 = 0
     public var tag: UInt16 = 0
 
@@ -60,35 +59,42 @@ extension PackedQueue {
       marks = UInt64(queue.usedMarks) &<< 48
       freed = queue.freeCount
       batch = queue.batch
+      refused = queue.refused
+      refused.pointee = UsedWord()
     }
 
     @inlinable @inline(__always)
-    public mutating func next() -> Bool {
+    public mutating func next(usually pieces: UInt16) -> Bool {
       if taken == limit { return false }
       return Order.isInOrder ? nextInOrder() : nextInAnyOrder()
     }
 
-    /// - Returns: whether the descriptor that is due has been used.
+    /// The second word of the descriptor that is due. Marks, id and length lie in it: whoever sees the marks sees what
+    /// was written before them.
     @inlinable @inline(__always)
-    mutating func readDescriptor() -> Bool {
-      // Marks, id and length lie in one word: whoever sees the marks sees what was written before them.
-      let word = acquire_load64(descriptor + 8)
-      if word & UInt64(PackedQueue.bothMarks) &<< 48 != marks { return false }
-      // Also without the write flag: devices in the field leave it out (2.8.4), and it is checked all the same.
-      id = Int(UInt16(truncatingIfNeeded: word &>> 32))
-      length = UInt32(truncatingIfNeeded: word)
-      return true
+    func readDescriptor() -> UInt64 { acquire_load64(descriptor + 8) }
+
+    /// Also without the write flag: devices in the field leave it out (2.8.4), and it is checked all the same.
+    @inlinable @inline(__always)
+    func isUsed(_ word: UInt64) -> Bool {
+      word & UInt64(PackedQueue.bothMarks) &<< 48 == marks
     }
+
+    @inlinable @inline(__always)
+    func id(_ word: UInt64) -> Int { Int(UInt16(truncatingIfNeeded: word &>> 32)) }
 
     /// One used descriptor for each chain, in any order.
     @inlinable @inline(__always)
     mutating func nextInAnyOrder() -> Bool {
-      if !readDescriptor() { return false }
-      if _slowPath(id >= size) { return refuse() }
+      let word = readDescriptor()
+      if !isUsed(word) { return false }
+      let id = id(word)
+      if _slowPath(id >= size) { return refuse(word) }
       let record = records + id
-      if _slowPath(record.pointee.count == 0) { return refuse() }
+      if _slowPath(record.pointee.count == 0) { return refuse(word) }
+      length = UInt32(truncatingIfNeeded: word)
       if _slowPath(length > record.pointee.writable) {
-        if record.pointee.writable > 0 { return refuse() }
+        if record.pointee.writable > 0 { return refuse(word) }
         length = 0
       }
       ids[taken] = UInt16(truncatingIfNeeded: id)
@@ -103,13 +109,15 @@ extension PackedQueue {
       let due = (descriptor - ring) &>> 4
       let record = records + due
       if batch.left == 0 {
-        if !readDescriptor() { return false }
+        let word = readDescriptor()
+        if !isUsed(word) { return false }
+        let written = UInt32(truncatingIfNeeded: word)
         if _slowPath(
-          id != due || record.pointee.count == 0 || !record.pointee.allows(length))
+          id(word) != due || record.pointee.count == 0 || !record.pointee.allows(written))
         {
-          return refuse()
+          return refuse(word)
         }
-        length = record.pointee.written(length)
+        length = record.pointee.written(written)
       } else {
         batch.left &-= 1
         length = batch.left == 0 ? batch.lastLength : record.pointee.writable
@@ -134,9 +142,11 @@ extension PackedQueue {
       taken &+= 1
     }
 
+    /// Kept in memory, not in this value: nothing of it need live through a caller's loop.
     @inlinable @inline(__always)
-    mutating func refuse() -> Bool {
-      isUnexpected = true
+    func refuse(_ word: UInt64) -> Bool {
+      refused.pointee = UsedWord(
+        id: UInt32(truncatingIfNeeded: id(word)), length: UInt32(truncatingIfNeeded: word))
       return false
     }
   }

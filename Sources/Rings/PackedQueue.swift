@@ -16,6 +16,8 @@ public struct PackedQueue<Order: UseOrder>: Virtqueue, ~Copyable, @unchecked Sen
   @usableFromInline let records: UnsafeMutablePointer<OutstandingChain>
   /// Free buffer ids, where they come back in any order: the first `size` - `heads` of them.
   @usableFromInline let freeIDs: UnsafeMutablePointer<UInt16>
+  /// What the device wrote where the last chains were looked at, if it was not what was expected.
+  @usableFromInline let refused: UnsafeMutablePointer<UsedWord>
   /// Descriptors; any number from 2 on.
   public let size: Int
   /// Whether VIRTIO_F_EVENT_IDX was agreed.
@@ -68,6 +70,8 @@ public struct PackedQueue<Order: UseOrder>: Virtqueue, ~Copyable, @unchecked Sen
     records.initialize(repeating: OutstandingChain(), count: size)
     freeIDs = .allocate(capacity: size)
     for index in 0..<size { (freeIDs + index).initialize(to: UInt16(size - 1 - index)) }
+    refused = .allocate(capacity: 1)
+    refused.initialize(to: UsedWord())
     freeCount = size
     disarm()
   }
@@ -75,6 +79,7 @@ public struct PackedQueue<Order: UseOrder>: Virtqueue, ~Copyable, @unchecked Sen
   deinit {
     records.deallocate()
     freeIDs.deallocate()
+    refused.deallocate()
   }
 
   @inlinable public var room: Int { freeCount }

@@ -26,13 +26,14 @@ extension SplitQueue {
       oldest = chains.head
       batch = chains.batch
     }
-    if !_slowPath(chains.isUnexpected) { return false }
+    let word = refused.pointee
+    if !_slowPath(word.isSet) { return false }
     if Order.isInOrder
-      && beginBatch(chains.id, chains.length, from: oldest, limit: chains.ready &- taken)
+      && beginBatch(word.id, word.length, from: oldest, limit: chains.ready &- taken)
     {
       return true
     }
-    blame(chains.id, chains.length)
+    blame(word.id, word.length)
     if taken == 0, let broken { throw broken }
     return false
   }
@@ -54,10 +55,8 @@ extension SplitQueue {
     /// In order: the oldest chain, and what the device said of several.
     @usableFromInline var head: UInt16
     @usableFromInline var batch: UsedBatch
-    /// What the device wrote last.
-    @usableFromInline var id: UInt32 = 0
+    @usableFromInline let refused: UnsafeMutablePointer<UsedWord>
     public var length: UInt32 = 0
-    @usableFromInline var isUnexpected = false
     public var place: UInt64 = 0
     public var tag: UInt16 = 0
 
@@ -74,66 +73,58 @@ extension SplitQueue {
       freed = queue.freeCount
       head = queue.oldest
       batch = queue.batch
+      refused = queue.refused
+      refused.pointee = UsedWord()
     }
 
     @inlinable @inline(__always)
-    public mutating func next() -> Bool {
+    public mutating func next(usually pieces: UInt16) -> Bool {
       if index == end { return false }
-      return Order.isInOrder ? nextInOrder() : nextInAnyOrder()
+      return Order.isInOrder ? nextInOrder() : nextInAnyOrder(usually: pieces)
     }
 
     @inlinable @inline(__always)
-    mutating func readElement() {
+    func readElement() -> (id: UInt32, length: UInt32) {
       let element = elements + Int(index & mask) &* 8
-      id = relaxed_load32(element)
-      length = relaxed_load32(element + 4)
+      return (relaxed_load32(element), relaxed_load32(element + 4))
     }
 
     /// One used element for each chain, in any order.
     @inlinable @inline(__always)
-    mutating func nextInAnyOrder() -> Bool {
-      readElement()
-      if _slowPath(id > mask) { return refuse() }
+    mutating func nextInAnyOrder(usually pieces: UInt16) -> Bool {
+      let (id, written) = readElement()
+      if _slowPath(id > mask) { return refuse(id, written) }
       let record = records + Int(id)
-      if _slowPath(length > record.pointee.writable) {
-        if record.pointee.writable > 0 { return refuse() }
+      length = written
+      if _slowPath(written > record.pointee.writable) {
+        if record.pointee.writable > 0 { return refuse(id, written) }
         length = 0
       }
-      let others = record.pointee.count &- 1
       free[freed] = UInt16(truncatingIfNeeded: id)
-      if others != 0 {
-        if _slowPath(record.pointee.count == 0) { return refuse() }
-        freeLinks(of: Int(id), others)
+      let count = record.pointee.count
+      if count == pieces && pieces <= 2 {
+        if pieces == 2 { free[freed &+ 1] = links[Int(id)] }
+      } else if count > 0 {
+        Self.free(links, of: Int(id), count &- 1, free + freed)
+      } else {
+        return refuse(id, written)
       }
-      freed &+= 1
+      freed &+= Int(count)
       hand(record)
       return true
     }
 
-    /// The other descriptors of a chain: nearly always one.
-    @inlinable @inline(__always)
-    mutating func freeLinks(of head: Int, _ count: UInt16) {
-      let second = links[head]
-      freed &+= 1
-      free[freed] = second
-      if _slowPath(count > 1) {
-        freed = Self.freeLinks(links, of: Int(second), count &- 1, to: free, freed)
-      }
-    }
-
+    /// The other descriptors of a chain.
     @inlinable @inline(never)
-    static func freeLinks(
+    static func free(
       _ links: UnsafeMutablePointer<UInt16>, of head: Int, _ count: UInt16,
-      to free: UnsafeMutablePointer<UInt16>, _ before: Int
-    ) -> Int {
+      _ free: UnsafeMutablePointer<UInt16>
+    ) {
       var last = head
-      var freed = before
-      for _ in 0..<count {
+      for number in 0..<Int(count) {
         last = Int(links[last])
-        freed &+= 1
-        free[freed] = UInt16(truncatingIfNeeded: last)
+        free[number &+ 1] = UInt16(truncatingIfNeeded: last)
       }
-      return freed
     }
 
     /// Chains from the oldest one on; a used element that names a later one stands for all up to that (2.7.9).
@@ -141,9 +132,11 @@ extension SplitQueue {
     mutating func nextInOrder() -> Bool {
       let record = records + Int(head)
       if batch.left == 0 {
-        readElement()
-        if _slowPath(id != UInt32(head) || !record.pointee.allows(length)) { return refuse() }
-        length = record.pointee.written(length)
+        let (id, written) = readElement()
+        if _slowPath(id != UInt32(head) || !record.pointee.allows(written)) {
+          return refuse(id, written)
+        }
+        length = record.pointee.written(written)
       } else {
         batch.left &-= 1
         length = batch.left == 0 ? batch.lastLength : record.pointee.writable
@@ -163,9 +156,10 @@ extension SplitQueue {
       index &+= 1
     }
 
+    /// Kept in memory, not in this value: nothing of it need live through a caller's loop.
     @inlinable @inline(__always)
-    mutating func refuse() -> Bool {
-      isUnexpected = true
+    func refuse(_ id: UInt32, _ length: UInt32) -> Bool {
+      refused.pointee = UsedWord(id: id, length: length)
       return false
     }
   }

@@ -17,6 +17,8 @@ public struct SplitQueue<Order: UseOrder>: Virtqueue, ~Copyable, @unchecked Send
   @usableFromInline let links: UnsafeMutablePointer<UInt16>
   /// Free descriptors, where they come back in any order.
   @usableFromInline let free: UnsafeMutablePointer<UInt16>
+  /// What the device wrote where the last chains were looked at, if it was not what was expected.
+  @usableFromInline let refused: UnsafeMutablePointer<UsedWord>
   /// Descriptors, a power of two.
   public let size: Int
   @usableFromInline let mask: UInt16
@@ -74,6 +76,8 @@ public struct SplitQueue<Order: UseOrder>: Virtqueue, ~Copyable, @unchecked Send
     links.initialize(repeating: 0, count: size)
     free = .allocate(capacity: size)
     for index in 0..<size { (free + index).initialize(to: UInt16(size - 1 - index)) }
+    refused = .allocate(capacity: 1)
+    refused.initialize(to: UsedWord())
     freeCount = size
     disarm()
   }
@@ -82,6 +86,7 @@ public struct SplitQueue<Order: UseOrder>: Virtqueue, ~Copyable, @unchecked Send
     records.deallocate()
     links.deallocate()
     free.deallocate()
+    refused.deallocate()
   }
 
   @inlinable public var room: Int { freeCount }

@@ -5,8 +5,9 @@ import Memory
 /// ``Virtqueue/take(_:)``. One thread.
 public protocol UsedCursor: BitwiseCopyable {
   /// Goes to the next chain.
+  /// - Parameter pieces: descriptors that nearly every chain has, 1 or 2, known when this is compiled: others cost a call.
   /// - Returns: false where none is left, or the device has broken its contract.
-  mutating func next() -> Bool
+  mutating func next(usually pieces: UInt16) -> Bool
   /// Segment and offset of the chain's slot, as it was made available (``/Memory/Descriptor/position(of:)``).
   var place: UInt64 { get }
   /// Bytes that the device says it wrote: never more than were writable.
@@ -31,17 +32,23 @@ extension Virtqueue where Self: ~Copyable {
   /// Appends what the device has used, oldest first, until nothing is left, the burst is full, or there are `limit`
   /// more: each slot as it was made available, with the bytes that the device says it wrote as its length (never more
   /// than were writable), and without flags.
+  /// - Parameters:
+  ///   - burst: where they are appended.
+  ///   - limit: how many more there may be.
+  ///   - pieces: as in ``UsedCursor/next(usually:)``.
   /// - Throws: the device's violation. Where some buffers before it are good, these are appended, and the next call
   ///   throws.
-  @inlinable
-  public mutating func takeUsed(into burst: inout Burst, limit: Int) throws(RingError) {
+  @inlinable @inline(__always)
+  public mutating func takeUsed(
+    into burst: inout Burst, limit: Int, usually pieces: UInt16 = 1
+  ) throws(RingError) {
     let full = burst.count &+ min(limit, burst.room)
     var isMore = true
     while isMore {
       var chains = try usedChains(limit: full &- burst.count)
       let first = burst.end
       var slot = first
-      while chains.next() {
+      while chains.next(usually: pieces) {
         slot.store(place: chains.place, rest: chains.rest)
         slot += 1
       }
@@ -104,6 +111,20 @@ struct OutstandingChain: BitwiseCopyable {
   /// How many it did write, of a length that is allowed.
   @inlinable @inline(__always)
   func written(_ length: UInt32) -> UInt32 { _slowPath(length > writable) ? 0 : length }
+}
+
+/// What a device wrote of a chain that is not as expected.
+@frozen @usableFromInline
+struct UsedWord: BitwiseCopyable {
+  @usableFromInline let id: UInt32
+  @usableFromInline let length: UInt32
+  @usableFromInline let isSet: Bool
+
+  @inlinable
+  init() { (id, length, isSet) = (0, 0, false) }
+
+  @inlinable @inline(__always)
+  init(id: UInt32, length: UInt32) { (self.id, self.length, isSet) = (id, length, true) }
 }
 
 /// Buffers that an in-order device has used without a word for each.
