@@ -73,7 +73,8 @@ public struct SegmentLedger: ~Copyable, @unchecked Sendable {
     for number in 0..<taken {
       let index = indices[number]
       owners[Int(index)] = Owner.device.rawValue
-      let colour = (index & colours) &* 64
+      // Neighbours begin half a page apart: of 2048 bytes, pairs share a colour and sixteen lie on different lines.
+      let colour = (index &>> 1 & colours) &* 64
       (slots + number).store(
         place: UInt64(firstUnit &+ index &<< unitsShift) | UInt64(colour) &<< 32,
         rest: UInt64(UInt32(truncatingIfNeeded: segmentSize) &- colour))

@@ -104,12 +104,13 @@ extension SplitQueue {
       let count = record.pointee.count
       if count == pieces && pieces <= 2 {
         if pieces == 2 { free[freed &+ 1] = links[Int(id)] }
+        freed &+= Int(pieces)
       } else if count > 0 {
         Self.free(links, of: Int(id), count &- 1, free + freed)
+        freed &+= Int(count)
       } else {
         return refuse(id, written)
       }
-      freed &+= Int(count)
       hand(record)
       return true
     }

@@ -11,6 +11,8 @@ import Memory
 public protocol Virtqueue: ~Copyable {
   /// A chain that is being put together.
   associatedtype Chain: BitwiseCopyable
+  /// What is made available in bulk, while it is put together.
+  associatedtype NewChains: AvailableCursor
   /// What the device has used, while it is looked at.
   associatedtype UsedChains: UsedCursor
 
@@ -42,22 +44,11 @@ public protocol Virtqueue: ~Copyable {
   /// Whether the device has broken the queue's contract.
   var isBroken: Bool { get }
 
-  /// Makes one device-writable buffer of each of the burst's first slots available, at the next ``publish()``. There must
-  /// be room, and none of them may be empty. A slot comes back with the number of bytes that were written.
-  /// - Parameters:
-  ///   - burst: slots whose bytes the device may write.
-  ///   - count: how many of them.
-  ///   - base: the IOVA that a slot's position counts from.
-  mutating func addWritable(_ burst: borrowing Burst, count: Int, base: UInt64)
-  /// Makes a chain of two readable pieces of each of the slots available: `prefix`, the same for all, and the slot's
-  /// bytes. There must be room for two descriptors each.
-  /// - Parameters:
-  ///   - burst: slots that the device may read.
-  ///   - slots: which of them.
-  ///   - prefix: what the device reads before each.
-  ///   - base: the IOVA that a slot's position counts from.
-  mutating func addReadable(
-    _ burst: borrowing Burst, _ slots: Range<Int>, behind prefix: DMARange, base: UInt64)
+  /// Begins to make chains available in bulk, at the next ``publish()``. Until ``add(_:)`` has been told of them the queue
+  /// must not be used otherwise.
+  func newChains() -> NewChains
+  /// Chains that were put together are the queue's.
+  mutating func add(_ chains: NewChains)
 
   /// The head that the next chain will get, where there is room: what belongs to that head can be prepared. Below
   /// ``size``.
