@@ -136,11 +136,16 @@ package struct PacketPath<QueuePair: NetworkQueuePair & ~Copyable>: ~Copyable {
     return sending.count != before
   }
 
-  /// Every piece lies inside the instance's own transmit part, or the instance is closed.
+  /// Every piece lies inside the instance's own transmit part, or the instance is closed. Flags that are not an
+  /// instance's to set are taken off: above all the one that says that nobody else writes before its data.
   @inlinable
   mutating func checkPieces() throws(HostError) {
     for index in 0..<sending.count {
       let slot = sending[index]
+      if slot.flags.rawValue & ~Descriptor.Flags.ofInstances.rawValue != 0 {
+        sending[index].flags = Descriptor.Flags(
+          rawValue: slot.flags.rawValue & Descriptor.Flags.ofInstances.rawValue)
+      }
       if slot.flags.contains(.offload) {
         if Offload(slot) == nil { throw .instance(.badOffload) }
       } else {
@@ -213,6 +218,13 @@ package struct PacketPath<QueuePair: NetworkQueuePair & ~Copyable>: ~Copyable {
     var sum = earlier
     sum += queuePair.statistics
     return sum
+  }
+}
+
+extension Descriptor.Flags {
+  /// What an instance may say of what it sends.
+  @inlinable static var ofInstances: Descriptor.Flags {
+    Descriptor.Flags(rawValue: Descriptor.Flags.more.rawValue | Descriptor.Flags.offload.rawValue)
   }
 }
 

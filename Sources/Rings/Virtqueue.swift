@@ -7,7 +7,7 @@ import Memory
 ///
 /// The device may write anything anywhere in the ring's memory at any time. What decides is a private record of what was
 /// made available; each word of the device is read once and checked before use. A violation breaks the queue for good:
-/// every later ``takeUsed(into:limit:)`` throws the same error. One thread.
+/// every later ``usedChains(limit:)`` throws the same error. One thread.
 public protocol Virtqueue: ~Copyable {
   /// A chain that is being put together.
   associatedtype Chain: BitwiseCopyable
