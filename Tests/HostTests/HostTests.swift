@@ -128,7 +128,7 @@ final class HostBench {
     var sending = Burst(capacity: 1)
     sending.append(
       Descriptor(
-        segment: unit, offset: 64, length: 200, flags: Descriptor.Flags(rawValue: 0xfff8), tag: 5))
+        segment: unit, offset: 64, length: 200, flags: .headroom, tag: 5))
     instance.transmit.push(&sending)
     _ = try path.turn()
     _ = bench.device.step()
