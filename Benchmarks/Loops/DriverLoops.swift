@@ -26,14 +26,13 @@ public struct ReceiveLoop: PathLoop, ~Copyable {
     for _ in 0..<bursts {
       device.fill(Self.burstSize)
       try pair.receive(into: &received)
-      for index in 0..<received.count { ledger.give(received[index].segment) }
+      ledger.give(received)
       for index in 0..<received.count {
         sum &+= (device.arena.address + Int(received[index].position)).loadUnaligned(
           as: UInt64.self)
       }
-      for index in 0..<received.count { try ledger.takeBack(received[index].segment) }
       packets += received.count
-      received.removeAll()
+      try ledger.takeBack(&received)
       try refill()
     }
     return packets

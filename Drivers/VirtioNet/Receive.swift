@@ -36,18 +36,31 @@ struct ReceiveHeader {
     }
   }
 
-  /// No flag but DATA_VALID, no segmentation, one buffer.
-  @inline(__always)
-  func isPlain(_ plainness: Plainness) -> Bool {
-    let flags = words.0 & (0xffff & ~UInt32(VirtioNetHeader.dataValid))
-    return flags | ((words.2 ^ 1 &<< 16) & plainness.countMask) == 0
-  }
+  /// The words of a header by which nearly every packet is known to be plain. Of one that is not, all is read anew, and
+  /// nothing that was seen here is used.
+  struct Look {
+    private let first: UInt32
+    private let last: UInt32
 
-  /// Of a plain header: whether the device has checked the checksum.
-  @inline(__always)
-  func checksumFlags(_ plainness: Plainness) -> Descriptor.Flags {
-    // The one flag is twice the other.
-    Descriptor.Flags(rawValue: UInt16(truncatingIfNeeded: (words.0 & plainness.validMask) &<< 1))
+    @inline(__always)
+    init(_ memory: DMARange, at place: UInt64) {
+      (first, last) = memory.loadFirstAndLast32(
+        ofTwelveAt: Int(truncatingIfNeeded: Descriptor.position(of: place)))
+    }
+
+    /// No flag but DATA_VALID, no segmentation, one buffer.
+    @inline(__always)
+    func isPlain(_ plainness: Plainness) -> Bool {
+      let flags = first & (0xffff & ~UInt32(VirtioNetHeader.dataValid))
+      return flags | ((last ^ 1 &<< 16) & plainness.countMask) == 0
+    }
+
+    /// Of a plain header: whether the device has checked the checksum, as flags of a slot.
+    @inline(__always)
+    func checksumFlags(_ plainness: Plainness) -> UInt64 {
+      // The one flag is twice the other.
+      UInt64(first & plainness.validMask) &<< 1
+    }
   }
 
   /// What goes on to the host of a packet with so many bytes.
@@ -88,18 +101,13 @@ extension RingPair where Ring: ~Copyable {
   @inline(__always)
   mutating func receive(into burst: inout Burst) throws(DriverError) {
     do throws(RingError) {
+      // Each buffer becomes at most two slots, and what is in `partial` goes before.
       while burst.room >= Descriptor.maximumSlots {
-        // Each buffer becomes at most two slots, and what is in `partial` goes before.
-        try receiveRing.takeUsed(into: &used, limit: (burst.room &- partial.count) &>> 1)
-        if used.isEmpty { break }
-        var next = 0
-        while next < used.count {
-          next = handOverPlain(from: next, into: &burst)
-          if next == used.count { break }
-          take(used[next], into: &burst)
-          next &+= 1
-        }
-        used.removeAll()
+        let limit = (burst.room &- partial.count) &>> 1
+        let isMore =
+          missing == 0
+          ? try takePlain(into: &burst, limit: limit) : try takeFurther(into: &burst)
+        if !isMore { break }
       }
     } catch {
       throw .ring(queue: index &* 2, error)
@@ -108,37 +116,52 @@ extension RingPair where Ring: ~Copyable {
     showReceive()
   }
 
-  /// Packets of one buffer that need nothing said, from `first` on, until there is one of another kind.
-  /// - Returns: that one.
+  /// Packets of one buffer that need nothing said, until there is one of another kind, whose first buffer is taken too.
+  /// - Returns: whether there may be more.
   @inline(__always)
-  private mutating func handOverPlain(from first: Int, into burst: inout Burst) -> Int {
-    if missing > 0 { return first }
+  private mutating func takePlain(into burst: inout Burst, limit: Int) throws(RingError) -> Bool {
     let (arena, plainness) = (arena, plainness)
-    let (buffers, count) = (used.start, used.count)
-    // Room for two slots a buffer was seen to before they were taken.
-    let slots = burst.end - first
+    let slots = burst.end
+    var slot = slots
     var bytes: UInt64 = 0
-    var next = first
-    while next < count {
-      let place = (buffers + next).place
-      let length =
-        UInt32(truncatingIfNeeded: (buffers + next).rest) &- UInt32(VirtioNetHeader.byteCount)
+    var isOther = false
+    var chains = try receiveRing.usedChains(limit: limit)
+    while chains.next(usually: 1) {
+      let length = chains.length &- UInt32(VirtioNetHeader.byteCount)
+      let look = ReceiveHeader.Look(arena, at: chains.place)
       // Both ends in one comparison.
-      if length &- UInt32(minimumFrame) > UInt32(maximumFrame - minimumFrame) { break }
-      let header = ReceiveHeader(
-        copying: arena, at: Int(truncatingIfNeeded: Descriptor.position(of: place)))
-      if !header.isPlain(plainness) { break }
+      if length &- UInt32(minimumFrame) > UInt32(maximumFrame - minimumFrame)
+        || !look.isPlain(plainness)
+      {
+        slot.store(place: chains.place, rest: UInt64(chains.length))
+        isOther = true
+        break
+      }
       // An offset lies inside its segment: the sum stays in its half of the word.
-      (slots + next).store(
-        place: place &+ UInt64(VirtioNetHeader.byteCount) &<< 32,
-        rest: UInt64(length) | UInt64(header.checksumFlags(plainness).rawValue) &<< 32)
+      slot.store(
+        place: chains.place &+ UInt64(VirtioNetHeader.byteCount) &<< 32,
+        rest: UInt64(length) | look.checksumFlags(plainness) &<< 32)
+      slot += 1
       bytes &+= UInt64(length)
-      next &+= 1
     }
-    burst.append(written: next &- first)
-    statistics.receivedPackets &+= UInt64(truncatingIfNeeded: next &- first)
+    burst.append(written: slot - slots)
+    statistics.receivedPackets &+= UInt64(truncatingIfNeeded: slot - slots)
     statistics.receivedBytes &+= bytes
-    return next
+    let isMore = try receiveRing.take(chains)
+    if isOther { take(slot.pointee, into: &burst) }
+    return isMore || isOther
+  }
+
+  /// A further buffer of a packet.
+  /// - Returns: whether there was one.
+  @inline(never)
+  private mutating func takeFurther(into burst: inout Burst) throws(RingError) -> Bool {
+    try receiveRing.takeUsed(into: &further, limit: 1)
+    if further.isEmpty { return false }
+    let buffer = further[0]
+    further.removeAll()
+    take(buffer, into: &burst)
+    return true
   }
 
   /// Any used buffer: the first of a packet, or a further one (5.1.6.4).

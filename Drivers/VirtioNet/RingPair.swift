@@ -26,8 +26,6 @@ struct RingPair<Ring: Virtqueue & ~Copyable>: ~Copyable {
   let vector: UInt16
   var statistics = QueueStatistics()
 
-  /// Receive buffers that the device has used, from the ring to the next step.
-  var used = Burst(capacity: 64)
   /// Pieces of a packet whose last buffers have not come yet.
   var partial = Burst(capacity: Descriptor.maximumSlots)
   var partialHeader = ReceiveHeader()
@@ -35,6 +33,8 @@ struct RingPair<Ring: Virtqueue & ~Copyable>: ~Copyable {
   var hasEmptyPiece = false
   /// Buffers that are still to come for the packet in `partial`.
   var missing = 0
+  /// The next of them.
+  var further = Burst(capacity: 1)
   /// Where buffers end in their segments, all of one size: learned when they are posted.
   var receiveBufferEnd: UInt32 = 0
   /// A buffer that goes back to the device.
@@ -65,7 +65,7 @@ struct RingPair<Ring: Virtqueue & ~Copyable>: ~Copyable {
   mutating func completeTransmit(into burst: inout Burst) throws(DriverError) {
     refused.move(into: &burst)
     do throws(RingError) {
-      try transmitRing.takeUsed(into: &burst, limit: burst.room)
+      try transmitRing.takeUsed(into: &burst, limit: burst.room, usually: 2)
     } catch {
       throw .ring(queue: index &* 2 &+ 1, error)
     }

@@ -32,28 +32,56 @@ extension RingPair where Ring: ~Copyable {
     }
   }
 
-  /// Packets of one piece that ask for nothing, from `first` on, until there is one of another kind or no room: two
-  /// descriptors each, the first for the header that all of them share.
+  /// Packets of one piece that ask for nothing, from `first` on, until there is one of another kind or no room.
   /// - Returns: that one.
   @inline(__always)
   private mutating func sendPlain(_ burst: inout Burst, from first: Int) -> Int {
-    let slots = burst.start
-    let end = min(burst.count, first &+ transmitRing.room &>> 1)
+    let next = sendPlain(&burst, from: first, inHeadroom: false)
+    return next < burst.count ? sendPlain(&burst, from: next, inHeadroom: true) : next
+  }
+
+  /// The same, of those whose header lies in the bytes before them, in one descriptor with them, or of those that have
+  /// two descriptors, the first for the header that all of them share.
+  @inline(__always)
+  private mutating func sendPlain(
+    _ burst: inout Burst, from first: Int, inHeadroom: Bool
+  ) -> Int {
+    let (arena, plainHeader) = (arena, plainHeader)
+    let flags = inHeadroom ? UInt64(Descriptor.Flags.headroom.rawValue) &<< 32 : 0
+    let pieces = inHeadroom ? 1 : 2
+    var chains = transmitRing.newChains()
+    let before = chains.room
+    let room = before &- min(burst.count &- first, before / pieces) &* pieces
+    let slots = burst.start + first
+    var slot = slots
     var bytes: UInt64 = 0
-    var next = first
-    while next < end {
-      let slot = slots[next]
-      if slot.flags.rawValue != 0 { break }
+    while chains.room > room {
+      let (place, rest) = (slot.place, slot.rest)
+      let length = UInt32(truncatingIfNeeded: rest)
       // Both ends in one comparison.
-      if slot.length &- UInt32(minimumFrame) > UInt32(maximumFrame - minimumFrame) { break }
-      bytes &+= UInt64(slot.length)
-      next &+= 1
+      if length &- UInt32(minimumFrame) > UInt32(maximumFrame - minimumFrame) { break }
+      if rest & 0xffff &<< 32 != flags { break }
+      let position = Descriptor.position(of: place)
+      let tag = UInt16(truncatingIfNeeded: rest &>> 48)
+      if inHeadroom {
+        if position < UInt64(Descriptor.headroom) { break }
+        let start = position &- UInt64(VirtioNetHeader.byteCount)
+        arena.clearThree32(at: Int(truncatingIfNeeded: start))
+        chains.add(
+          iova: arena.iova &+ start, byteCount: length &+ UInt32(VirtioNetHeader.byteCount),
+          writable: false, place: place, tag: tag)
+      } else {
+        chains.add(
+          behind: plainHeader, iova: arena.iova &+ position, byteCount: length, place: place,
+          tag: tag)
+      }
+      bytes &+= UInt64(length)
+      slot += 1
     }
-    if next == first { return first }
-    transmitRing.addReadable(burst, first..<next, behind: plainHeader, base: arena.iova)
-    statistics.sentPackets &+= UInt64(truncatingIfNeeded: next &- first)
+    transmitRing.add(chains)
+    statistics.sentPackets &+= UInt64(truncatingIfNeeded: slot - slots)
     statistics.sentBytes &+= bytes
-    return next
+    return first &+ (slot - slots)
   }
 
   /// Any packet, which begins at `first`.

@@ -156,12 +156,15 @@ struct QueueUnderTest<Pair: NetworkQueuePair & ~Copyable>: ~Copyable {
     throw Nonconformance("\(Self.places) packets are on their way and none is completed")
   }
 
-  /// The frame's bytes in its place, pieces apart from each other by a few bytes.
+  /// The frame's bytes in its place, pieces apart from each other by a few bytes. Before every other frame of one piece
+  /// there are bytes for the driver.
   private mutating func append(_ frame: [UInt8], tag: UInt16, pieces: Int) {
     let unit = firstPlace + Int(tag) * Self.placeUnits
     let start = arena.address + unit * Descriptor.unit
+    let hasHeadroom = pieces == 1 && tag % 2 == 1
+    let last: Descriptor.Flags = hasHeadroom ? .headroom : []
     var done = 0
-    var offset = 0
+    var offset = hasHeadroom ? Descriptor.headroom : 0
     for piece in 0..<pieces {
       let left = frame.count - done
       let length = piece == pieces - 1 ? left : max(1, left / (pieces - piece) - piece % 2)
@@ -171,7 +174,7 @@ struct QueueUnderTest<Pair: NetworkQueuePair & ~Copyable>: ~Copyable {
       burst.append(
         Descriptor(
           segment: UInt32(unit), offset: UInt32(offset), length: UInt32(length),
-          flags: piece == pieces - 1 ? [] : .more, tag: tag))
+          flags: piece == pieces - 1 ? last : .more, tag: tag))
       done += length
       offset += length + 3
     }

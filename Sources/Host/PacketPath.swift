@@ -61,16 +61,12 @@ package struct PacketPath<QueuePair: NetworkQueuePair & ~Copyable>: ~Copyable {
     } catch {
       throw .instance(.channel(error))
     }
-    let count = returned.count
-    if count == 0 { return false }
-    for index in 0..<count {
-      do throws(LedgerError) {
-        try ledger.takeBack(returned[index].segment)
-      } catch {
-        throw .instance(.ledger(error))
-      }
+    if returned.isEmpty { return false }
+    do throws(LedgerError) {
+      try ledger.takeBack(&returned)
+    } catch {
+      throw .instance(.ledger(error))
     }
-    returned.removeAll()
     return true
   }
 
@@ -101,9 +97,7 @@ package struct PacketPath<QueuePair: NetworkQueuePair & ~Copyable>: ~Copyable {
     }
     let count = received.count
     if count == 0 { return false }
-    for index in 0..<count where !received[index].flags.contains(.offload) {
-      ledger.give(received[index].segment)
-    }
+    ledger.give(received)
     channel.receive.push(&received)
     // An instance that does not drain its ring loses what does not fit: its own packets and no one else's.
     for index in 0..<received.count {
@@ -136,11 +130,16 @@ package struct PacketPath<QueuePair: NetworkQueuePair & ~Copyable>: ~Copyable {
     return sending.count != before
   }
 
-  /// Every piece lies inside the instance's own transmit part, or the instance is closed.
+  /// Every piece lies inside the instance's own transmit part, or the instance is closed. Flags that are not an
+  /// instance's to set are taken off: above all the one that says that nobody else writes before its data.
   @inlinable
   mutating func checkPieces() throws(HostError) {
     for index in 0..<sending.count {
       let slot = sending[index]
+      if slot.flags.rawValue & ~Descriptor.Flags.ofInstances.rawValue != 0 {
+        sending[index].flags = Descriptor.Flags(
+          rawValue: slot.flags.rawValue & Descriptor.Flags.ofInstances.rawValue)
+      }
       if slot.flags.contains(.offload) {
         if Offload(slot) == nil { throw .instance(.badOffload) }
       } else {
@@ -213,6 +212,13 @@ package struct PacketPath<QueuePair: NetworkQueuePair & ~Copyable>: ~Copyable {
     var sum = earlier
     sum += queuePair.statistics
     return sum
+  }
+}
+
+extension Descriptor.Flags {
+  /// What an instance may say of what it sends.
+  @inlinable static var ofInstances: Descriptor.Flags {
+    Descriptor.Flags(rawValue: Descriptor.Flags.more.rawValue | Descriptor.Flags.offload.rawValue)
   }
 }
 

@@ -22,6 +22,22 @@ extension DMARange {
     let words = address + offset
     return (relaxed_load32(words), relaxed_load32(words + 4), relaxed_load32(words + 8))
   }
+  /// The first and the last four of twelve bytes, each read once; `offset` is a multiple of 4, which is not checked.
+  @inlinable @inline(__always)
+  public func loadFirstAndLast32(ofTwelveAt offset: Int) -> (UInt32, UInt32) {
+    precondition(offset >= 0 && offset <= byteCount &- 12)
+    let words = address + offset
+    return (relaxed_load32(words), relaxed_load32(words + 8))
+  }
+  /// Zeroes twelve bytes; `offset` is a multiple of 4, which is not checked.
+  @inlinable @inline(__always)
+  public func clearThree32(at offset: Int) {
+    precondition(offset >= 0 && offset <= byteCount &- 12)
+    let words = address + offset
+    relaxed_store32(words, 0)
+    relaxed_store32(words + 4, 0)
+    relaxed_store32(words + 8, 0)
+  }
   /// What is read after it was written by the device before what this reads.
   @inlinable public func loadAcquiring32(at offset: Int) -> UInt32 {
     acquire_load32(at(offset, 4))

@@ -10,6 +10,10 @@ extension UnsafePointer<Descriptor> {
   @inlinable public var rest: UInt64 {
     @_noLocks get { UnsafeRawPointer(self).loadUnaligned(fromByteOffset: 8, as: UInt64.self) }
   }
+  /// Whether the slot is metadata.
+  @inlinable public var isOffload: Bool {
+    @_noLocks get { rest &>> 32 & UInt64(Descriptor.Flags.offload.rawValue) != 0 }
+  }
 }
 
 extension UnsafeMutablePointer<Descriptor> {

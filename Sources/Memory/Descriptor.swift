@@ -22,6 +22,9 @@ public struct Descriptor: BitwiseCopyable, Sendable, Equatable {
   /// 1024 bytes, the smallest segment.
   @inlinable public static var unit: Int { 1024 }
 
+  /// Bytes before the data of a packet with ``Flags/headroom``.
+  @inlinable public static var headroom: Int { 16 }
+
   /// - Parameters:
   ///   - segment: in units of ``unit`` bytes from the arena's start.
   ///   - offset: bytes from the segment's first address to the data.
@@ -70,9 +73,14 @@ public struct Descriptor: BitwiseCopyable, Sendable, Equatable {
     /// Another piece of the same packet follows.
     @inlinable public static var more: Flags { @_noLocks get { Flags(rawValue: 1 << 0) } }
     /// This slot is an ``Offload``, not a piece.
-    @inlinable public static var offload: Flags { Flags(rawValue: 1 << 1) }
+    @inlinable public static var offload: Flags { @_noLocks get { Flags(rawValue: 1 << 1) } }
     /// Receive: the device has checked the transport checksum.
     @inlinable public static var checksumValid: Flags { Flags(rawValue: 1 << 2) }
+    /// Transmit: the ``Descriptor/headroom`` bytes before the data are the driver's to write until the packet is
+    /// completed, so that what the device reads first can lie there. For a sender in the driver's own process that is
+    /// trusted as the driver is: whoever could write these bytes too could change what the device has been told after it
+    /// was checked. A host takes the flag off everything that an instance sends. A driver need not make use of it.
+    @inlinable public static var headroom: Flags { Flags(rawValue: 1 << 3) }
   }
 }
 

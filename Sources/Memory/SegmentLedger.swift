@@ -73,7 +73,8 @@ public struct SegmentLedger: ~Copyable, @unchecked Sendable {
     for number in 0..<taken {
       let index = indices[number]
       owners[Int(index)] = Owner.device.rawValue
-      let colour = (index & colours) &* 64
+      // Neighbours begin half a page apart: of 2048 bytes, pairs share a colour and sixteen lie on different lines.
+      let colour = (index &>> 1 & colours) &* 64
       (slots + number).store(
         place: UInt64(firstUnit &+ index &<< unitsShift) | UInt64(colour) &<< 32,
         rest: UInt64(UInt32(truncatingIfNeeded: segmentSize) &- colour))
@@ -82,37 +83,74 @@ public struct SegmentLedger: ~Copyable, @unchecked Sendable {
     withDevice &+= taken
   }
 
-  /// A segment that the device has filled goes to the instance. The driver has checked that the device had it; one that
-  /// it had not traps.
+  /// Segments that the device has filled go to the instance: those of all slots but metadata. The driver has checked that
+  /// the device had them; one that it had not traps.
+  @inlinable @_noLocks
+  public mutating func give(_ burst: borrowing Burst) {
+    let slots = burst.start
+    var given = 0
+    for position in 0..<burst.count where !(slots + position).isOffload {
+      let number = self.number(of: slots[position].segment)
+      precondition(number < count && owners[number] == Owner.device.rawValue)
+      owners[number] = Owner.instance.rawValue
+      given &+= 1
+    }
+    withDevice &-= given
+  }
+
+  /// The instance gives segments back: the burst's, which is empty afterwards.
+  /// - Throws: what is wrong with one of them; those before it have been taken.
+  @inlinable @_noLocks
+  public mutating func takeBack(_ burst: inout Burst) throws(LedgerError) {
+    let slots = burst.start
+    var freed = freeCount
+    for position in 0..<burst.count {
+      let number = self.number(of: slots[position].segment)
+      if number >= count || owners[number] != Owner.instance.rawValue {
+        freeCount = freed
+        throw refusal(of: slots[position].segment)
+      }
+      owners[number] = Owner.host.rawValue
+      free[freed] = UInt32(truncatingIfNeeded: number)
+      freed &+= 1
+    }
+    freeCount = freed
+    burst.removeAll()
+  }
+
+  /// As the one for a burst, for one segment.
   @inlinable @_noLocks
   public mutating func give(_ segment: UInt32) {
-    let index = self.index(of: segment)
-    precondition(index >= 0 && owners[index] == Owner.device.rawValue)
-    owners[index] = Owner.instance.rawValue
+    let number = self.number(of: segment)
+    precondition(number < count && owners[number] == Owner.device.rawValue)
+    owners[number] = Owner.instance.rawValue
     withDevice &-= 1
   }
 
-  /// The instance gives a segment back.
-  /// - Throws: what is wrong with it; nothing has changed then.
+  /// As the one for a burst, for one segment.
   @inlinable @_noLocks
   public mutating func takeBack(_ segment: UInt32) throws(LedgerError) {
-    let index = self.index(of: segment)
-    if index < 0 { throw .noSegment(segment) }
-    if owners[index] != Owner.instance.rawValue { throw .notTheInstances(segment) }
-    owners[index] = Owner.host.rawValue
-    free[freeCount] = UInt32(truncatingIfNeeded: index)
+    let number = self.number(of: segment)
+    if number >= count || owners[number] != Owner.instance.rawValue { throw refusal(of: segment) }
+    owners[number] = Owner.host.rawValue
+    free[freeCount] = UInt32(truncatingIfNeeded: number)
     freeCount &+= 1
+  }
+
+  @inline(never) @usableFromInline @_noLocks
+  func refusal(of segment: UInt32) -> LedgerError {
+    number(of: segment) < count ? .notTheInstances(segment) : .noSegment(segment)
   }
 
   /// A segment that was lent or given is the host's again, whoever had it: it was not delivered, or its owner is no
   /// more.
   @inlinable @_noLocks
   public mutating func reclaim(_ segment: UInt32) {
-    let index = self.index(of: segment)
-    precondition(index >= 0 && owners[index] != Owner.host.rawValue)
-    if owners[index] == Owner.device.rawValue { withDevice &-= 1 }
-    owners[index] = Owner.host.rawValue
-    free[freeCount] = UInt32(truncatingIfNeeded: index)
+    let number = self.number(of: segment)
+    precondition(number < count && owners[number] != Owner.host.rawValue)
+    if owners[number] == Owner.device.rawValue { withDevice &-= 1 }
+    owners[number] = Owner.host.rawValue
+    free[freeCount] = UInt32(truncatingIfNeeded: number)
     freeCount &+= 1
   }
 
@@ -123,14 +161,13 @@ public struct SegmentLedger: ~Copyable, @unchecked Sendable {
     }
   }
 
-  /// The segment's number, or -1 where no segment begins there.
-  @inlinable
-  func index(of segment: UInt32) -> Int {
-    if segment < firstUnit { return -1 }
+  /// The segment's number, or one beyond all where no segment begins there.
+  @inlinable @inline(__always) @_noLocks
+  func number(of segment: UInt32) -> Int {
+    // What lies below the first segment wraps round, and what is no multiple of a segment gets its rest into the highest
+    // bits: both are too large.
     let unit = segment &- firstUnit
-    if unit & ((1 &<< unitsShift) &- 1) != 0 { return -1 }
-    let index = Int(unit &>> unitsShift)
-    return index < count ? index : -1
+    return Int(unit &>> unitsShift | unit &<< (32 &- unitsShift))
   }
 }
 

@@ -16,6 +16,8 @@ public struct PackedQueue<Order: UseOrder>: Virtqueue, ~Copyable, @unchecked Sen
   @usableFromInline let records: UnsafeMutablePointer<OutstandingChain>
   /// Free buffer ids, where they come back in any order: the first `size` - `heads` of them.
   @usableFromInline let freeIDs: UnsafeMutablePointer<UInt16>
+  /// What the device wrote where the last chains were looked at, if it was not what was expected.
+  @usableFromInline let refused: UnsafeMutablePointer<UsedWord>
   /// Descriptors; any number from 2 on.
   public let size: Int
   /// Whether VIRTIO_F_EVENT_IDX was agreed.
@@ -32,10 +34,10 @@ public struct PackedQueue<Order: UseOrder>: Virtqueue, ~Copyable, @unchecked Sen
   @usableFromInline var nextUsed = 0
   @usableFromInline var usedMarks = PackedRing.available | PackedRing.used
   @usableFromInline var batch = UsedBatch()
-  /// The first descriptor that was added since the last time, and its second half: the device sees none of them before
-  /// this is written (2.8.21.1).
+  /// The first descriptor that was added since the last time, and its second half, which is kept back: the device sees
+  /// none of them before it is written (2.8.21.1).
   @usableFromInline var first: UnsafeMutableRawPointer?
-  @usableFromInline var firstWord: UInt64 = 0
+  @usableFromInline let keptBack: UnsafeMutablePointer<UInt64>
   /// Descriptors that were added, and of those published the ones that the device was not asked about.
   @usableFromInline var added = 0
   @usableFromInline var unnotified = 0
@@ -70,6 +72,10 @@ public struct PackedQueue<Order: UseOrder>: Virtqueue, ~Copyable, @unchecked Sen
     records.initialize(repeating: OutstandingChain(), count: size)
     freeIDs = .allocate(capacity: size)
     for index in 0..<size { (freeIDs + index).initialize(to: UInt16(size - 1 - index)) }
+    refused = .allocate(capacity: 1)
+    refused.initialize(to: UsedWord())
+    keptBack = .allocate(capacity: 1)
+    keptBack.initialize(to: 0)
     freeCount = size
     disarm()
   }
@@ -77,6 +83,8 @@ public struct PackedQueue<Order: UseOrder>: Virtqueue, ~Copyable, @unchecked Sen
   deinit {
     records.deallocate()
     freeIDs.deallocate()
+    refused.deallocate()
+    keptBack.deallocate()
   }
 
   @inlinable public var room: Int { freeCount }
@@ -88,68 +96,17 @@ public struct PackedQueue<Order: UseOrder>: Virtqueue, ~Copyable, @unchecked Sen
 
   // MARK: Making available
 
-  @inlinable
-  public mutating func addWritable(_ burst: borrowing Burst, count: Int, base: UInt64) {
-    precondition(count >= 0 && count <= burst.count && count <= freeCount)
-    let buffers = burst.start
-    let (ring, records, size) = (descriptors, records, size)
-    let ids = freeIDs + (size &- heads &- 1)
-    var place = next
-    var marks = availableMarks
-    for position in 0..<count {
-      let slot = buffers + position
-      let (slotPlace, rest) = (slot.place, slot.rest)
-      let id = Order.isInOrder ? place : Int(ids[-position])
-      let descriptor = ring + place &* 16
-      relaxed_store64(descriptor, base &+ Descriptor.position(of: slotPlace))
-      let word = Self.word(UInt32(truncatingIfNeeded: rest), id: id, PackedRing.write | marks)
-      if first == nil {
-        first = descriptor
-        firstWord = word
-      } else {
-        relaxed_store64(descriptor + 8, word)
-      }
-      records[id] = OutstandingChain(
-        place: slotPlace, rest: rest, writable: UInt32(truncatingIfNeeded: rest), count: 1)
-      Self.advance(&place, &marks, size)
-    }
-    commit(place, marks, descriptors: count, chains: count)
-  }
+  @inlinable @inline(__always)
+  public func newChains() -> NewChains { NewChains(self) }
 
-  @inlinable
-  public mutating func addReadable(
-    _ burst: borrowing Burst, _ slots: Range<Int>, behind prefix: DMARange, base: UInt64
-  ) {
-    let needed = slots.count &* 2
-    precondition(slots.lowerBound >= 0 && slots.upperBound <= burst.count && needed <= freeCount)
-    let buffers = burst.start
-    let (ring, records, size) = (descriptors, records, size)
-    let (prefixIOVA, prefixBytes) = (prefix.iova, UInt32(truncatingIfNeeded: prefix.byteCount))
-    var ids = freeIDs + (size &- heads &- 1)
-    var place = next
-    var marks = availableMarks
-    for position in slots {
-      let slot = buffers + position
-      let (slotPlace, rest) = (slot.place, slot.rest)
-      let id = Order.isInOrder ? place : Int(ids.pointee)
-      ids -= 1
-      let head = ring + place &* 16
-      let word = Self.word(prefixBytes, id: id, PackedRing.next | marks)
-      Self.advance(&place, &marks, size)
-      let payload = ring + place &* 16
-      relaxed_store64(payload, base &+ Descriptor.position(of: slotPlace))
-      relaxed_store64(payload + 8, Self.word(UInt32(truncatingIfNeeded: rest), id: id, marks))
-      relaxed_store64(head, prefixIOVA)
-      if first == nil {
-        first = head
-        firstWord = word
-      } else {
-        relaxed_store64(head + 8, word)
-      }
-      records[id] = OutstandingChain(place: slotPlace, rest: rest, writable: 0, count: 2)
-      Self.advance(&place, &marks, size)
-    }
-    commit(place, marks, descriptors: needed, chains: slots.count)
+  @inlinable @inline(__always)
+  public mutating func add(_ chains: NewChains) {
+    let count = freeCount &- chains.room
+    if count == 0 { return }
+    if first == nil { first = chains.first }
+    commit(
+      (chains.descriptor - descriptors) &>> 4, UInt16(truncatingIfNeeded: chains.marks &>> 48),
+      descriptors: count, chains: chains.count)
   }
 
   /// The id of the next chain; in order, the place of its first descriptor.
@@ -216,7 +173,7 @@ public struct PackedQueue<Order: UseOrder>: Virtqueue, ~Copyable, @unchecked Sen
     if chain.count > 1 { relaxed_store64(chain.last + 8, chain.lastWord) }
     if first == nil {
       first = chain.head
-      firstWord = chain.headWord
+      keptBack.pointee = chain.headWord
     } else {
       // The whole list is made available after its other descriptors (2.8.17).
       release_fence()
@@ -247,6 +204,7 @@ public struct PackedQueue<Order: UseOrder>: Virtqueue, ~Copyable, @unchecked Sen
   @inlinable
   public mutating func publish() {
     guard let first else { return }
+    let firstWord = keptBack.pointee
     relaxed_store32(first + 8, UInt32(truncatingIfNeeded: firstWord))
     relaxed_store16(first + 12, UInt16(truncatingIfNeeded: firstWord &>> 32))
     release_store16(first + 14, UInt16(truncatingIfNeeded: firstWord &>> 48))

@@ -17,6 +17,8 @@ public struct SplitQueue<Order: UseOrder>: Virtqueue, ~Copyable, @unchecked Send
   @usableFromInline let links: UnsafeMutablePointer<UInt16>
   /// Free descriptors, where they come back in any order.
   @usableFromInline let free: UnsafeMutablePointer<UInt16>
+  /// What the device wrote where the last chains were looked at, if it was not what was expected.
+  @usableFromInline let refused: UnsafeMutablePointer<UsedWord>
   /// Descriptors, a power of two.
   public let size: Int
   @usableFromInline let mask: UInt16
@@ -74,6 +76,8 @@ public struct SplitQueue<Order: UseOrder>: Virtqueue, ~Copyable, @unchecked Send
     links.initialize(repeating: 0, count: size)
     free = .allocate(capacity: size)
     for index in 0..<size { (free + index).initialize(to: UInt16(size - 1 - index)) }
+    refused = .allocate(capacity: 1)
+    refused.initialize(to: UsedWord())
     freeCount = size
     disarm()
   }
@@ -82,6 +86,7 @@ public struct SplitQueue<Order: UseOrder>: Virtqueue, ~Copyable, @unchecked Send
     records.deallocate()
     links.deallocate()
     free.deallocate()
+    refused.deallocate()
   }
 
   @inlinable public var room: Int { freeCount }
@@ -93,69 +98,15 @@ public struct SplitQueue<Order: UseOrder>: Virtqueue, ~Copyable, @unchecked Send
 
   // MARK: Making available
 
-  @inlinable
-  public mutating func addWritable(_ burst: borrowing Burst, count: Int, base: UInt64) {
-    precondition(count >= 0 && count <= burst.count && count <= freeCount)
-    let buffers = burst.start
-    let (descriptors, entries, records) = (descriptors, available + 4, records)
-    let (free, last, nextFree, mask) = (free, freeCount &- 1, nextFree, mask)
-    var index = nextAvailable
-    for position in 0..<count {
-      let slot = buffers + position
-      let (slotPlace, rest) = (slot.place, slot.rest)
-      let head =
-        Order.isInOrder
-        ? Int((nextFree &+ UInt16(truncatingIfNeeded: position)) & mask)
-        : Int(free[last &- position])
-      let descriptor = descriptors + head &* 16
-      relaxed_store64(descriptor, base &+ Descriptor.position(of: slotPlace))
-      relaxed_store64(
-        descriptor + 8, Self.word(UInt32(truncatingIfNeeded: rest), SplitRing.write, next: 0))
-      records[head] = OutstandingChain(
-        place: slotPlace, rest: rest, writable: UInt32(truncatingIfNeeded: rest), count: 1)
-      relaxed_store16(entries + Int(index & mask) &* 2, UInt16(truncatingIfNeeded: head))
-      index &+= 1
-    }
-    nextAvailable = index
-    removeFree(count)
-    heads &+= count
-  }
+  @inlinable @inline(__always)
+  public func newChains() -> NewChains { NewChains(self) }
 
-  @inlinable
-  public mutating func addReadable(
-    _ burst: borrowing Burst, _ slots: Range<Int>, behind prefix: DMARange, base: UInt64
-  ) {
-    let needed = slots.count &* 2
-    precondition(slots.lowerBound >= 0 && slots.upperBound <= burst.count && needed <= freeCount)
-    let buffers = burst.start
-    let (descriptors, entries, records, links) = (descriptors, available + 4, records, links)
-    let (free, nextFree, mask) = (free, nextFree, mask)
-    let (prefixIOVA, prefixBytes) = (prefix.iova, UInt32(truncatingIfNeeded: prefix.byteCount))
-    var index = nextAvailable
-    var last = freeCount &- 1
-    var place = nextFree
-    for position in slots {
-      let slot = buffers + position
-      let (slotPlace, rest) = (slot.place, slot.rest)
-      let head = Order.isInOrder ? Int(place) : Int(free[last])
-      let second = Order.isInOrder ? Int((place &+ 1) & mask) : Int(free[last &- 1])
-      last &-= 2
-      place = (place &+ 2) & mask
-      let next = UInt16(truncatingIfNeeded: second)
-      let descriptor = descriptors + head &* 16
-      relaxed_store64(descriptor, prefixIOVA)
-      relaxed_store64(descriptor + 8, Self.word(prefixBytes, SplitRing.next, next: next))
-      let payload = descriptors + second &* 16
-      relaxed_store64(payload, base &+ Descriptor.position(of: slotPlace))
-      relaxed_store64(payload + 8, rest & 0xffff_ffff)
-      if !Order.isInOrder { links[head] = next }
-      records[head] = OutstandingChain(place: slotPlace, rest: rest, writable: 0, count: 2)
-      relaxed_store16(entries + Int(index & mask) &* 2, UInt16(truncatingIfNeeded: head))
-      index &+= 1
-    }
-    nextAvailable = index
-    removeFree(needed)
-    heads &+= slots.count
+  @inlinable @inline(__always)
+  public mutating func add(_ chains: NewChains) {
+    heads &+= Int(chains.index &- nextAvailable)
+    nextAvailable = chains.index
+    freeCount = chains.room
+    if Order.isInOrder { nextFree = chains.place }
   }
 
   @inlinable

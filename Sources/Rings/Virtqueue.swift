@@ -7,10 +7,14 @@ import Memory
 ///
 /// The device may write anything anywhere in the ring's memory at any time. What decides is a private record of what was
 /// made available; each word of the device is read once and checked before use. A violation breaks the queue for good:
-/// every later ``takeUsed(into:limit:)`` throws the same error. One thread.
+/// every later ``usedChains(limit:)`` throws the same error. One thread.
 public protocol Virtqueue: ~Copyable {
   /// A chain that is being put together.
   associatedtype Chain: BitwiseCopyable
+  /// What is made available in bulk, while it is put together.
+  associatedtype NewChains: AvailableCursor
+  /// What the device has used, while it is looked at.
+  associatedtype UsedChains: UsedCursor
 
   /// Bytes of ring memory for a queue. Alignment: 4096 bytes serves all parts.
   /// - Parameter size: descriptors.
@@ -40,22 +44,11 @@ public protocol Virtqueue: ~Copyable {
   /// Whether the device has broken the queue's contract.
   var isBroken: Bool { get }
 
-  /// Makes one device-writable buffer of each of the burst's first slots available, at the next ``publish()``. There must
-  /// be room, and none of them may be empty. A slot comes back with the number of bytes that were written.
-  /// - Parameters:
-  ///   - burst: slots whose bytes the device may write.
-  ///   - count: how many of them.
-  ///   - base: the IOVA that a slot's position counts from.
-  mutating func addWritable(_ burst: borrowing Burst, count: Int, base: UInt64)
-  /// Makes a chain of two readable pieces of each of the slots available: `prefix`, the same for all, and the slot's
-  /// bytes. There must be room for two descriptors each.
-  /// - Parameters:
-  ///   - burst: slots that the device may read.
-  ///   - slots: which of them.
-  ///   - prefix: what the device reads before each.
-  ///   - base: the IOVA that a slot's position counts from.
-  mutating func addReadable(
-    _ burst: borrowing Burst, _ slots: Range<Int>, behind prefix: DMARange, base: UInt64)
+  /// Begins to make chains available in bulk, at the next ``publish()``. Until ``add(_:)`` has been told of them the queue
+  /// must not be used otherwise.
+  func newChains() -> NewChains
+  /// Chains that were put together are the queue's.
+  mutating func add(_ chains: NewChains)
 
   /// The head that the next chain will get, where there is room: what belongs to that head can be prepared. Below
   /// ``size``.
@@ -102,12 +95,14 @@ public protocol Virtqueue: ~Copyable {
   /// used buffers were taken; true once for each place in the ring.
   mutating func shouldRemind() -> Bool
 
-  /// Appends what the device has used, oldest first, until nothing is left, the burst is full, or there are `limit`
-  /// more: each slot as it was made available, with the bytes that the device says it wrote as its length (never more
-  /// than were writable), and without flags.
-  /// - Throws: the device's violation. Where some buffers before it are good, these are appended, and the next call
-  ///   throws.
-  mutating func takeUsed(into burst: inout Burst, limit: Int) throws(RingError)
+  /// Begins to look at what the device has used, oldest first, up to `limit` chains. Until ``take(_:)`` has been told how
+  /// far that went, the queue knows nothing of it and must not be used otherwise.
+  /// - Throws: the violation that has broken the queue, or is found here.
+  mutating func usedChains(limit: Int) throws(RingError) -> UsedChains
+  /// The chains that were looked at are the driver's again.
+  /// - Returns: whether more are ready that `chains` could not show: an in-order device has named several at once.
+  /// - Throws: the device's violation. Where some chains before it are good, these are taken, and what comes next throws.
+  mutating func take(_ chains: UsedChains) throws(RingError) -> Bool
   /// Hands back what the device holds, one chain at a time, after it has been reset.
   /// - Returns: the slot, or nil when nothing is left.
   mutating func takeOutstanding() -> Descriptor?
@@ -137,77 +132,4 @@ public enum AnyOrder: UseOrder {
 /// of several by naming the last one: those before it then count as written to the last byte.
 public enum InOrder: UseOrder {
   @inlinable public static var isInOrder: Bool { true }
-}
-
-/// What was made available under a head or id: the private truth.
-///
-/// Laid out over a ``/Memory/Descriptor``, so that two words are moved and no more: the number of descriptors takes the
-/// place of its flags.
-@frozen @usableFromInline
-struct OutstandingChain: BitwiseCopyable {
-  /// Segment and offset of the slot.
-  @usableFromInline var place: UInt64
-  /// Bytes that the device may write, descriptors of the chain, tag of the slot.
-  @usableFromInline var rest: UInt64
-
-  /// None: the device does not hold it.
-  @inlinable
-  init() {
-    place = 0
-    rest = 0
-  }
-
-  /// - Parameters:
-  ///   - place: the slot's first word.
-  ///   - rest: its second word; its tag alone is kept.
-  ///   - count: descriptors, at least 1.
-  @inlinable @inline(__always)
-  init(place: UInt64, rest: UInt64, writable: UInt32, count: UInt16) {
-    self.place = place
-    self.rest = UInt64(writable) | UInt64(count) &<< 32 | rest & 0xffff &<< 48
-  }
-
-  @inlinable
-  init(_ slot: Descriptor, writable: UInt32, count: UInt16) {
-    self.init(
-      place: UInt64(slot.segment) | UInt64(slot.offset) &<< 32, rest: UInt64(slot.tag) &<< 48,
-      writable: writable, count: count)
-  }
-
-  /// Bytes that the device may write.
-  @inlinable var writable: UInt32 { UInt32(truncatingIfNeeded: rest) }
-  /// Descriptors of the chain; 0 where the device does not hold it.
-  @inlinable var count: Int { Int(UInt16(truncatingIfNeeded: rest &>> 32)) }
-
-  /// Writes what comes back of it.
-  @inlinable @inline(__always)
-  func store(to slot: UnsafeMutablePointer<Descriptor>, length: UInt32) {
-    slot.store(place: place, rest: rest & 0xffff &<< 48 | UInt64(length))
-  }
-
-  /// What comes back of it when the device is reset.
-  @inlinable
-  var unused: Descriptor {
-    Descriptor(
-      segment: UInt32(truncatingIfNeeded: place), offset: UInt32(truncatingIfNeeded: place &>> 32),
-      tag: UInt16(truncatingIfNeeded: rest &>> 48))
-  }
-
-  /// Whether the device may say that it wrote so many bytes. Of what it only reads its word means nothing (2.7.8.3).
-  @inlinable @inline(__always)
-  func allows(_ length: UInt32) -> Bool { !_slowPath(length > writable) || writable == 0 }
-
-  /// How many it did write, of a length that is allowed.
-  @inlinable @inline(__always)
-  func written(_ length: UInt32) -> UInt32 { _slowPath(length > writable) ? 0 : length }
-}
-
-/// Buffers that an in-order device has used without a word for each.
-@frozen @usableFromInline
-struct UsedBatch: BitwiseCopyable {
-  /// Chains that are still to be taken, the last one included; 0 where the device's next word is to be read.
-  @usableFromInline var left = 0
-  /// What it wrote into the last one.
-  @usableFromInline var lastLength: UInt32 = 0
-  @inlinable init() {}
 }

@@ -114,6 +114,30 @@ final class HostBench {
     #expect(bench.device.iommu.faults.isEmpty)
   }
 
+  /// What an instance may write is no place for what the device is told: its word for that is not taken.
+  @Test func theHeaderOfAPacketOfAnInstanceIsNeverInItsOwnMemory() throws {
+    let bench = try HostBench()
+    var driver = try bench.driver()
+    var path = bench.path(&driver)
+    var instance = InstanceEnd(bench.memory, queue: 0, peerEvent: -1)
+    try driver.start()
+    let unit = UInt32(HostBench.partBytes / 1024)
+    let bytes = bench.arena + Int(unit) * 1024
+    bytes.initializeMemory(as: UInt8.self, repeating: 0xee, count: 64)
+    (bytes + 64).copyMemory(from: bench.frame(1), byteCount: 200)
+    var sending = Burst(capacity: 1)
+    sending.append(
+      Descriptor(
+        segment: unit, offset: 64, length: 200, flags: .headroom, tag: 5))
+    instance.transmit.push(&sending)
+    _ = try path.turn()
+    _ = bench.device.step()
+    #expect(bench.wire.sent.map(\.frame) == [bench.frame(1)])
+    #expect((0..<64).allSatisfy { bytes.load(fromByteOffset: $0, as: UInt8.self) == 0xee })
+    #expect(bench.device.violations.first == [])
+    driver.stop()
+  }
+
   @Test func anInstanceThatDoesNotDrainLosesItsOwnPacketsOnly() throws {
     let bench = try HostBench()
     var driver = try bench.driver()

@@ -71,4 +71,32 @@ import Testing
     let counts = (ledger.hostCount, ledger.deviceCount, ledger.instanceCount)
     #expect(counts == (3, 1, 0))
   }
+
+  @Test func burstsMoveAsSingleSegmentsDo() throws {
+    var ledger = SegmentLedger(firstUnit: 64, byteCount: 64 * 2048)
+    var burst = Burst(capacity: 64)
+    ledger.lend(upTo: 40, into: &burst)
+    // Metadata names no segment.
+    burst.append(Offload().slot)
+    ledger.give(burst)
+    var counts = [ledger.hostCount, ledger.deviceCount, ledger.instanceCount]
+    #expect(counts == [24, 0, 40])
+    burst.truncate(to: 40)
+    let twice = burst[3]
+    burst.append(twice)
+    var seen: LedgerError?
+    do throws(LedgerError) { try ledger.takeBack(&burst) } catch { seen = error }
+    #expect(seen == .notTheInstances(twice.segment))
+    // All before the wrong one have come back, each once.
+    counts = [ledger.hostCount, ledger.deviceCount, ledger.instanceCount]
+    #expect(counts == [64, 0, 0])
+    burst.removeAll()
+    for foreign: UInt32 in [0, 63, 65, 64 + 128, 1 << 31, .max] {
+      burst.append(Descriptor(segment: foreign))
+      seen = nil
+      do throws(LedgerError) { try ledger.takeBack(&burst) } catch { seen = error }
+      #expect(seen == .noSegment(foreign))
+      burst.removeAll()
+    }
+  }
 }

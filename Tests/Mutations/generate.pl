@@ -16,7 +16,8 @@ my ($root, $package, $mode) = @ARGV;
 # What each copy has of the libraries, in place of theirs.
 my %parts = (
   E1000e => ['Rings/DescriptorRing'], VirtioNet => [
-    'Rings/Virtqueue', 'Rings/SplitQueue', 'Rings/SplitQueue+Used', 'Rings/PackedQueue', 'Rings/PackedQueue+Used',
+    'Rings/Virtqueue', 'Rings/NewChains', 'Rings/UsedChains', 'Rings/SplitQueue', 'Rings/SplitQueue+New',
+    'Rings/SplitQueue+Used', 'Rings/PackedQueue', 'Rings/PackedQueue+New', 'Rings/PackedQueue+Used',
     'VirtioTransports/PCITransport']);
 my $here = "$root/Tests/Mutations";
 

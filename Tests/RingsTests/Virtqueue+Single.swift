@@ -12,13 +12,15 @@ extension Virtqueue where Self: ~Copyable {
   }
 
   mutating func addReadable(_ cookies: [UInt64], byteCount: UInt32 = 100) {
-    var burst = Burst(capacity: max(1, cookies.count))
-    for cookie in cookies {
-      burst.append(Descriptor(segment: UInt32(cookie), length: byteCount, tag: 9))
-    }
     let prefix = DMARange(
       address: UnsafeMutableRawPointer(bitPattern: 4096)!, iova: 0x5000, byteCount: 12)
-    addReadable(burst, 0..<cookies.count, behind: prefix, base: 0)
+    var chains = newChains()
+    for cookie in cookies {
+      let slot = Descriptor(segment: UInt32(cookie))
+      chains.add(
+        behind: prefix, iova: slot.position, byteCount: byteCount, place: cookie, tag: 9)
+    }
+    add(chains)
   }
 
   /// - Returns: nil where nothing has been used.

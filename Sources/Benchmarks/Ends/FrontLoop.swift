@@ -132,9 +132,10 @@ struct FrontLoop: ~Copyable {
 
   @inline(__always)
   private func ownSlot(_ tag: UInt16) -> Descriptor {
+    // First lines apart from each other in a first-level cache, as those of a pool of buffers are.
     Descriptor(
       segment: UInt32(Self.partBytes >> 10) &+ UInt32(tag) &* 4,
-      length: UInt32(truncatingIfNeeded: packetBytes), tag: tag)
+      offset: UInt32(tag & 31) &* 64, length: UInt32(truncatingIfNeeded: packetBytes), tag: tag)
   }
 
   @inline(__always)
