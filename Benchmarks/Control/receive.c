@@ -49,7 +49,7 @@ static void refill(struct control_receive *r) {
   uint32_t count = q->free_count < 64 ? q->free_count : 64;
   if (count > r->free_count) count = r->free_count;
   for (uint32_t i = 0; i < count; i++) {
-    uint32_t index = r->free[r->free_count - 1 - i], colour = (index & 7) * 64;
+    uint32_t index = r->free[r->free_count - 1 - i], colour = (index >> 1 & 7) * 64 + 52;
     r->owners[index] = DEVICE;
     r->posts[i] = (struct descriptor){index * 2, colour, 2048 - colour, 0, 0};
   }

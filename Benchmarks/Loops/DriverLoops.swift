@@ -16,7 +16,8 @@ public struct ReceiveLoop: PathLoop, ~Copyable {
   public init(_ format: RingFormat) throws {
     device = try RawDevice(format)
     pair = device.takeQueuePair()
-    ledger = SegmentLedger(firstUnit: 0, byteCount: RawDevice.partBytes)
+    ledger = SegmentLedger(
+      firstUnit: 0, byteCount: RawDevice.partBytes, headerBytes: VirtioNet.receiveHeaderBytes)
   }
 
   @inline(never)

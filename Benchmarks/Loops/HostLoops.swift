@@ -21,7 +21,8 @@ struct HostOnMemory: ~Copyable {
     // Both ends are awake all the time: no eventfd is ever written.
     var path = PacketPath(
       queuePair: device.takeQueuePair(), channel: HostEnd(memory, queue: 0, peerEvent: -1),
-      ledger: SegmentLedger(firstUnit: 0, byteCount: RawDevice.partBytes),
+      ledger: SegmentLedger(
+        firstUnit: 0, byteCount: RawDevice.partBytes, headerBytes: VirtioNet.receiveHeaderBytes),
       transmitPart: UInt64(RawDevice.partBytes)..<UInt64(RawDevice.arenaBytes))
     // The receive ring fills up.
     for _ in 0..<8 { _ = try path.turn() }

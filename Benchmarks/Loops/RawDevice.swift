@@ -73,7 +73,8 @@ extension Arena {
   func writeReceiveHeaders(byteCount: Int) {
     for start in stride(from: 0, to: byteCount, by: 2048) {
       for colour in 0..<8 {
-        (address + start + colour * 64).storeBytes(of: 1, toByteOffset: 10, as: UInt16.self)
+        (address + start + colour * 64 + 64 - VirtioNet.receiveHeaderBytes).storeBytes(
+          of: 1, toByteOffset: 10, as: UInt16.self)
       }
     }
   }

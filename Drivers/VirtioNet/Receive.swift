@@ -223,10 +223,10 @@ extension RingPair where Ring: ~Copyable {
     statistics.receivedBytes &+= UInt64(partialBytes)
   }
 
-  /// A buffer that nobody gets goes back to the device, whole. Its bytes begin where they did when it was lent: at
-  /// a multiple of 64 in its segment, so that what was taken off can be put back.
+  /// A buffer that nobody gets goes back to the device, whole. Its bytes begin where they did when it was lent: as
+  /// far beyond a multiple of 64 as all do, so that what was taken off can be put back.
   private mutating func repost(_ piece: Descriptor) {
-    let start = piece.offset & ~63
+    let start = (piece.offset &- receiveBufferLead) & ~63 &+ receiveBufferLead
     reposted.append(
       Descriptor(
         segment: piece.segment, offset: start, length: receiveBufferEnd &- start))

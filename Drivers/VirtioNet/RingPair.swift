@@ -37,6 +37,8 @@ struct RingPair<Ring: Virtqueue & ~Copyable>: ~Copyable {
   var further = Burst(capacity: 1)
   /// Where buffers end in their segments, all of one size: learned when they are posted.
   var receiveBufferEnd: UInt32 = 0
+  /// Where they begin, beyond a multiple of 64.
+  var receiveBufferLead: UInt32 = 0
   /// A buffer that goes back to the device.
   var reposted = Burst(capacity: 1)
   /// Tags of packets that were refused, until they are completed.
@@ -47,6 +49,7 @@ struct RingPair<Ring: Virtqueue & ~Copyable>: ~Copyable {
     let count = min(burst.count, receiveRing.room)
     if count == 0 { return }
     receiveBufferEnd = burst[0].offset &+ burst[0].length
+    receiveBufferLead = burst[0].offset & 63
     receiveRing.addWritable(burst, count: count, base: arena.iova)
     burst.removeFirst(count)
     showReceive()

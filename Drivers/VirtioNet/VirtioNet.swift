@@ -8,6 +8,8 @@ import VirtioTransports
 /// The driver for virtio network devices (virtio 1.2, 5.1), over any ``VirtioTransport``.
 public struct VirtioNet: NetworkDriver, ~Copyable {
   public static let name = "virtio-net"
+  /// 5.1.6.4: virtio_net_hdr, with the number of buffers.
+  public static var receiveHeaderBytes: Int { VirtioNetHeader.byteCount }
   public static let matches = [
     PCIMatch(vendor: VirtioPCI.vendor, device: VirtioPCI.networkDevice),
     PCIMatch(vendor: VirtioPCI.vendor, device: VirtioPCI.transitionalNetworkDevice),

@@ -23,7 +23,10 @@ struct QueueUnderTest<Pair: NetworkQueuePair & ~Copyable>: ~Copyable {
   private static var untouched: UInt8 { 0xa5 }
 
   /// - Parameter part: which part of the arena is the queue's, of two.
-  init(_ pair: consuming Pair, arena: DMARange, part: Int, segmentBytes: Int, isColoured: Bool) {
+  init(
+    _ pair: consuming Pair, arena: DMARange, part: Int, segmentBytes: Int, isColoured: Bool,
+    headerBytes: Int
+  ) {
     self.pair = pair
     self.arena = arena
     self.segmentBytes = segmentBytes
@@ -31,7 +34,7 @@ struct QueueUnderTest<Pair: NetworkQueuePair & ~Copyable>: ~Copyable {
     let receiveBytes = 2 << 20
     ledger = SegmentLedger(
       firstUnit: UInt32(part * half / Descriptor.unit), byteCount: receiveBytes,
-      segmentSize: segmentBytes, isColoured: isColoured)
+      segmentSize: segmentBytes, isColoured: isColoured, headerBytes: headerBytes)
     firstPlace = (part * half + receiveBytes) / Descriptor.unit
     precondition(half - receiveBytes >= Self.places * Self.placeUnits * Descriptor.unit)
   }

@@ -28,12 +28,12 @@ struct Rig<D: NetworkDriver & ~Copyable>: ~Copyable {
     let segmentBytes = D.receiveBufferBytes ?? 2048
     let queue = QueueUnderTest(
       driver.takeQueuePair(0), arena: bench.arena, part: 0, segmentBytes: segmentBytes,
-      isColoured: isColoured)
+      isColoured: isColoured, headerBytes: D.receiveHeaderBytes)
     let second =
       pairs > 1 && driver.interface.queuePairs > 1
       ? QueueUnderTest(
         driver.takeQueuePair(1), arena: bench.arena, part: 1, segmentBytes: segmentBytes,
-        isColoured: isColoured) : nil
+        isColoured: isColoured, headerBytes: D.receiveHeaderBytes) : nil
     try driver.start()
     var idle = 0
     while !driver.interface.linkIsUp && idle < bench.patience {

@@ -20,6 +20,8 @@ public protocol NetworkDriver: ~Copyable {
   /// Where a device fills every receive buffer to one fixed size, that size in bytes; nil where it is told each buffer's
   /// length.
   static var receiveBufferBytes: Int? { get }
+  /// Bytes that the device writes before each received frame, of a buffer's own: 0 for most.
+  static var receiveHeaderBytes: Int { get }
   /// What it uses where the device has it, and can be told to leave alone (``DriverResources/without``): names such as
   /// "packed".
   static var optionalFeatures: [String] { get }
@@ -73,6 +75,7 @@ public protocol NetworkDriver: ~Copyable {
 extension NetworkDriver where Self: ~Copyable {
   /// nil: the device is told each buffer's length.
   public static var receiveBufferBytes: Int? { nil }
+  public static var receiveHeaderBytes: Int { 0 }
   /// None.
   public static var optionalFeatures: [String] { [] }
   /// None: the device counts nothing.

@@ -320,7 +320,8 @@ public struct DriverHost: DriverVisitor, ~Copyable {
           channel: HostEnd(channel, queue: queue, peerEvent: Inherited.peerDoorbell),
           ledger: SegmentLedger(
             firstUnit: UInt32(queue * share / Descriptor.unit), byteCount: share,
-            segmentSize: D.receiveBufferBytes ?? 2048, isColoured: D.receiveBufferBytes == nil),
+            segmentSize: D.receiveBufferBytes ?? 2048, isColoured: D.receiveBufferBytes == nil,
+            headerBytes: D.receiveHeaderBytes),
           transmitPart: UInt64(arguments.receiveBytes)..<UInt64(arena.byteCount)))
     }
     return paths

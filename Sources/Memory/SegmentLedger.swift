@@ -22,6 +22,8 @@ public struct SegmentLedger: ~Copyable, @unchecked Sendable {
   @usableFromInline let firstUnit: UInt32
   @usableFromInline let unitsShift: UInt32
   @usableFromInline let colours: UInt32
+  /// Bytes before the first multiple of 64 at which a frame can begin, the device's header being in them.
+  @usableFromInline let lead: UInt32
   /// Bytes of a segment.
   public let segmentSize: Int
 
@@ -31,14 +33,19 @@ public struct SegmentLedger: ~Copyable, @unchecked Sendable {
   ///   - segmentSize: a power of two, at least 1024 bytes.
   ///   - isColoured: whether bytes may begin at different offsets (``lend(upTo:into:)``); not where a device fills every
   ///     buffer to one fixed size.
+  ///   - headerBytes: what a device writes before each frame, up to 64. The frame then begins at a multiple of 64, and
+  ///     the device copies whole cache lines.
   public init(
-    firstUnit: UInt32, byteCount: Int, segmentSize: Int = 2048, isColoured: Bool = true
+    firstUnit: UInt32, byteCount: Int, segmentSize: Int = 2048, isColoured: Bool = true,
+    headerBytes: Int = 0
   ) {
     precondition(segmentSize >= 1024 && segmentSize & (segmentSize - 1) == 0)
     count = byteCount / segmentSize
     self.firstUnit = firstUnit
     self.segmentSize = segmentSize
+    precondition((0...64).contains(headerBytes))
     colours = isColoured ? 7 : 0
+    lead = UInt32(64 - headerBytes) & 63
     unitsShift = UInt32((segmentSize / Descriptor.unit).trailingZeroBitCount)
     owners = .allocate(capacity: max(1, count))
     owners.initialize(repeating: Owner.host.rawValue, count: count)
@@ -74,7 +81,7 @@ public struct SegmentLedger: ~Copyable, @unchecked Sendable {
       let index = indices[number]
       owners[Int(index)] = Owner.device.rawValue
       // Neighbours begin half a page apart: of 2048 bytes, pairs share a colour and sixteen lie on different lines.
-      let colour = (index &>> 1 & colours) &* 64
+      let colour = (index &>> 1 & colours) &* 64 &+ lead
       (slots + number).store(
         place: UInt64(firstUnit &+ index &<< unitsShift) | UInt64(colour) &<< 32,
         rest: UInt64(UInt32(truncatingIfNeeded: segmentSize) &- colour))

@@ -12,6 +12,7 @@ public struct TracedDriver<D: NetworkDriver & ~Copyable>: NetworkDriver, ~Copyab
   public static var name: String { D.name }
   public static var matches: [PCIMatch] { D.matches }
   public static var receiveBufferBytes: Int? { D.receiveBufferBytes }
+  public static var receiveHeaderBytes: Int { D.receiveHeaderBytes }
   public static var deviceStatistics: [String] { D.deviceStatistics }
   public static var optionalFeatures: [String] { D.optionalFeatures }
 

@@ -15,7 +15,8 @@ struct FrontLoop: ~Copyable {
   var packetBytes = 64
 
   private var pair: VirtioNetQueuePair
-  private var ledger = SegmentLedger(firstUnit: 0, byteCount: partBytes)
+  private var ledger = SegmentLedger(
+    firstUnit: 0, byteCount: partBytes, headerBytes: VirtioNet.receiveHeaderBytes)
   private var posts = Burst(capacity: 64)
   private var received = Burst(capacity: 128)
   private var sending = Burst(capacity: 128)
