@@ -133,10 +133,12 @@ struct FrontLoop: ~Copyable {
 
   @inline(__always)
   private func ownSlot(_ tag: UInt16) -> Descriptor {
-    // First lines apart from each other in a first-level cache, as those of a pool of buffers are.
+    // First lines apart from each other in a first-level cache, as those of a pool of buffers are. The memory is this
+    // process's alone, as testpmd's is: the driver may write its header before the packet.
     Descriptor(
       segment: UInt32(Self.partBytes >> 10) &+ UInt32(tag) &* 4,
-      offset: UInt32(tag & 31) &* 64, length: UInt32(truncatingIfNeeded: packetBytes), tag: tag)
+      offset: 64 &+ UInt32(tag & 31) &* 64, length: UInt32(truncatingIfNeeded: packetBytes),
+      flags: .headroom, tag: tag)
   }
 
   @inline(__always)
