@@ -26,7 +26,8 @@ public struct ChannelLoop: PathLoop, ~Copyable {
     for _ in 0..<bursts {
       host.receive.push(&slots)
       try instance.receive.pop(into: &slots)
-      for index in 0..<slots.count where slots[index].length == 64 { done &+= 1 }
+      let arrived = slots.start
+      for index in 0..<slots.count where arrived[index].length == 64 { done &+= 1 }
     }
     return done
   }
