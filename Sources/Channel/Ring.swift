@@ -28,7 +28,7 @@ public struct RingProducer: ~Copyable, @unchecked Sendable {
   }
 
   /// Moves packets from the burst's front into the ring, whole ones only, as many as there is room for.
-  @inlinable @_noLocks
+  @inlinable @inline(__always) @_noLocks
   public mutating func push(_ burst: inout Burst) {
     let count = burst.count
     if count == 0 { return }
@@ -85,7 +85,7 @@ public struct RingConsumer: ~Copyable, @unchecked Sendable {
   }
 
   /// Appends packets, whole ones only, as far as the burst has room.
-  @inlinable @_noLocks
+  @inlinable @inline(__always) @_noLocks
   public mutating func pop(into burst: inout Burst) throws(ChannelError) {
     if peerIndex == next {
       let claimed = acquire_load32(peer)
