@@ -46,6 +46,11 @@ own=$(interface $nic)
 ip addr add 10.0.0.3/24 dev "$own"
 ip link set "$own" up
 check "a function whose interface has an address is refused" bash -c "! $martlet bind $nic"
+# A link takes its time to come up.
+for _ in $(seq 50); do
+  [ "$(cat "/sys/class/net/$own/carrier" 2> /dev/null)" = 1 ] && ping -n -q -c 1 -W 1 10.0.0.1 > /dev/null && break
+  sleep 0.2
+done
 check "the kernel's driver works again" ping -n -q -c 5 -i 0.2 -W 5 10.0.0.1
 check "no IOMMU faults" test "$(iommu_faults)" = 0
 exit 0
