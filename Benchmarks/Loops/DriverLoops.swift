@@ -63,7 +63,7 @@ public struct TransmitLoop: PathLoop, ~Copyable {
   public mutating func run(bursts: Int) throws -> Int {
     var packets = 0
     for _ in 0..<bursts {
-      fill()
+      sending.appendOwnPackets(Self.burstSize)
       try pair.transmit(&sending)
       device.drain(Self.burstSize)
       try pair.completeTransmit(into: &completed)
@@ -76,23 +76,17 @@ public struct TransmitLoop: PathLoop, ~Copyable {
     }
     return packets
   }
+}
 
-  /// A burst of packets of 64 bytes in the instance's part of the arena.
+extension Burst {
+  /// Appends packets of 64 bytes in the instance's part of the arena; there is room for them.
   @inline(__always)
-  private mutating func fill() {
-    let slots = sending.end
-    for tag in 0..<UInt64(Self.burstSize) {
+  mutating func appendOwnPackets(_ count: Int) {
+    let slots = end
+    for tag in 0..<UInt64(count) {
       (slots + Int(tag)).store(
         place: UInt64(RawDevice.partBytes >> 10) &+ tag &* 2, rest: 64 | tag &<< 48)
     }
-    sending.append(written: Self.burstSize)
+    append(written: count)
   }
-}
-
-/// A packet of 64 bytes in the instance's part of the arena.
-@inline(__always)
-func ownPacket(_ tag: Int) -> Descriptor {
-  Descriptor(
-    segment: UInt32(truncatingIfNeeded: (RawDevice.partBytes >> 10) &+ tag &* 2), length: 64,
-    tag: UInt16(truncatingIfNeeded: tag))
 }

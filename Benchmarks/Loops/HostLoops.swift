@@ -46,7 +46,7 @@ struct HostOnMemory: ~Copyable {
 
   @inline(__always)
   mutating func send(_ count: Int) {
-    for tag in 0..<count { burst.append(ownPacket(tag)) }
+    burst.appendOwnPackets(count)
     instance.transmit.push(&burst)
   }
 

@@ -37,43 +37,14 @@ struct FrontLoop: ~Copyable {
   /// Takes packets and drops them. Counts from a moment after the first.
   @inline(never)
   mutating func receive(_ milliseconds: Int) throws -> Sample {
-    try drain()
-    let limit = monotonicNanoseconds() + 2_000_000_000
-    while try take() == 0 && monotonicNanoseconds() < limit {}
-    let warm = Stopwatch()
-    while warm.elapsed < 50_000_000 { _ = try take() }
-    let watch = Stopwatch()
-    var count = 0
-    var turns = 0
-    while true {
-      turns &+= 1
-      if turns & 63 == 0 && watch.elapsed >= UInt64(milliseconds) * 1_000_000 { break }
-      count &+= try take()
-    }
-    return Sample([Double(count) * 1000 / Double(watch.elapsed)], cpuShare: watch.cpuShare)
+    try awaitTraffic { front in try front.take() }
+    return try rate(milliseconds) { front in try front.take() }
   }
 
   /// Makes packets, with a header written into each, as fast as the device takes them.
   @inline(never)
   mutating func transmit(_ milliseconds: Int) throws -> Sample {
-    let watch = Stopwatch()
-    var count = 0
-    var turns = 0
-    while true {
-      turns &+= 1
-      if turns & 63 == 0 && watch.elapsed >= UInt64(milliseconds) * 1_000_000 { break }
-      try complete()
-      while sending.count < burstSize, let tag = free.popLast() {
-        let slot = ownSlot(tag)
-        let bytes = packets + Int(slot.position)
-        for offset in stride(from: 0, to: 48, by: 8) { relaxed_store64(bytes + offset, 0x5a5a) }
-        sending.append(slot)
-      }
-      let before = sending.count
-      try pair.transmit(&sending)
-      count &+= before &- sending.count
-    }
-    let sample = Sample([Double(count) * 1000 / Double(watch.elapsed)], cpuShare: watch.cpuShare)
+    let sample = try rate(milliseconds) { front in try front.make() }
     try drain()
     return sample
   }
@@ -81,20 +52,8 @@ struct FrontLoop: ~Copyable {
   /// Sends each packet back from the buffer in which it came.
   @inline(never)
   mutating func forward(_ milliseconds: Int) throws -> Sample {
-    try drain()
-    let limit = monotonicNanoseconds() + 2_000_000_000
-    while try echo() == 0 && monotonicNanoseconds() < limit {}
-    let warm = Stopwatch()
-    while warm.elapsed < 50_000_000 { _ = try echo() }
-    let watch = Stopwatch()
-    var count = 0
-    var turns = 0
-    while true {
-      turns &+= 1
-      if turns & 63 == 0 && watch.elapsed >= UInt64(milliseconds) * 1_000_000 { break }
-      count &+= try echo()
-    }
-    let sample = Sample([Double(count) * 1000 / Double(watch.elapsed)], cpuShare: watch.cpuShare)
+    try awaitTraffic { front in try front.echo() }
+    let sample = try rate(milliseconds) { front in try front.echo() }
     try drain()
     return sample
   }
@@ -129,7 +88,48 @@ struct FrontLoop: ~Copyable {
       cpuShare: watch.cpuShare)
   }
 
+  /// Million packets a second over so long; `burst` says how many there were in one.
+  @inline(__always)
+  private mutating func rate(
+    _ milliseconds: Int, _ burst: (inout FrontLoop) throws -> Int
+  ) throws -> Sample {
+    let watch = Stopwatch()
+    var count = 0
+    var turns = 0
+    while true {
+      turns &+= 1
+      if turns & 63 == 0 && watch.elapsed >= UInt64(milliseconds) * 1_000_000 { break }
+      count &+= try burst(&self)
+    }
+    return Sample([Double(count) * 1000 / Double(watch.elapsed)], cpuShare: watch.cpuShare)
+  }
+
+  /// Lets 50 milliseconds go by after the first packet, for which it waits two seconds at most.
+  @inline(__always)
+  private mutating func awaitTraffic(_ burst: (inout FrontLoop) throws -> Int) throws {
+    try drain()
+    let limit = monotonicNanoseconds() + 2_000_000_000
+    while try burst(&self) == 0 && monotonicNanoseconds() < limit {}
+    let warm = Stopwatch()
+    while warm.elapsed < 50_000_000 { _ = try burst(&self) }
+  }
+
   // MARK: One burst
+
+  /// - Returns: packets that the ring took.
+  @inline(__always)
+  private mutating func make() throws -> Int {
+    try complete()
+    while sending.count < burstSize, let tag = free.popLast() {
+      let slot = ownSlot(tag)
+      let bytes = packets + Int(slot.position)
+      for offset in stride(from: 0, to: 48, by: 8) { relaxed_store64(bytes + offset, 0x5a5a) }
+      sending.append(slot)
+    }
+    let before = sending.count
+    try pair.transmit(&sending)
+    return before &- sending.count
+  }
 
   @inline(__always)
   private func ownSlot(_ tag: UInt16) -> Descriptor {
