@@ -94,6 +94,7 @@ var targets: [Target] = [
   part("VirtioTransports", ["Virtio", "Driver", "PCI"]),
   part("Trace", ["Driver", "PCI", "Memory"]),
   part("Edu", in: "Drivers", ["Driver", "Rings", "Memory", "PCI"]),
+  part("Steering", ["CLinux"]),
   part("Channel", ["Memory", "CLinux"]),
   part("VFIOUserMessages", ["CLinux"]),
   part("VFIO", ["VFIOUserMessages", "PCI", "Memory", "CLinux"]),
@@ -109,7 +110,8 @@ var targets: [Target] = [
   part(
     "Host",
     [
-      "Trace", "Driver", "Channel", "VhostUser", "VFIO", "PCI", "Memory", "Confinement", "CLinux",
+      "Trace", "Driver", "Steering", "Channel", "VhostUser", "VFIO", "PCI", "Memory", "Confinement",
+      "CLinux",
     ]),
   part("Stacks", ["Driver", "Channel", "Memory", "Virtio", "CLinux"]),
 
@@ -133,7 +135,8 @@ var targets: [Target] = [
   part(
     "Supervisor",
     [
-      "Host", "PCIDiscovery", "VhostUser", "VFIO", "Channel", "Driver", "Memory", "PCI", "CLinux",
+      "Host", "PCIDiscovery", "VhostUser", "VFIO", "Steering", "Channel", "Driver", "Memory", "PCI",
+      "CLinux",
     ]),
 
   .target(
@@ -193,6 +196,7 @@ var targets: [Target] = [
       "Memory", "PCI", "CLinux",
     ]),
   tests("ChannelTests", ["Channel", "Memory", "CLinux"]),
+  tests("SteeringTests", ["Steering"]),
   tests("VFIOTests", ["VFIO", "VFIOUserMessages", "PCI", "Memory", "CLinux"]),
   tests(
     "VFIOUserServerTests",

@@ -1,4 +1,5 @@
 import CLinux
+import Channel
 import Glibc
 
 /// The supervisor's end of a process's control socket. Messages are short texts: a word, then `name=value` pairs.
@@ -50,28 +51,5 @@ public struct ControlSocket: ~Copyable {
     let bytes = Array(text.utf8)
     _ = linux_send_descriptors(
       descriptor, bytes, bytes.count, descriptors, Int32(descriptors.count), 0)
-  }
-}
-
-/// A message of a process to its supervisor.
-public struct ControlMessage: Sendable, Equatable {
-  public var word: String
-  /// All that follows the word, with control characters made visible.
-  public var rest: String
-
-  init(_ text: String) {
-    let parts = text.split(separator: " ", maxSplits: 1)
-    word = parts.first.map(String.init) ?? ""
-    rest = String(
-      (parts.dropFirst().first ?? "").unicodeScalars.map { $0.value < 32 ? "?" : Character($0) })
-  }
-
-  /// The value of `name=value` in the message.
-  public subscript(name: String) -> String? {
-    for pair in rest.split(separator: " ") {
-      let parts = pair.split(separator: "=", maxSplits: 1)
-      if parts.count == 2 && parts[0] == name { return String(parts[1]) }
-    }
-    return nil
   }
 }

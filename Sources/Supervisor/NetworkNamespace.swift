@@ -1,4 +1,5 @@
 import CLinux
+import Channel
 import Glibc
 
 /// A network namespace with one TAP interface in it, held by a process of ours and by nothing else: when that process

@@ -78,9 +78,9 @@ LINUX_CALL void *_Nullable linux_mmap(void *_Nullable hint, size_t length, int p
 /// sendmsg(2) of one buffer with descriptors (SCM_RIGHTS), MSG_NOSIGNAL; count at most 16.
 LINUX_CALL long linux_send_descriptors(int socket, const void *_Nullable bytes, size_t length, const int *_Nullable descriptors, int count, int flags) {
   struct iovec v = {.iov_base = (void *)bytes, .iov_len = length};
-  char control[CMSG_SPACE(16 * sizeof(int))];
+  char control[CMSG_SPACE(64 * sizeof(int))];
   struct msghdr m = {.msg_iov = &v, .msg_iovlen = 1};
-  if (count < 0 || count > 16) return -EINVAL;
+  if (count < 0 || count > 64) return -EINVAL;
   if (count > 0) {
     memset(control, 0, sizeof control);
     m.msg_control = control;
