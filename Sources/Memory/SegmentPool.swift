@@ -82,15 +82,16 @@ public struct SegmentPool: ~Copyable, @unchecked Sendable {
   @inlinable @inline(__always) @_noLocks
   public mutating func allocate(byteCount: Int) -> Segment? {
     guard let best = Self.sizeClass(for: byteCount) else { return nil }
-    guard let unit = free.allocate(best) else { return allocateLarger(best) }
+    guard let unit = free.allocate(best) else { return allocate(from: best, below: Self.classCount) }
     references &+= 1
     return Segment(unit: unit, byteCount: 1024 &<< best)
   }
 
+  /// A segment of the first class that has any, of those from `best` and below `end`.
   @inline(never) @usableFromInline @_noLocks
-  mutating func allocateLarger(_ best: Int) -> Segment? {
+  mutating func allocate(from best: Int, below end: Int) -> Segment? {
     var sizeClass = best
-    while sizeClass < Self.classCount {
+    while sizeClass < end {
       if let unit = free.allocate(sizeClass) {
         references &+= 1
         return Segment(unit: unit, byteCount: 1024 &<< sizeClass)
