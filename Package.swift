@@ -243,7 +243,8 @@ if hasLwIP {
         "port", "lwip/src/core", "lwip/src/netif/ethernet.c",
       ],
       publicHeadersPath: "include"),
-    part("LwIPStack", ["CLwIP", "Stacks", "Channel", "Memory", "CLinux"]),
+    part("LwIPStack", ["CLwIP", "Stacks", "Driver", "Channel", "Memory", "CLinux"]),
+    tests("LwIPStackTests", ["LwIPStack", "CLwIP", "Stacks", "Channel", "Memory"]),
   ]
 }
 

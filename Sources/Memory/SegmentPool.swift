@@ -82,7 +82,9 @@ public struct SegmentPool: ~Copyable, @unchecked Sendable {
   @inlinable @inline(__always) @_noLocks
   public mutating func allocate(byteCount: Int) -> Segment? {
     guard let best = Self.sizeClass(for: byteCount) else { return nil }
-    guard let unit = free.allocate(best) else { return allocate(from: best, below: Self.classCount) }
+    guard let unit = free.allocate(best) else {
+      return allocate(from: best, below: Self.classCount)
+    }
     references &+= 1
     return Segment(unit: unit, byteCount: 1024 &<< best)
   }

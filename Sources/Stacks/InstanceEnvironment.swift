@@ -37,22 +37,36 @@ public final class InstanceEnvironment {
   /// Entries of an instance's counter page.
   public static let counterCapacity = 64
 
-  public init(_ arguments: InstanceArguments) throws(StackError) {
+  /// Memory that is already there, and nothing said of the interface yet.
+  public init(
+    arena: consuming Arena, receiveBytes: Int, channel: consuming ChannelMemory, queues: Int,
+    counters: consuming CounterPage
+  ) {
+    self.arena = arena
+    self.receiveBytes = receiveBytes
+    self.channel = channel
+    self.queues = queues
+    self.counters = counters
+  }
+
+  /// What the supervisor said, with the descriptors that it left.
+  public convenience init(_ arguments: InstanceArguments) throws(StackError) {
     guard let layout = ChannelLayout(queues: arguments.channelQueues, slots: arguments.channelSlots)
     else { throw StackError("there is no channel of \(arguments.channelSlots) slots") }
-    arena = try asStackError { () throws(MemoryError) -> Arena in
+    let arena = try asStackError { () throws(MemoryError) -> Arena in
       try Arena(
         adopting: Inherited.arena, byteCount: arguments.arenaBytes, at: arguments.arenaAddress)
     }
-    channel = try asStackError { () throws(ChannelError) -> ChannelMemory in
+    let channel = try asStackError { () throws(ChannelError) -> ChannelMemory in
       try ChannelMemory(adopting: Inherited.channel, layout: layout)
     }
-    counters = try asStackError { () throws(MemoryError) -> CounterPage in
+    let counters = try asStackError { () throws(MemoryError) -> CounterPage in
       try CounterPage(
         adopting: Inherited.counters, capacity: Self.counterCapacity, writable: true)
     }
-    receiveBytes = arguments.receiveBytes
-    queues = arguments.queues
+    self.init(
+      arena: arena, receiveBytes: arguments.receiveBytes, channel: channel,
+      queues: arguments.queues, counters: counters)
     macAddress = arguments.macAddress
     mtu = arguments.mtu
     offloads = arguments.offloads

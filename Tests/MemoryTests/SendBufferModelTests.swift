@@ -57,11 +57,14 @@ import Testing
         }
       case 4..<9:
         guard !buffers.isEmpty else { continue }
-        let buffer = buffers[Int(random.next() % UInt64(buffers.count))]
+        // Mostly the one that this connection wrote last.
+        let choice = random.next() % 4 == 0 ? Int(random.next() >> 8) : index
+        let buffer = buffers[choice % buffers.count]
         // Mostly the retry that goes on, sometimes anything.
         let at = random.next() % 4 == 0 ? Int(random.next()) % buffer.byteCount : buffer.written
         let start = at < 0 ? 0 : at
-        let count = Int(random.next() % UInt64(buffer.byteCount - start + 1))
+        let most = UInt64(buffer.byteCount - start) / (random.next() % 8 + 1)
+        let count = Int(random.next() % (most + 1))
         let address = UnsafeRawPointer(bitPattern: buffer.start + UInt(start))!
         try real[index].append(address, byteCount: count)
         buffer.written = (start + count) % buffer.byteCount

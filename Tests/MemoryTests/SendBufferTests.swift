@@ -151,11 +151,17 @@ import Testing
     try withPool(byteCount: 1 << 20, shares: [1, 0, 0, 0, 0, 0, 0, 1]) { pool in
       var held: [Held] = []
       while let buffer = try? pool.allocate(byteCount: 1) { held.append(Held(buffer)) }
-      final class Order { var names: [String] = [] }
+      final class Order {
+        var names: [String] = []
+        var held: [Held] = []
+      }
       let order = Order()
       var ended: SendBufferWait?
       for (name, byteCount) in [("a", 50_000), ("b", 100), ("c", 100), ("d", 60_000), ("e", 1)] {
-        let wait = try pool.allocate(byteCount: byteCount) { _ in order.names.append(name) }
+        let wait = try pool.allocate(byteCount: byteCount) { buffer in
+          order.names.append(name)
+          order.held.append(Held(buffer))
+        }
         if name == "c" { ended = wait }
       }
       pool.resumeWaiting()
@@ -165,7 +171,8 @@ import Testing
       held.remove(at: 0)
       pool.resumeWaiting()
       #expect(order.names == ["b"])
-      // It came back with its buffer; nobody may overtake e, who waits for one.
+      // Nobody may overtake e.
+      held.remove(at: 0)
       #expect(error { _ = try pool.allocate(byteCount: 1) } == .exhausted(needed: 1))
       pool.resumeWaiting()
       #expect(order.names == ["b", "e"])
@@ -174,6 +181,7 @@ import Testing
       pool.resumeWaiting()
       #expect(order.names == ["b", "e", "a", "d"])
       #expect(pool.waitingCount == 0)
+      order.held.removeAll()
     }
   }
 
