@@ -17,7 +17,7 @@ final class LwIPBench {
   static let port: UInt16 = 80
   static let mac: [UInt8] = [2, 0, 0, 0, 0, 2]
   private static let receiveBytes = 2 << 20
-  private static let arenaBytes = 16 << 20
+  private static let arenaBytes = 20 << 20
 
   let environment: InstanceEnvironment
   let stack: LwIPInterface
