@@ -28,6 +28,7 @@ public enum PathLoopName: String, CaseIterable, Sendable {
   case channel = "channel"
   case pool1 = "pool.bulk1"
   case pool32 = "pool.bulk32"
+  case send = "zbuf.write"
   case receiveInC = "receive.split.control"
   case transmitInC = "transmit.split.control"
   case channelInC = "channel.control"
@@ -58,6 +59,7 @@ public enum PathLoopName: String, CaseIterable, Sendable {
     case .channel: try visitor.visit(ChannelLoop())
     case .pool1: try visitor.visit(PoolLoop(bulk: 1))
     case .pool32: try visitor.visit(PoolLoop(bulk: 32))
+    case .send: try visitor.visit(SendLoop(byteCount: 16 << 10))
     case .receiveInC: try visitor.visit(CReceiveLoop())
     case .transmitInC: try visitor.visit(CTransmitLoop())
     case .channelInC: try visitor.visit(CChannelLoop())

@@ -18,8 +18,9 @@ public final class ZeroCopyConnection {
   }
 
   private var control: UnsafeMutablePointer<tcp_pcb>?
-  private let stack: LwIPInterface
+  // Before the stack, whose pool they point to: this is the order in which they go.
   private var pending: PendingEntries
+  private let stack: LwIPInterface
   private var handler: (any ConnectionHandler)?
   private var isConnected: Bool
   private var isClosing = false

@@ -4,6 +4,7 @@
 /// A write that goes on where the last entry ends, in the same segment, extends it and leaves the reference count alone;
 /// any other adds an entry and one reference. Acknowledged bytes drop entries, with their references, from the front.
 /// A ring that grows when it is full, so that in the long run nothing is allocated. One thread.
+@frozen
 public struct PendingEntries: ~Copyable {
   @frozen @usableFromInline
   struct Entry {
@@ -26,9 +27,11 @@ public struct PendingEntries: ~Copyable {
   @usableFromInline var mask: Int
   @usableFromInline var first = 0
   /// Entries.
-  public private(set) var count: Int
+  @inlinable public var count: Int { entryCount }
   /// Bytes in all entries.
-  public private(set) var byteCount = 0
+  @inlinable public var byteCount: Int { bytes }
+  @usableFromInline var entryCount = 0
+  @usableFromInline var bytes = 0
 
   /// - Parameters:
   ///   - pool: whose segments are sent; it outlives this.
@@ -38,7 +41,6 @@ public struct PendingEntries: ~Copyable {
     state = pool.state
     entries = .allocate(capacity: capacity)
     mask = capacity - 1
-    count = 0
     state.pointee.users += 1
   }
 
@@ -48,7 +50,7 @@ public struct PendingEntries: ~Copyable {
     state.pointee.users -= 1
   }
 
-  public var isEmpty: Bool { count == 0 }
+  @inlinable public var isEmpty: Bool { count == 0 }
 
   /// An entry's place, in bytes from the arena's start, and its length.
   public subscript(index: Int) -> (position: UInt64, byteCount: Int) {
@@ -59,6 +61,7 @@ public struct PendingEntries: ~Copyable {
 
   /// Takes bytes by their address.
   /// - Throws: ``SendBufferError`` where they are not all in one segment that is in use; nothing has changed then.
+  @inlinable
   public mutating func append(
     _ address: UnsafeRawPointer, byteCount: Int
   ) throws(SendBufferError) {
@@ -66,9 +69,10 @@ public struct PendingEntries: ~Copyable {
   }
 
   /// Takes bytes; none are no entry. A segment that has been freed since its range was made traps.
+  @inlinable
   public mutating func append(_ range: SendRange) {
     if range.byteCount == 0 { return }
-    byteCount &+= range.byteCount
+    bytes &+= range.byteCount
     if count > 0 {
       let last = (first &+ count &- 1) & mask
       if entries[last].unit == range.unit,
@@ -82,18 +86,18 @@ public struct PendingEntries: ~Copyable {
     state.pointee.pool.retain(range.unit)
     if count > mask { grow() }
     (entries + (first &+ count) & mask).initialize(to: Entry(range))
-    count &+= 1
+    entryCount &+= 1
     state.pointee.counts.entries &+= 1
   }
 
   /// The peer has acknowledged so many bytes more: from the front, no more than there are.
   /// - Returns: bytes that were there.
-  @discardableResult
+  @inlinable @discardableResult
   public mutating func acknowledge(_ acknowledged: Int) -> Int {
     precondition(acknowledged >= 0)
     let all = min(acknowledged, byteCount)
     var left = all
-    byteCount &-= all
+    bytes &-= all
     while left > 0 {
       let entry = entries[first]
       if left < entry.byteCount {
@@ -104,7 +108,7 @@ public struct PendingEntries: ~Copyable {
       left &-= Int(entry.byteCount)
       state.pointee.pool.release(entry.unit)
       first = (first &+ 1) & mask
-      count &-= 1
+      entryCount &-= 1
     }
     return all
   }
@@ -112,8 +116,8 @@ public struct PendingEntries: ~Copyable {
   /// Drops all entries: the connection is closed or reset.
   public mutating func removeAll() { acknowledge(byteCount) }
 
-  @inline(never)
-  private mutating func grow() {
+  @inline(never) @usableFromInline
+  mutating func grow() {
     let capacity = (mask &+ 1) * 2
     let larger = UnsafeMutablePointer<Entry>.allocate(capacity: capacity)
     for index in 0..<count { (larger + index).initialize(to: entries[(first &+ index) & mask]) }

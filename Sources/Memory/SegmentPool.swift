@@ -82,11 +82,15 @@ public struct SegmentPool: ~Copyable, @unchecked Sendable {
   @inlinable @inline(__always) @_noLocks
   public mutating func allocate(byteCount: Int) -> Segment? {
     guard let best = Self.sizeClass(for: byteCount) else { return nil }
-    guard let unit = free.allocate(best) else {
-      return allocate(from: best, below: Self.classCount)
-    }
+    return take(best) ?? allocate(from: best, below: Self.classCount)
+  }
+
+  /// A segment of exactly this class, with one reference; nil where none is free.
+  @inlinable @inline(__always) @_noLocks
+  mutating func take(_ sizeClass: Int) -> Segment? {
+    guard let unit = free.allocate(sizeClass) else { return nil }
     references &+= 1
-    return Segment(unit: unit, byteCount: 1024 &<< best)
+    return Segment(unit: unit, byteCount: 1024 &<< sizeClass)
   }
 
   /// A segment of the first class that has any, of those from `best` and below `end`.
@@ -94,10 +98,7 @@ public struct SegmentPool: ~Copyable, @unchecked Sendable {
   mutating func allocate(from best: Int, below end: Int) -> Segment? {
     var sizeClass = best
     while sizeClass < end {
-      if let unit = free.allocate(sizeClass) {
-        references &+= 1
-        return Segment(unit: unit, byteCount: 1024 &<< sizeClass)
-      }
+      if let segment = take(sizeClass) { return segment }
       sizeClass &+= 1
     }
     return nil

@@ -44,8 +44,19 @@ public struct SendBufferPool: ~Copyable {
   /// no segment that somebody waits for.
   /// - Parameter byteCount: 1 to ``largestBuffer``.
   /// - Throws: ``SendBufferError/exhausted(needed:)`` or ``SendBufferError/badSize(needed:limit:)``.
+  @inlinable
   public func allocate(byteCount: Int) throws(SendBufferError) -> SendBuffer {
     let sizeClass = try state.pointee.sizeClass(byteCount)
+    if sizeClass < state.pointee.smallestAwaited, let segment = state.pointee.pool.take(sizeClass) {
+      return SendBuffer(state, segment)
+    }
+    return try allocateLarger(sizeClass, byteCount)
+  }
+
+  @inline(never) @usableFromInline
+  func allocateLarger(
+    _ sizeClass: Int, _ byteCount: Int
+  ) throws(SendBufferError) -> SendBuffer {
     let end = state.pointee.smallestAwaited
     if let segment = state.pointee.pool.allocate(from: sizeClass, below: end) {
       return SendBuffer(state, segment)

@@ -42,6 +42,7 @@ public struct SendRange: Equatable {
 /// What a pool, its buffers and its connections' entries share. One thread.
 @usableFromInline
 struct SendBufferState: ~Copyable {
+  @usableFromInline
   struct Waiter {
     var number: UInt64
     var sizeClass: Int
@@ -52,26 +53,30 @@ struct SendBufferState: ~Copyable {
   @usableFromInline var counts = SendBufferCounts()
   /// Buffers and lists of entries that point here.
   @usableFromInline var users = 0
-  /// Who waits, longest first.
-  var waiting: [Waiter] = []
-  var onExhausted: ((Int) -> Void)?
-  var onAvailable: (() -> Void)?
+  /// The largest class that the pool has any segment of; -1 for none.
+  @usableFromInline let largestClass: Int
   /// The smallest class that somebody waits for; segments from there on are theirs.
-  private(set) var smallestAwaited = SegmentPool.classCount
+  @usableFromInline var smallestAwaited = SegmentPool.classCount
+  /// Who waits, longest first.
+  @usableFromInline var waiting: [Waiter] = []
+  @usableFromInline var onExhausted: ((Int) -> Void)?
+  @usableFromInline var onAvailable: (() -> Void)?
   /// The largest class that was lacking since nothing last was; nil where nothing is.
-  private var lacking: Int?
-  private var hasTold = false
-  private var nextNumber: UInt64 = 0
+  @usableFromInline var lacking: Int?
+  @usableFromInline var hasTold = false
+  @usableFromInline var nextNumber: UInt64 = 0
 
-  init(_ pool: consuming SegmentPool) { self.pool = pool }
-
-  var largestBuffer: Int {
-    pool.counts.lastIndex { $0 > 0 }.map { 1024 << $0 } ?? 0
+  init(_ pool: consuming SegmentPool) {
+    largestClass = pool.counts.lastIndex { $0 > 0 } ?? -1
+    self.pool = pool
   }
 
+  @inlinable var largestBuffer: Int { largestClass < 0 ? 0 : 1024 &<< largestClass }
+
+  @inlinable @inline(__always)
   func sizeClass(_ byteCount: Int) throws(SendBufferError) -> Int {
-    guard byteCount > 0, byteCount <= largestBuffer,
-      let sizeClass = SegmentPool.sizeClass(for: byteCount)
+    guard byteCount > 0, let sizeClass = SegmentPool.sizeClass(for: byteCount),
+      sizeClass <= largestClass
     else { throw .badSize(needed: byteCount, limit: largestBuffer) }
     return sizeClass
   }
@@ -134,7 +139,7 @@ struct SendBufferState: ~Copyable {
   // MARK: Addresses
 
   /// In bytes from the arena's start. Below it the number is larger than any place.
-  @inlinable
+  @inlinable @inline(__always)
   func position(of address: UnsafeRawPointer) -> UInt64 {
     UInt64(UInt(bitPattern: address) &- UInt(bitPattern: pool.arena))
   }
@@ -142,18 +147,19 @@ struct SendBufferState: ~Copyable {
   @inlinable
   func segment(at address: UnsafeRawPointer) -> Segment? { pool.segment(at: position(of: address)) }
 
-  @inlinable
+  @inlinable @inline(__always)
   func range(at address: UnsafeRawPointer, byteCount: Int) throws(SendBufferError) -> SendRange {
     let position = position(of: address)
     guard let segment = pool.segment(at: position) else {
       throw .notInPool(address: UInt(bitPattern: address))
     }
-    let end = UInt64(segment.unit) * UInt64(Descriptor.unit) + UInt64(segment.byteCount)
+    let end = UInt64(segment.unit) &* UInt64(Descriptor.unit) &+ UInt64(segment.byteCount)
     guard byteCount >= 0, byteCount <= Int(end - position) else {
       throw .crossesEnd(
         address: UInt(bitPattern: address), byteCount: byteCount, left: Int(end - position))
     }
-    guard pool.references(to: segment.unit) > 0 else {
+    // The table knows the segment: its header is there.
+    guard pool.free.table.ownHeader(segment.unit).pointee.references > 0 else {
       throw .notAllocated(address: UInt(bitPattern: address))
     }
     return SendRange(position: position, byteCount: byteCount, unit: segment.unit)

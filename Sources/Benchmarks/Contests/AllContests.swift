@@ -24,7 +24,7 @@ public struct AllContests {
     defer { withExtendedLifetime(pages) {} }
     let rows = { (new: [BenchmarkRow]) in new.forEach(take) }
     let groups: [(name: String, run: () throws -> Void)] = [
-      ("pool, path", { try LoopContests(plan: plan, dpdk: dpdk).run(rows) }),
+      ("pool, path, zbuf", { try LoopContests(plan: plan, dpdk: dpdk).run(rows) }),
       ("channel", { try ChannelContests(plan: plan, dpdk: dpdk).run(rows) }),
       ("startup, tcp, memory", { try WholeRunContest(plan: plan).run(rows) }),
       ("host", { try HostContests(plan: plan, dpdk: dpdk).run(rows) }),

@@ -19,6 +19,9 @@ struct ContestDuration {
         names: names("pool.bulk", ["1", "1.bare", "32", "32.bare"]), sides: 2 + peer, overhead: 20,
         start: 100),
       Self(
+        names: LoopContests.sendSizes.map { "zbuf.write.\($0)K" }, sides: 2, overhead: 20, start: 0
+      ),
+      Self(
         names: names(
           "sweep.queues.", ["rx", "idle"].flatMap { kind in (1...4).map { "\(kind).\($0)" } }),
         sides: 1, overhead: 20, start: 0),
