@@ -50,6 +50,7 @@ public struct PendingEntries: ~Copyable {
     state.pointee.users -= 1
   }
 
+  /// Whether everything is acknowledged.
   @inlinable public var isEmpty: Bool { count == 0 }
 
   /// An entry's place, in bytes from the arena's start, and its length.

@@ -21,6 +21,7 @@ public struct SendBufferWait: Equatable, Sendable {
 public struct SendRange: Equatable {
   /// First address, in bytes from the arena's start.
   public let position: UInt64
+  /// Bytes, all in one segment.
   public let byteCount: Int
   @usableFromInline let unit: UInt32
 
