@@ -1,0 +1,49 @@
+import CLinux
+import Glibc
+
+/// What the kernel says of a memory file and of one descriptor of it.
+public struct MemoryFacts: Hashable, Sendable {
+  /// The file, as long as it is open somewhere.
+  public var device: UInt64
+  public var inode: UInt64
+  public var byteCount: UInt64
+  /// Bytes of the pages that it is made of: 4096, or those of huge pages.
+  public var pageSize: UInt64
+  /// F_SEAL_*.
+  public var seals: Int32
+  /// How the descriptor is open.
+  public var isReadable: Bool
+  public var isWritable: Bool
+  /// Who may open the file anew: its owner and permission bits.
+  public var ownerUID: UInt32
+  public var mode: UInt32
+
+  /// - Parameter descriptor: stays the caller's.
+  /// - Throws: ``HandleRefusal/notMemory``.
+  public init(inspecting descriptor: Int32) throws(HandleRefusal) {
+    var status = stat()
+    guard fstat(descriptor, &status) == 0, status.st_mode & S_IFMT == S_IFREG,
+      status.st_size >= 0
+    else { throw .notMemory }
+    let seals = linux_fcntl(descriptor, LINUX_F_GET_SEALS, 0)
+    let flags = linux_fcntl(descriptor, F_GETFL, 0)
+    guard seals >= 0, flags >= 0, flags & LINUX_O_PATH == 0 else { throw .notMemory }
+    device = UInt64(status.st_dev)
+    inode = UInt64(status.st_ino)
+    byteCount = UInt64(status.st_size)
+    pageSize = UInt64(max(4096, status.st_blksize))
+    self.seals = seals
+    isReadable = flags & O_ACCMODE != O_WRONLY
+    isWritable = flags & O_ACCMODE != O_RDONLY
+    ownerUID = status.st_uid
+    mode = status.st_mode & 0o7777
+  }
+
+  /// Whether all of these seals are set.
+  func has(_ wanted: Int32...) -> Bool { wanted.allSatisfy { seals & $0 != 0 } }
+
+  /// Whether nobody can write who has no writable mapping yet.
+  var forbidsNewWriters: Bool {
+    seals & (Int32(LINUX_F_SEAL_FUTURE_WRITE) | Int32(LINUX_F_SEAL_WRITE)) != 0
+  }
+}
