@@ -76,7 +76,7 @@ public struct HandleClient: ~Copyable {
   ) throws(HandleError) -> Created {
     try create(
       memory.isRevocable ? .revocable : .mapped, .read, 0, memory.byteCount, receiver, limits,
-      [memory.readDescriptor] + (memory.isRevocable ? [memory.descriptor] : []))
+      [memory.readerDescriptor] + (memory.isRevocable ? [memory.descriptor] : []))
   }
 
   /// Shares an arena: all of it to be mapped for reading and writing, or a range that the broker serves.

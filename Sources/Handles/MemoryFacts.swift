@@ -39,6 +39,14 @@ public struct MemoryFacts: Hashable, Sendable {
     mode = status.st_mode & 0o7777
   }
 
+  /// No memory at all, to be filled in.
+  static let zero = MemoryFacts()
+
+  private init() {
+    (device, inode, byteCount, pageSize, seals) = (0, 0, 0, 4096, 0)
+    (isReadable, isWritable, ownerUID, mode) = (false, false, 0, 0)
+  }
+
   /// Whether all of these seals are set.
   func has(_ wanted: Int32...) -> Bool { wanted.allSatisfy { seals & $0 != 0 } }
 

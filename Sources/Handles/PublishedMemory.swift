@@ -12,8 +12,8 @@ public struct PublishedMemory: ~Copyable, @unchecked Sendable {
   public let byteCount: Int
   /// Whether its pages can be taken from readers, and from here: see ``keepContents()``.
   public let isRevocable: Bool
-  /// For readers.
-  let readDescriptor: Int32
+  /// For readers: no writable mapping can be made by it, also after it was opened anew. Closed with this value.
+  public let readerDescriptor: Int32
   /// Open for writing, though no byte can be written by it: it can cut a revocable memory.
   let descriptor: Int32
 
@@ -52,7 +52,7 @@ public struct PublishedMemory: ~Copyable, @unchecked Sendable {
     self.byteCount = byteCount
     self.isRevocable = isRevocable
     self.descriptor = descriptor
-    readDescriptor = reader
+    readerDescriptor = reader
   }
 
   private static func mapAndSeal(
@@ -92,6 +92,6 @@ public struct PublishedMemory: ~Copyable, @unchecked Sendable {
   deinit {
     munmap(address, byteCount)
     close(descriptor)
-    close(readDescriptor)
+    close(readerDescriptor)
   }
 }
