@@ -172,7 +172,8 @@ var targets: [Target] = [
     [
       "Supervisor", "PCIDiscovery", "VFIOUserServer", "VhostUserServer", "VirtioNetDevice",
       "E1000eDevice", "Wire",
-      "EmulatedPCI", "NewDriver", "Benchmarks", "Handles", "Loops", "Stacks", "Trace", "VFIO", "Driver",
+      "EmulatedPCI", "NewDriver", "Benchmarks", "Handles", "Loops", "Stacks", "Trace", "VFIO",
+      "Driver",
       "Channel",
       "Memory", "PCI", "CLinux", arguments, logging,
     ] + driverNames, plugins: ["RegisterDrivers"]),

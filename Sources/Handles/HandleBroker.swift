@@ -5,20 +5,26 @@ import CLinux
 public struct HandleBroker: ~Copyable {
   /// How much one user may have.
   public struct Limits: Sendable {
+    /// Handles that are there at once.
     public var handlesPerUser = 4096
+    /// Memory files behind them; each takes up to two descriptors of the broker.
     public var memoriesPerUser = 64
+    /// Connections at once; each takes two descriptors of the broker.
     public var connectionsPerUser = 32
 
+    /// 4096 handles over 64 memory files, by 32 connections.
     public init() {}
   }
 
   /// May see and revoke every handle, beside user 0.
   public let administrator: UInt32
+  /// How much one user may have.
   public let limits: Limits
   /// How often each refusal was given.
   public private(set) var refusals: [HandleRefusal: UInt64] = [:]
-  /// Handles made, and uses granted.
+  /// Handles made so far.
   public private(set) var created: UInt64 = 0
+  /// Uses granted so far.
   public private(set) var granted: UInt64 = 0
 
   private var handles: [HandleID: MemoryHandle] = [:]
@@ -260,12 +266,15 @@ public struct HandleBroker: ~Copyable {
 
 /// How a handle is named to be revoked.
 public enum HandleName: Sendable {
+  /// By what was given away.
   case id(HandleID)
+  /// By what lists call it.
   case number(UInt64)
 }
 
 /// A handle that has ended.
 public struct EndedHandle: Sendable {
+  /// As it was.
   public let handle: MemoryHandle
   /// Whether its memory has no handle left.
   public let isLastOfMemory: Bool

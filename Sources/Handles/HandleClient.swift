@@ -23,6 +23,7 @@ public struct HandleClient: ~Copyable {
     /// Nil: any number of times.
     public var uses: UInt64?
 
+    /// Without values: as long as its owner is there, any number of times.
     public init(milliseconds: UInt64? = nil, uses: UInt64? = nil) {
       self.milliseconds = milliseconds
       self.uses = uses
@@ -31,7 +32,9 @@ public struct HandleClient: ~Copyable {
 
   /// A handle that was made: what is given away, and what its owner calls it by.
   public struct Created: Sendable {
+    /// For the receiver.
     public let id: HandleID
+    /// For ``HandleClient/revoke(number:)`` and lists.
     public let number: UInt64
   }
 
@@ -124,7 +127,8 @@ public struct HandleClient: ~Copyable {
     if let uses = limits.uses { text += " uses=\(uses)" }
     if let milliseconds = limits.milliseconds { text += " milliseconds=\(milliseconds)" }
     let answer = try ask(text, descriptors, "created").message
-    guard let id = answer["id"].flatMap({ HandleID($0) }), let number: UInt64 = answer.number("number")
+    guard let id = answer["id"].flatMap({ HandleID($0) }),
+      let number: UInt64 = answer.number("number")
     else { throw .badAnswer(answer.rest) }
     return Created(id: id, number: number)
   }
@@ -206,7 +210,8 @@ public struct HandleClient: ~Copyable {
     _ id: HandleID, offset: Int, _ bytes: some Collection<UInt8>
   ) throws(HandleError) {
     guard bytes.count <= HandleBroker.maximumAccess else { throw .refused(.tooLong) }
-    _ = try ask("write id=\(id.text) offset=\(offset) hex=\(Hexadecimal.text(bytes))", [], "written")
+    _ = try ask(
+      "write id=\(id.text) offset=\(offset) hex=\(Hexadecimal.text(bytes))", [], "written")
   }
 
   // MARK: Messages

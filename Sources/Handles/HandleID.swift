@@ -24,7 +24,9 @@ public struct HandleID: Hashable, Sendable {
 
   /// 32 hexadecimal digits.
   public var text: String {
-    let bytes = [high, low].flatMap { word in (0..<8).map { UInt8(truncatingIfNeeded: word >> (56 - 8 * $0)) } }
+    let bytes = [high, low].flatMap { word in
+      (0..<8).map { UInt8(truncatingIfNeeded: word >> (56 - 8 * $0)) }
+    }
     return Hexadecimal.text(bytes)
   }
 

@@ -22,7 +22,10 @@ extension HandleService {
       let (handle, range) = try broker.access(
         id, offset: try number("offset", in: message), byteCount: try number("bytes", in: message),
         writing: false, by: peer, now: now)
-      return ("data hex=\(Hexadecimal.text(try counting { () throws(HandleRefusal) in try memory.read(handle.memory, range) }))", nil)
+      return (
+        "data hex=\(Hexadecimal.text(try counting { () throws(HandleRefusal) in try memory.read(handle.memory, range) }))",
+        nil
+      )
     case "write":
       let id = try handleID(message)
       guard let bytes = Hexadecimal.bytes(message["hex"] ?? "") else {

@@ -10,6 +10,7 @@ import Glibc
 public final class HandleService {
   /// Readable when there is something to serve.
   public let descriptor: Int32
+  /// Connections that are served.
   public private(set) var connectionCount = 0
 
   var broker: HandleBroker

@@ -3,19 +3,23 @@ import Glibc
 
 /// What the kernel says of a memory file and of one descriptor of it.
 public struct MemoryFacts: Hashable, Sendable {
-  /// The file, as long as it is open somewhere.
+  /// The file system of the file.
   public var device: UInt64
+  /// The file's number there, its own as long as it is open somewhere.
   public var inode: UInt64
+  /// Its size.
   public var byteCount: UInt64
   /// Bytes of the pages that it is made of: 4096, or those of huge pages.
   public var pageSize: UInt64
   /// F_SEAL_*.
   public var seals: Int32
-  /// How the descriptor is open.
+  /// Whether the descriptor is open for reading.
   public var isReadable: Bool
+  /// Whether it is open for writing.
   public var isWritable: Bool
-  /// Who may open the file anew: its owner and permission bits.
+  /// The file's owner, who may open it anew.
   public var ownerUID: UInt32
+  /// The file's permission bits: who else may.
   public var mode: UInt32
 
   /// - Parameter descriptor: stays the caller's.

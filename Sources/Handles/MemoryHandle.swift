@@ -2,7 +2,9 @@
 public struct MemoryHandle: Sendable {
   /// What a receiver may do.
   public enum Rights: String, Sendable {
+    /// Reading only.
     case read = "r"
+    /// Reading and writing.
     case readWrite = "rw"
   }
 
@@ -19,10 +21,12 @@ public struct MemoryHandle: Sendable {
 
   /// Who may use a handle.
   public struct Receiver: Hashable, Sendable {
+    /// The user, as the broker sees it.
     public var uid: UInt32
     /// Nil: any process of the user.
     public var process: ProcessIdentity?
 
+    /// Any process of a user, or one.
     public init(uid: UInt32, process: ProcessIdentity? = nil) {
       self.uid = uid
       self.process = process
@@ -31,16 +35,22 @@ public struct MemoryHandle: Sendable {
 
   /// What an owner asks for.
   public struct Request: Sendable {
+    /// Who is to enforce it.
     public var kind: Kind
+    /// What the receiver may do.
     public var rights: Rights
+    /// The first byte, in the memory.
     public var offset: UInt64
+    /// How many bytes, more than 0.
     public var byteCount: UInt64
+    /// Who may use it.
     public var receiver: Receiver
     /// When it ends, in nanoseconds of the broker's clock; nil: with its owner.
     public var expiry: UInt64?
     /// How often it can be opened, registered, read or written by message; nil: without limit.
     public var uses: UInt64?
 
+    /// All that an owner says; without a limit of time or number where none is given.
     public init(
       kind: Kind, rights: Rights, offset: UInt64, byteCount: UInt64, receiver: Receiver,
       expiry: UInt64? = nil, uses: UInt64? = nil
@@ -59,15 +69,21 @@ public struct MemoryHandle: Sendable {
   public let number: UInt64
   /// Where its memory's descriptor is kept.
   public let memory: MemoryKey
+  /// Who enforces it.
   public let kind: Kind
+  /// What the receiver may do.
   public let rights: Rights
   /// Bytes of the memory.
   public let range: Range<UInt64>
+  /// Who may use it.
   public let receiver: Receiver
-  /// The connection that made it, and whose that is.
+  /// The connection that made it.
   public let owner: UInt64
+  /// That connection's user.
   public let ownerUID: UInt32
+  /// When it ends, in nanoseconds of the broker's clock.
   public let expiry: UInt64?
+  /// How often it can still be used; nil: without limit.
   public internal(set) var usesLeft: UInt64?
   let facts: MemoryFacts
 }
@@ -90,10 +106,14 @@ public struct MemoryKey: Hashable, Sendable {
 
 /// Who asks: a connection, and whose the kernel says that it is.
 public struct HandlePeer: Sendable {
+  /// The connection's number, its own for as long as the broker runs.
   public var connection: UInt64
+  /// The user that connected.
   public var uid: UInt32
+  /// The process that connected.
   public var process: ProcessIdentity
 
+  /// What the kernel has said of a connection.
   public init(connection: UInt64, uid: UInt32, process: ProcessIdentity) {
     self.connection = connection
     self.uid = uid

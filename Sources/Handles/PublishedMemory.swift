@@ -9,6 +9,7 @@ public struct PublishedMemory: ~Copyable, @unchecked Sendable {
   // Invariant: `address` points at `byteCount` mapped bytes until deinit.
   /// The first byte, in this process.
   public let address: UnsafeMutableRawPointer
+  /// Bytes that are mapped.
   public let byteCount: Int
   /// Whether its pages can be taken from readers, and from here: see ``keepContents()``.
   public let isRevocable: Bool

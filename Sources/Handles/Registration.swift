@@ -3,12 +3,14 @@ import Glibc
 
 /// What an application asks for when its memory is to be used by the device: the id of a handle whose receiver it is.
 public struct RegistrationRequest: Sendable {
+  /// Of a handle whose receiver asks.
   public var id: HandleID
   /// Whether the device is to write, that is to receive into the memory; else it only reads, to transmit.
   public var isForReceive: Bool
   /// What offset and size must be multiples of: 2 MiB for an extent of an instance, 0 for the memory's own pages.
   public var granule: UInt64
 
+  /// For the memory's own pages unless a granule is given.
   public init(id: HandleID, isForReceive: Bool, granule: UInt64 = 0) {
     self.id = id
     self.isForReceive = isForReceive
@@ -38,6 +40,7 @@ public struct RegisteredMemory: ~Copyable {
   public let range: Range<UInt64>
   /// Bytes of a page: 4096, or those of huge pages.
   public let pageSize: UInt64
+  /// Whether the device may write.
   public let rights: MemoryHandle.Rights
 
   deinit { close(descriptor) }

@@ -9,8 +9,11 @@ import Glibc
 public struct SharedRange: ~Copyable, @unchecked Sendable {
   // Invariant: `address` points at `byteCount` mapped bytes until deinit, writable where `rights` say so.
   private let address: UnsafeMutableRawPointer
+  /// Bytes that are mapped.
   public let byteCount: Int
+  /// What may be done with them.
   public let rights: MemoryHandle.Rights
+  /// Whether the owner can take the pages away.
   public let isRevocable: Bool
 
   /// Maps all of a descriptor's memory; the descriptor stays the caller's.

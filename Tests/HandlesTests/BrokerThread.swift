@@ -24,7 +24,7 @@ final class BrokerThread: Sendable {
         pollfd(fd: $0, events: Int16(POLLIN), revents: 0)
       }
       while !isOver.load(ordering: .acquiring) {
-        poll(&entries, 2, min(20, UInt32(bitPattern: service.timeout(now: nanoseconds()))).signed)
+        poll(&entries, 2, 20)
         if entries[1].revents & Int16(POLLIN) != 0 {
           var socket: Int32 = -1
           if read(end, &socket, 4) == 4 { try? service.accept(socket) }
@@ -56,7 +56,10 @@ final class BrokerThread: Sendable {
 
 enum Thread {
   static func start(_ body: @escaping @Sendable () -> Void) {
-    final class Box { let body: () -> Void; init(_ body: @escaping () -> Void) { self.body = body } }
+    final class Box {
+      let body: () -> Void
+      init(_ body: @escaping () -> Void) { self.body = body }
+    }
     var thread = pthread_t()
     pthread_create(
       &thread, nil,
@@ -66,11 +69,6 @@ enum Thread {
       }, Unmanaged.passRetained(Box(body)).toOpaque())
     pthread_detach(thread)
   }
-}
-
-extension UInt32 {
-  /// A timeout of poll(2): no limit (-1) is the greatest of all.
-  var signed: Int32 { Int32(self) }
 }
 
 func nanoseconds() -> UInt64 {
@@ -83,7 +81,9 @@ func nanoseconds() -> UInt64 {
 func descriptorCount() -> Int { (0..<1024).count { fcntl($0, F_GETFD) >= 0 } }
 
 func refusal(_ body: () throws -> Void) -> HandleRefusal? {
-  do { try body() } catch let error as HandleRefusal { return error } catch HandleError.refused(let reason) {
+  do { try body() } catch let error as HandleRefusal { return error } catch HandleError.refused(
+    let reason)
+  {
     return reason
   } catch { Issue.record(error) }
   return nil

@@ -34,34 +34,42 @@ import Testing
       receiver: .init(uid: 2000, process: process), expiry: expiry, uses: uses)
   }
 
-  @Test(arguments: [
-    (0, 0, .empty), (8192, 1, .outOfRange), (8191, 2, .outOfRange), (0, 8193, .outOfRange),
-    (.max, 1, .outOfRange), (.max, 2, .outOfRange), (1, .max, .outOfRange),
-    (.max - 8, 16, .outOfRange), (0, .max, .outOfRange), (4096, .max - 4095, .outOfRange),
-    (1 << 63, 1 << 63, .outOfRange), (8191, 1, nil), (1, 8191, nil), (0, 8192, nil), (777, 1, nil),
-  ] as [(UInt64, UInt64, HandleRefusal?)])
+  @Test(
+    arguments: [
+      (0, 0, .empty), (8192, 1, .outOfRange), (8191, 2, .outOfRange), (0, 8193, .outOfRange),
+      (.max, 1, .outOfRange), (.max, 2, .outOfRange), (1, .max, .outOfRange),
+      (.max - 8, 16, .outOfRange), (0, .max, .outOfRange), (4096, .max - 4095, .outOfRange),
+      (1 << 63, 1 << 63, .outOfRange), (8191, 1, nil), (1, 8191, nil), (0, 8192, nil),
+      (777, 1, nil),
+    ] as [(UInt64, UInt64, HandleRefusal?)])
   func rangesLieInMemory(_ offset: UInt64, _ bytes: UInt64, _ expected: HandleRefusal?) {
     var broker = HandleBroker(administrator: 0)
     let got = refusal {
-      _ = try broker.create(request(.served, .read, offset, bytes), memory: facts(), by: owner, now: 0)
+      _ = try broker.create(
+        request(.served, .read, offset, bytes), memory: facts(), by: owner, now: 0)
     }
     #expect(got == expected)
     #expect(broker.count == (expected == nil ? 1 : 0))
     if let expected { #expect(broker.refusals[expected] == 1) }
   }
 
-  @Test(arguments: [
-    (0, 0, .empty), (0, 101, .outOfRange), (99, 2, .outOfRange), (100, 1, .outOfRange),
-    (.max, 1, .outOfRange), (.max - 4000, 4002, .outOfRange), (1, .max, .outOfRange),
-    (0, 100, nil), (99, 1, nil),
-  ] as [(UInt64, UInt64, HandleRefusal?)])
+  @Test(
+    arguments: [
+      (0, 0, .empty), (0, 101, .outOfRange), (99, 2, .outOfRange), (100, 1, .outOfRange),
+      (.max, 1, .outOfRange), (.max - 4000, 4002, .outOfRange), (1, .max, .outOfRange),
+      (0, 100, nil), (99, 1, nil),
+    ] as [(UInt64, UInt64, HandleRefusal?)])
   func accessesLieInTheRange(_ offset: UInt64, _ bytes: UInt64, _ expected: HandleRefusal?) throws {
     var broker = HandleBroker(administrator: 0)
-    let id = try broker.create(request(.served, .readWrite, 1000, 100), memory: facts(), by: owner, now: 0).id
+    let id = try broker.create(
+      request(.served, .readWrite, 1000, 100), memory: facts(), by: owner, now: 0
+    ).id
     for writing in [false, true] {
       var range: Range<UInt64>?
       let got = refusal {
-        range = try broker.access(id, offset: offset, byteCount: bytes, writing: writing, by: receiver, now: 0).range
+        range = try broker.access(
+          id, offset: offset, byteCount: bytes, writing: writing, by: receiver, now: 0
+        ).range
       }
       #expect(got == expected)
       #expect(range == (expected == nil ? 1000 + offset..<1000 + offset + bytes : nil))
@@ -71,14 +79,18 @@ import Testing
   @Test func oneMessageIsBounded() throws {
     var broker = HandleBroker(administrator: 0)
     let id = try broker.create(request(), memory: facts(), by: owner, now: 0).id
-    #expect(refusal { _ = try broker.access(id, offset: 0, byteCount: 4097, writing: false, by: receiver, now: 0) } == .tooLong)
+    #expect(
+      refusal {
+        _ = try broker.access(id, offset: 0, byteCount: 4097, writing: false, by: receiver, now: 0)
+      } == .tooLong)
     _ = try broker.access(id, offset: 4096, byteCount: 4096, writing: false, by: receiver, now: 0)
   }
 
   @Test func onlyTheReceiverIsServed() throws {
     var broker = HandleBroker(administrator: 0)
     let id = try broker.create(
-      request(.mapped, process: receiver.process), memory: facts(), by: owner, now: 0).id
+      request(.mapped, process: receiver.process), memory: facts(), by: owner, now: 0
+    ).id
     var recycled = receiver
     recycled.process = .init(pid: 20, unique: 201)
     var sibling = receiver
@@ -100,16 +112,27 @@ import Testing
     var broker = HandleBroker(administrator: 0)
     let id = try broker.create(request(expiry: 100), memory: facts(), by: owner, now: 0).id
     _ = try broker.create(request(expiry: 200), memory: facts(), by: owner, now: 0)
-    #expect(refusal { _ = try broker.create(request(expiry: 5), memory: facts(), by: owner, now: 5) } == .empty)
+    #expect(
+      refusal { _ = try broker.create(request(expiry: 5), memory: facts(), by: owner, now: 5) }
+        == .empty)
     _ = try broker.access(id, offset: 0, byteCount: 1, writing: false, by: receiver, now: 99)
     // Before anyone has swept, and after it.
-    #expect(refusal { _ = try broker.access(id, offset: 0, byteCount: 1, writing: false, by: receiver, now: 100) } == .expired)
+    #expect(
+      refusal {
+        _ = try broker.access(id, offset: 0, byteCount: 1, writing: false, by: receiver, now: 100)
+      } == .expired)
     #expect(broker.nextExpiry == 100)
     #expect(broker.expire(now: 99).isEmpty)
     #expect(broker.expire(now: 100).map(\.handle.number) == [1])
     #expect(broker.nextExpiry == 200)
-    #expect(refusal { _ = try broker.access(id, offset: 0, byteCount: 1, writing: false, by: receiver, now: 100) } == .expired)
-    #expect(refusal { _ = try broker.access(id, offset: 0, byteCount: 1, writing: false, by: stranger, now: 100) } == .unknownHandle)
+    #expect(
+      refusal {
+        _ = try broker.access(id, offset: 0, byteCount: 1, writing: false, by: receiver, now: 100)
+      } == .expired)
+    #expect(
+      refusal {
+        _ = try broker.access(id, offset: 0, byteCount: 1, writing: false, by: stranger, now: 100)
+      } == .unknownHandle)
     #expect(broker.expire(now: .max).map(\.isLastOfMemory) == [true])
     #expect(broker.nextExpiry == nil && broker.count == 0)
   }
@@ -120,11 +143,15 @@ import Testing
     _ = try broker.open(id, by: receiver, now: 0)
     // What is refused is no use.
     _ = refusal { _ = try broker.open(id, by: stranger, now: 0) }
-    _ = refusal { _ = try broker.access(id, offset: 9000, byteCount: 1, writing: false, by: receiver, now: 0) }
+    _ = refusal {
+      _ = try broker.access(id, offset: 9000, byteCount: 1, writing: false, by: receiver, now: 0)
+    }
     _ = try broker.access(id, offset: 0, byteCount: 1, writing: true, by: receiver, now: 0)
     _ = try broker.open(id, by: receiver, now: 0)
     #expect(refusal { _ = try broker.open(id, by: receiver, now: 0) } == .usedUp)
-    #expect(refusal { _ = try broker.create(request(uses: 0), memory: facts(), by: owner, now: 0) } == .empty)
+    #expect(
+      refusal { _ = try broker.create(request(uses: 0), memory: facts(), by: owner, now: 0) }
+        == .empty)
   }
 
   @Test func ownersAndAdministratorsRevoke() throws {
@@ -139,7 +166,11 @@ import Testing
     }
     #expect(broker.refusals == [.notOwner: 4])
     #expect(try broker.revoke(.id(first.id), by: owner).isLastOfMemory == false)
-    #expect(refusal { _ = try broker.access(first.id, offset: 0, byteCount: 1, writing: false, by: receiver, now: 0) } == .revoked)
+    #expect(
+      refusal {
+        _ = try broker.access(
+          first.id, offset: 0, byteCount: 1, writing: false, by: receiver, now: 0)
+      } == .revoked)
     #expect(refusal { _ = try broker.revoke(.id(first.id), by: owner) } == .unknownHandle)
     #expect(broker.next(after: 0, for: owner)?.number == 2)
     var administrator = stranger
@@ -159,7 +190,10 @@ import Testing
     // The same file from another connection is another memory: a number of a file can be used again by the kernel.
     #expect(broker.endAll(of: 1).map(\.isLastOfMemory) == [true])
     #expect(broker.count == 1)
-    #expect(refusal { _ = try broker.access(id, offset: 0, byteCount: 1, writing: false, by: receiver, now: 0) } == .revoked)
+    #expect(
+      refusal {
+        _ = try broker.access(id, offset: 0, byteCount: 1, writing: false, by: receiver, now: 0)
+      } == .revoked)
   }
 
   @Test func aUserHasItsShare() throws {
@@ -169,11 +203,13 @@ import Testing
     var broker = HandleBroker(administrator: 0, limits: limits)
     var ids: Set<HandleID> = []
     for number in 0..<5000 {
-      let made = try broker.create(request(.served, .read, UInt64(number), 1), memory: facts(), by: owner, now: 0)
+      let made = try broker.create(
+        request(.served, .read, UInt64(number), 1), memory: facts(), by: owner, now: 0)
       ids.insert(made.id)
     }
     #expect(ids.count == 5000)
-    #expect(refusal { _ = try broker.create(request(), memory: facts(), by: owner, now: 0) } == .tooMany)
+    #expect(
+      refusal { _ = try broker.create(request(), memory: facts(), by: owner, now: 0) } == .tooMany)
     _ = try broker.create(request(), memory: facts(), by: stranger, now: 0)
     _ = try broker.revoke(.number(2500), by: owner)
     var other = facts()
@@ -181,7 +217,8 @@ import Testing
     _ = try broker.create(request(), memory: other, by: owner, now: 0)
     _ = try broker.revoke(.number(2501), by: owner)
     other.inode = 3
-    #expect(refusal { _ = try broker.create(request(), memory: other, by: owner, now: 0) } == .tooMany)
+    #expect(
+      refusal { _ = try broker.create(request(), memory: other, by: owner, now: 0) } == .tooMany)
     var listed = 0
     var last: UInt64 = 0
     while let next = broker.next(after: last, for: owner) {
@@ -197,18 +234,27 @@ import Testing
 
   @Test func readersGetWhatNobodyCanWrite() {
     var broker = HandleBroker(administrator: 0)
-    func make(_ request: MemoryHandle.Request, _ facts: MemoryFacts, _ cutter: MemoryFacts? = nil) -> HandleRefusal? {
+    func make(_ request: MemoryHandle.Request, _ facts: MemoryFacts, _ cutter: MemoryFacts? = nil)
+      -> HandleRefusal?
+    {
       refusal { _ = try broker.create(request, memory: facts, cutter: cutter, by: owner, now: 0) }
     }
     let reading = request(.mapped, .read)
     #expect(make(reading, facts(seals: Self.readers, writable: false)) == nil)
     #expect(make(reading, facts(seals: Self.readers)) == .writableDescriptor)
     #expect(make(reading, facts(seals: Self.whole, writable: false)) == .notSealed)
-    for missing in [LINUX_F_SEAL_SHRINK, LINUX_F_SEAL_GROW, LINUX_F_SEAL_SEAL, LINUX_F_SEAL_FUTURE_WRITE] {
-      #expect(make(reading, facts(seals: Self.readers & ~Int32(missing), writable: false)) == .notSealed)
+    for missing in [
+      LINUX_F_SEAL_SHRINK, LINUX_F_SEAL_GROW, LINUX_F_SEAL_SEAL, LINUX_F_SEAL_FUTURE_WRITE,
+    ] {
+      #expect(
+        make(reading, facts(seals: Self.readers & ~Int32(missing), writable: false)) == .notSealed)
     }
-    #expect(make(request(.mapped, .read, 0, 4096), facts(seals: Self.readers, writable: false)) == .partOfMemory)
-    #expect(make(request(.mapped, .read, 0, 5000), facts(5000, seals: Self.readers, writable: false)) == .unaligned)
+    #expect(
+      make(request(.mapped, .read, 0, 4096), facts(seals: Self.readers, writable: false))
+        == .partOfMemory)
+    #expect(
+      make(request(.mapped, .read, 0, 5000), facts(5000, seals: Self.readers, writable: false))
+        == .unaligned)
     #expect(make(request(.mapped), facts(seals: Self.readers)) == .readOnlyDescriptor)
     #expect(make(request(.mapped), facts(writable: false)) == .readOnlyDescriptor)
     #expect(make(request(), facts(seals: 0)) == .notSealed)
@@ -220,7 +266,9 @@ import Testing
     let seals = Self.readers & ~Self.shrink
     let reader = facts(seals: seals, writable: false)
     let cutter = facts(seals: seals)
-    func make(_ request: MemoryHandle.Request, _ facts: MemoryFacts, _ cutter: MemoryFacts?) -> HandleRefusal? {
+    func make(_ request: MemoryHandle.Request, _ facts: MemoryFacts, _ cutter: MemoryFacts?)
+      -> HandleRefusal?
+    {
       refusal { _ = try broker.create(request, memory: facts, cutter: cutter, by: owner, now: 0) }
     }
     #expect(make(request(.revocable), reader, cutter) == .receiverCouldCut)
@@ -230,7 +278,9 @@ import Testing
     var other = cutter
     other.inode = 5
     #expect(make(reading, reader, other) == .descriptors)
-    #expect(make(reading, facts(seals: Self.readers, writable: false), facts(seals: Self.readers)) == .notSealed)
+    #expect(
+      make(reading, facts(seals: Self.readers, writable: false), facts(seals: Self.readers))
+        == .notSealed)
     var open = reader
     open.mode = 0o602
     #expect(make(reading, open, cutter) == .receiverCouldCut)
@@ -247,7 +297,10 @@ import Testing
   @Test func idsAreTextBothWays() throws {
     let id = try HandleID()
     #expect(id.text.utf8.count == 32 && HandleID(id.text) == id)
-    for wrong in ["", String(id.text.dropLast()), id.text + "0", id.text.uppercased() + "g", String(repeating: "g", count: 32), "+" + id.text.dropLast()] {
+    for wrong in [
+      "", String(id.text.dropLast()), id.text + "0", id.text.uppercased() + "g",
+      String(repeating: "g", count: 32), "+" + id.text.dropLast(),
+    ] {
       #expect(HandleID(wrong) == nil)
     }
     var other = Array(id.text)

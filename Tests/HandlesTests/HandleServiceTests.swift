@@ -32,9 +32,12 @@ import Testing
     let broker = try BrokerThread()
     defer { broker.end() }
     let arena = try Arena(byteCount: 8192, pageSize: .ordinary, name: "test")
-    for offset in 0..<8192 { arena.address.storeBytes(of: UInt8(offset % 251), toByteOffset: offset, as: UInt8.self) }
+    for offset in 0..<8192 {
+      arena.address.storeBytes(of: UInt8(offset % 251), toByteOffset: offset, as: UInt8.self)
+    }
     var client = try broker.client()
-    let id = try client.create(over: arena, range: 4000..<4200, rights: .readWrite, receiver: here).id
+    let id = try client.create(over: arena, range: 4000..<4200, rights: .readWrite, receiver: here)
+      .id
     #expect(try client.read(id, offset: 90, byteCount: 20) == (4090..<4110).map { UInt8($0 % 251) })
     try client.write(id, offset: 199, [255])
     #expect(arena.address.load(fromByteOffset: 4199, as: UInt8.self) == 255)
@@ -43,19 +46,24 @@ import Testing
     #expect(refusal { _ = try client.read(id, offset: 200, byteCount: 1) } == .outOfRange)
     #expect(refusal { _ = try client.read(id, offset: -1, byteCount: 1) } == .malformed)
     #expect(refusal { _ = try client.open(id) } == .notMapped)
-    let reader = try client.create(over: arena, range: 4000..<4200, rights: .read, receiver: here).id
+    let reader = try client.create(over: arena, range: 4000..<4200, rights: .read, receiver: here)
+      .id
     #expect(reader != id)
     #expect(refusal { try client.write(reader, offset: 0, [1]) } == .noRight)
     #expect(arena.address.load(fromByteOffset: 4000, as: UInt8.self) == 4000 % 251)
   }
 
   @Test func hugePagesAreServed() throws {
-    guard let arena = try? Arena(byteCount: 4 << 20, pageSize: .huge2M, name: "test") else { return }
+    guard let arena = try? Arena(byteCount: 4 << 20, pageSize: .huge2M, name: "test") else {
+      return
+    }
     let broker = try BrokerThread()
     defer { broker.end() }
     var client = try broker.client()
     let edge = 2 << 20
-    let id = try client.create(over: arena, range: edge - 8..<edge + 8, rights: .readWrite, receiver: here).id
+    let id = try client.create(
+      over: arena, range: edge - 8..<edge + 8, rights: .readWrite, receiver: here
+    ).id
     try client.write(id, offset: 0, 1...16)
     #expect(try client.read(id, offset: 4, byteCount: 8) == Array(5...12))
     #expect(arena.address.load(fromByteOffset: edge, as: UInt8.self) == 9)
@@ -79,6 +87,28 @@ import Testing
       #expect(write(descriptor, "x", 1) == -1)
       #expect(ftruncate(descriptor, 0) == -1)
     }
+  }
+
+  @Test func anOwnerThatGoesTakesItsHandles() throws {
+    let broker = try BrokerThread()
+    defer { broker.end() }
+    let arena = try Arena(byteCount: 4096, pageSize: .ordinary, name: "test")
+    var receiver = try broker.client()
+    let before = descriptorCount()
+    let id: HandleID
+    do {
+      var owner = try broker.client()
+      id = try owner.create(over: arena, range: 0..<10, rights: .read, receiver: here).id
+      #expect(try receiver.read(id, offset: 0, byteCount: 10).count == 10)
+    }
+    var reason: HandleRefusal?
+    for _ in 0..<200 where reason == nil {
+      reason = refusal { _ = try receiver.read(id, offset: 0, byteCount: 10) }
+      if reason == nil { usleep(10_000) }
+    }
+    #expect(reason == .revoked)
+    #expect(try receiver.list() == [])
+    #expect(descriptorCount() == before)
   }
 
   @Test func contentsCanBeKept() throws {
@@ -139,7 +169,8 @@ import Testing
     let pathOnly = open("/proc/self/fd/\(arena.descriptor)", LINUX_O_PATH)
     let wrong: [(Int32, HandleRefusal)] = [
       (regular, .notMemory), (shared, .notSealed), (unsealed, .notSealed), (plain, .notSealed),
-      (pair[0], .notMemory), (open("/", O_RDONLY), .notMemory), (open("/dev/zero", O_RDWR), .notMemory),
+      (pair[0], .notMemory), (open("/", O_RDONLY), .notMemory),
+      (open("/dev/zero", O_RDWR), .notMemory),
       (pathOnly, .notMemory), (linux_pidfd_open(getpid()), .notMemory),
       (eventfd(0, 0), .notMemory), (epoll_create1(0), .notMemory),
     ]
@@ -152,7 +183,8 @@ import Testing
             == reason)
       }
     }
-    #expect(refusal { _ = try client.create(.served, .read, 0, 1, here, .init(), []) } == .descriptors)
+    #expect(
+      refusal { _ = try client.create(.served, .read, 0, 1, here, .init(), []) } == .descriptors)
     #expect(
       refusal {
         _ = try client.create(.served, .read, 0, 1, here, .init(), [arena.descriptor, regular])
@@ -183,16 +215,21 @@ import Testing
     #expect(answer() == "hello version=1")
     let guess = try HandleID().text
     let cases: [(String, String)] = [
-      ("nonsense", "malformed"), (" ", "malformed"), ("open", "malformed"), ("open id=12", "malformed"),
+      ("nonsense", "malformed"), (" ", "malformed"), ("open", "malformed"),
+      ("open id=12", "malformed"),
       ("open id=\(guess)", "unknown-handle"), ("read id=\(guess)", "malformed"),
       ("read id=\(guess) offset=0 bytes=1", "unknown-handle"),
       ("read id=\(guess) offset=99999999999999999999 bytes=1", "malformed"),
-      ("write id=\(guess) offset=0 hex=0", "malformed"), ("write id=\(guess) offset=0 hex=zz", "malformed"),
+      ("write id=\(guess) offset=0 hex=0", "malformed"),
+      ("write id=\(guess) offset=0 hex=zz", "malformed"),
       ("revoke", "malformed"), ("revoke number=77", "unknown-handle"), ("list", "malformed"),
       ("create", "malformed"), ("create kind=served rights=x uid=0", "malformed"),
       ("create kind=served rights=r uid=-1 offset=0 bytes=1", "malformed"),
       ("create kind=served rights=r uid=0 offset=0 bytes=1 uses=-1", "malformed"),
-      ("create kind=served rights=r uid=0 offset=0 bytes=1 milliseconds=18446744073709551615", "malformed"),
+      (
+        "create kind=served rights=r uid=0 offset=0 bytes=1 milliseconds=18446744073709551615",
+        "malformed"
+      ),
       ("create kind=served rights=r uid=0 offset=0 bytes=1", "descriptors"),
       ("create kind=revocable rights=r uid=0 offset=0 bytes=1 process=1", "descriptors"),
       (String(repeating: "x", count: 16384), "malformed"),
@@ -256,9 +293,12 @@ import Testing
     var ends: [Int32] = [-1, -1]
     socketpair(AF_UNIX, Int32(SOCK_SEQPACKET.rawValue), 0, &ends)
     try service.accept(ends[1])
-    let peer = HandlePeer(connection: 99, uid: getuid(), process: try ProcessIdentity(pid: getpid()))
+    let peer = HandlePeer(
+      connection: 99, uid: getuid(), process: try ProcessIdentity(pid: getpid()))
     let arena = try Arena(byteCount: 16384, pageSize: .ordinary, name: "test")
-    func make(_ kind: String, _ rights: String, _ offset: Int, _ bytes: Int, _ descriptor: Int32) throws -> HandleID {
+    func make(_ kind: String, _ rights: String, _ offset: Int, _ bytes: Int, _ descriptor: Int32)
+      throws -> HandleID
+    {
       ControlMessage.send(
         "create kind=\(kind) rights=\(rights) uid=\(getuid()) offset=\(offset) bytes=\(bytes)",
         descriptors: [descriptor], to: ends[0])
@@ -272,15 +312,23 @@ import Testing
     let part = try make("served", "rw", 4096, 8192, arena.descriptor)
     do {
       let memory = try service.register(.init(id: part, isForReceive: true), by: peer, now: 1)
-      #expect(memory.range == 4096..<12288 && memory.pageSize == 4096 && memory.rights == .readWrite)
+      #expect(
+        memory.range == 4096..<12288 && memory.pageSize == 4096 && memory.rights == .readWrite)
       let view = linux_mmap(nil, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, memory.descriptor, 4096)
       view?.storeBytes(of: 9, as: UInt8.self)
       #expect(arena.address.load(fromByteOffset: 4096, as: UInt8.self) == 9)
       munmap(view, 4096)
-      #expect(refusal { _ = try service.register(.init(id: part, isForReceive: false, granule: 2 << 20), by: peer, now: 1) } == .unaligned)
+      #expect(
+        refusal {
+          _ = try service.register(
+            .init(id: part, isForReceive: false, granule: 2 << 20), by: peer, now: 1)
+        } == .unaligned)
       var stranger = peer
       stranger.uid += 1
-      #expect(refusal { _ = try service.register(.init(id: part, isForReceive: false), by: stranger, now: 1) } == .unknownHandle)
+      #expect(
+        refusal {
+          _ = try service.register(.init(id: part, isForReceive: false), by: stranger, now: 1)
+        } == .unknownHandle)
       #expect(service.takeEndedRegistrations() == [])
       let second = try service.register(.init(id: part, isForReceive: false), by: peer, now: 1)
       service.endRegistration(second.number)
@@ -291,16 +339,23 @@ import Testing
       service.endRegistration(memory.number)
     }
     let odd = try make("served", "r", 4096, 100, arena.descriptor)
-    #expect(refusal { _ = try service.register(.init(id: odd, isForReceive: false), by: peer, now: 1) } == .unaligned)
+    #expect(
+      refusal { _ = try service.register(.init(id: odd, isForReceive: false), by: peer, now: 1) }
+        == .unaligned)
     let reading = try make("served", "r", 0, 4096, arena.descriptor)
-    #expect(refusal { _ = try service.register(.init(id: reading, isForReceive: true), by: peer, now: 1) } == .noRight)
+    #expect(
+      refusal { _ = try service.register(.init(id: reading, isForReceive: true), by: peer, now: 1) }
+        == .noRight)
     _ = try service.register(.init(id: reading, isForReceive: false), by: peer, now: 1)
     let grows = linux_memfd_create("grows", LINUX_MFD_ALLOW_SEALING)
     defer { close(grows) }
     ftruncate(grows, 4096)
     _ = linux_fcntl(grows, LINUX_F_ADD_SEALS, Int(LINUX_F_SEAL_SHRINK))
     let growing = try make("served", "r", 0, 4096, grows)
-    #expect(refusal { _ = try service.register(.init(id: growing, isForReceive: false), by: peer, now: 1) } == .notSealed)
+    #expect(
+      refusal {
+        _ = try service.register(.init(id: growing, isForReceive: false), by: peer, now: 1)
+      } == .notSealed)
     close(ends[0])
     service.serve(now: 1)
     #expect(service.connectionCount == 0)

@@ -400,6 +400,33 @@ int main(int count, char **arguments) {
   require(WIFEXITED(status) && WEXITSTATUS(status) < 97, "the capture");
   attempts += WEXITSTATUS(status);
 
+  // An owner dies while its child keeps the socket open.
+  int holding[2], told_id[2];
+  require(pipe(holding) == 0 && pipe(told_id) == 0, "pipe");
+  fflush(stdout);
+  int parent = fork();
+  if (parent == 0) {
+    become(OWNER);
+    int c = dial();
+    ask(c, "create kind=served rights=r offset=0 bytes=4096 uid=0", &reader, 1), made(id);
+    if (fork() == 0) {
+      close(holding[1]);
+      (void)!read(holding[0], &byte, 1);
+      _exit(0);
+    }
+    (void)!write(told_id[1], id, 32);
+    (void)!read(holding[0], &byte, 1);
+    _exit(0);
+  }
+  require(read(told_id[0], id, 32) == 32, "the parent's id");
+  snprintf(text, sizeof text, "read id=%s offset=0 bytes=1", id);
+  ask(s, text, NULL, 0), require(begins("data"), answer);
+  kill(parent, SIGKILL);
+  waitpid(parent, NULL, 0);
+  usleep(50000);
+  check((ask(s, text, NULL, 0), is("refused reason=revoked")), "receiver", "a handle whose owner has died, though a child has its socket");
+  close(holding[1]);
+
   // The owner dies: so do its handles.
   AS(RECEIVER, int c = dial(); snprintf(text, sizeof text, "read id=%s offset=0 bytes=3", served); ask(c, text, NULL, 0), require(begins("data"), answer));
   (void)!write(to[1], "x", 1);
