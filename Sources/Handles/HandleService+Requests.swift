@@ -113,6 +113,7 @@ extension HandleService {
         isForProcess ? try ProcessIdentity(pidfd: last) : nil
       )
     }
+    if isForProcess { close(descriptors.take(descriptors.count - 1)) }
     let (id, handle) = try broker.create(
       MemoryHandle.Request(
         kind: kind, rights: rights, offset: offset, byteCount: byteCount,

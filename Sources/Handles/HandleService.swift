@@ -37,6 +37,9 @@ public final class HandleService {
   /// Messages of one connection that are served before the next one's turn.
   private static let turn = 16
   private static let maximumDescriptors = 3
+  /// As many as the kernel passes with one message (SCM_MAX_FD).
+  private var descriptors = [Int32](repeating: -1, count: 253)
+  private let closer = DescriptorCloser()
 
   /// - Parameter limits: how much one user may have.
   /// - Throws: ``HandleError/system(call:errno:)``.
@@ -66,7 +69,9 @@ public final class HandleService {
   public func accept(_ socket: Int32) throws(HandleRefusal) {
     do throws(HandleRefusal) {
       let (peer, pidfd) = try identify(socket)
-      guard perUser[peer.uid, default: 0] < broker.limits.connectionsPerUser else {
+      guard perUser[peer.uid, default: 0] < broker.limits.connectionsPerUser,
+        closer.hasRoom(peer.uid)
+      else {
         close(pidfd)
         throw .tooMany
       }
@@ -154,13 +159,17 @@ public final class HandleService {
   /// - Returns: false where the connection is over.
   private func serve(_ connection: Connection, _ now: UInt64) -> Bool {
     for _ in 0..<Self.turn {
-      var descriptors = [Int32](repeating: -1, count: Self.maximumDescriptors)
+      guard closer.hasRoom(connection.peer.uid) else {
+        refuse(.tooMany, to: connection.descriptor)
+        return false
+      }
       var (count, sender): (Int32, Int32) = (0, 0)
       let length = linux_receive_identified(
-        connection.descriptor, &buffer, buffer.count, &descriptors,
-        Int32(Self.maximumDescriptors), &count, &sender)
+        connection.descriptor, &buffer, buffer.count, &descriptors, Int32(descriptors.count),
+        &count, &sender)
       var received = ReceivedDescriptors(
-        Array(descriptors.prefix(min(Int(count), Self.maximumDescriptors))))
+        Array(descriptors.prefix(Int(count))), of: connection.peer.uid,
+        closer: closer)
       switch length {
       case -Int(EAGAIN), -Int(EINTR): return true
       case -Int(EMSGSIZE):

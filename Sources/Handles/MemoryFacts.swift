@@ -25,13 +25,14 @@ public struct MemoryFacts: Hashable, Sendable {
   /// - Parameter descriptor: stays the caller's.
   /// - Throws: ``HandleRefusal/notMemory``.
   public init(inspecting descriptor: Int32) throws(HandleRefusal) {
+    // First of all whether it is memory: a file system in user space could let the other questions wait for ever.
+    let seals = linux_fcntl(descriptor, LINUX_F_GET_SEALS, 0)
+    let flags = linux_fcntl(descriptor, F_GETFL, 0)
+    guard seals >= 0, flags >= 0, flags & LINUX_O_PATH == 0 else { throw .notMemory }
     var status = stat()
     guard fstat(descriptor, &status) == 0, status.st_mode & S_IFMT == S_IFREG,
       status.st_size >= 0
     else { throw .notMemory }
-    let seals = linux_fcntl(descriptor, LINUX_F_GET_SEALS, 0)
-    let flags = linux_fcntl(descriptor, F_GETFL, 0)
-    guard seals >= 0, flags >= 0, flags & LINUX_O_PATH == 0 else { throw .notMemory }
     device = UInt64(status.st_dev)
     inode = UInt64(status.st_ino)
     byteCount = UInt64(status.st_size)

@@ -78,23 +78,3 @@ struct MemoryTable: ~Copyable {
     }
   }
 }
-
-/// Descriptors that came with a message: those that nobody takes are closed.
-struct ReceivedDescriptors: ~Copyable {
-  private var descriptors: [Int32]
-
-  init(_ descriptors: [Int32]) { self.descriptors = descriptors }
-
-  deinit { for descriptor in descriptors where descriptor >= 0 { close(descriptor) } }
-
-  var count: Int { descriptors.count }
-
-  /// Stays this value's.
-  subscript(index: Int) -> Int32 { descriptors[index] }
-
-  /// The caller's from now on.
-  mutating func take(_ index: Int) -> Int32 {
-    defer { descriptors[index] = -1 }
-    return descriptors[index]
-  }
-}

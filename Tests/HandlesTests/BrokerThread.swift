@@ -88,3 +88,9 @@ func refusal(_ body: () throws -> Void) -> HandleRefusal? {
   } catch { Issue.record(error) }
   return nil
 }
+
+/// Whether this process comes to have so many descriptors: those of unknown kind are closed by and by.
+func comesBack(to count: Int) -> Bool {
+  for _ in 0..<200 where descriptorCount() != count { usleep(10_000) }
+  return descriptorCount() == count
+}

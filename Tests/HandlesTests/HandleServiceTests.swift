@@ -108,7 +108,7 @@ import Testing
     }
     #expect(reason == .revoked)
     #expect(try receiver.list() == [])
-    #expect(descriptorCount() == before)
+    #expect(comesBack(to: before))
   }
 
   @Test func contentsCanBeKept() throws {
@@ -196,7 +196,7 @@ import Testing
       } == .noProcess)
     // The broker is in this process: it has kept none.
     #expect(try client.list() == [])
-    #expect(descriptorCount() == before)
+    #expect(comesBack(to: before))
     for (descriptor, _) in wrong { close(descriptor) }
     close(pair[1])
   }
@@ -246,7 +246,7 @@ import Testing
     #expect(answer() == "refused reason=descriptors")
     #expect(ControlMessage.send("list after=0", to: socket))
     #expect(answer() == "end")
-    #expect(descriptorCount() == before)
+    #expect(comesBack(to: before))
     close(socket)
   }
 

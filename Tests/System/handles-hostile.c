@@ -3,8 +3,10 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fuse.h>
 #include <linux/userfaultfd.h>
 #include <poll.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdint.h>
@@ -13,6 +15,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -207,6 +210,54 @@ static void owner_part(void) {
   _exit(failures ? 98 : attempts);
 }
 
+// A file whose server never answers FLUSH: close(2) of it waits for ever.
+static void serve_file(int device) {
+  _Alignas(8) static char request[1 << 17];
+  while (1) {
+    ssize_t n = read(device, request, sizeof request);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < (ssize_t)sizeof(struct fuse_in_header)) _exit(0);
+    struct fuse_in_header *in = (void *)request;
+    struct { struct fuse_out_header head; union { struct fuse_init_out init; struct fuse_attr_out attr; struct fuse_open_out open; }; } out = {0};
+    out.head.unique = in->unique;
+    out.head.len = sizeof out.head;
+    switch (in->opcode) {
+    case FUSE_INIT: out.init.major = 7, out.init.minor = 31, out.init.max_write = 4096, out.head.len += sizeof out.init; break;
+    case FUSE_GETATTR: out.attr.attr.mode = S_IFREG | 0666, out.attr.attr.nlink = out.attr.attr.ino = 1, out.head.len += sizeof out.attr; break;
+    case FUSE_OPEN: out.open.fh = 1, out.head.len += sizeof out.open; break;
+    case FUSE_FLUSH: case FUSE_RELEASE: case FUSE_FORGET: case FUSE_INTERRUPT: continue;
+    default: out.head.error = -ENOSYS;
+    }
+    (void)!write(device, &out, out.head.len);
+  }
+}
+static void files_that_wait(void) {
+  char file[] = "/tmp/handles-XXXXXX", options[100], text[600];
+  int device = open("/dev/fuse", O_RDWR | O_CLOEXEC), made_file = mkstemp(file);
+  close(made_file);
+  snprintf(options, sizeof options, "fd=%d,rootmode=100000,user_id=0,group_id=0,allow_other", device);
+  if (device < 0 || unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 || mount("waits", file, "fuse", 0, options) < 0) {
+    printf("skipped: no file system in user space here\n");
+    unlink(file);
+    return;
+  }
+  int server = fork();
+  if (server == 0) serve_file(device);
+  close(device);
+  int fd = open(file, O_RDWR), c = dial(), others = dial();
+  require(fd >= 0, "the file that waits");
+  snprintf(text, sizeof text, "create kind=served rights=r offset=0 bytes=1 uid=0");
+  check((ask(c, text, &fd, 1), is("refused reason=not-memory")), "owner", "a file whose server never answers");
+  check((ask(others, "list after=0", NULL, 0), begins("handle") || is("end")), "owner", "holding the broker by it");
+  for (int i = 0; i < 50 && !is("refused reason=too-many"); i++) if (transmit(c, text, &fd, 1) < 0) break; else receive(c);
+  check(is("refused reason=too-many"), "owner", "more and more of such files");
+  AS(RECEIVER, int s = dial(); check((ask(s, "list after=0", NULL, 0), is("end")), "owner", "holding the broker from others by them"));
+  kill(server, SIGKILL);
+  waitpid(server, NULL, 0);
+  umount2(file, MNT_DETACH);
+  unlink(file);
+}
+
 int main(int count, char **arguments) {
   require(count == 2, "usage: handles-hostile SOCKET");
   path = arguments[1];
@@ -399,6 +450,8 @@ int main(int count, char **arguments) {
   waitpid(capture, &status, 0);
   require(WIFEXITED(status) && WEXITSTATUS(status) < 97, "the capture");
   attempts += WEXITSTATUS(status);
+
+  AS(0, files_that_wait());
 
   // An owner dies while its child keeps the socket open.
   int holding[2], told_id[2];
