@@ -96,6 +96,7 @@ var targets: [Target] = [
   part("Edu", in: "Drivers", ["Driver", "Rings", "Memory", "PCI"]),
   part("Steering", ["CLinux"]),
   part("Channel", ["Memory", "CLinux"]),
+  part("Handles", ["Channel", "Memory", "CLinux"]),
   part("VFIOUserMessages", ["CLinux"]),
   part("VFIO", ["VFIOUserMessages", "PCI", "Memory", "CLinux"]),
   part("VhostUserMessages", ["VFIOUserMessages", "CLinux"]),
@@ -157,7 +158,7 @@ var targets: [Target] = [
   part(
     "Benchmarks",
     [
-      "Loops", "ControlLoops", "Supervisor", "VirtioNet", "RadioLink", "RadioLinkDevice",
+      "Loops", "ControlLoops", "Supervisor", "Handles", "VirtioNet", "RadioLink", "RadioLinkDevice",
       "EmulatedPCI", "Wire", "VhostUser", "VFIO", "VirtioTransports", "Virtio", "Channel",
       "Driver", "Memory", "PCI", "CLinux",
       .product(name: "Histogram", package: "hdrhistogram-swift"),
@@ -171,7 +172,8 @@ var targets: [Target] = [
     [
       "Supervisor", "PCIDiscovery", "VFIOUserServer", "VhostUserServer", "VirtioNetDevice",
       "E1000eDevice", "Wire",
-      "EmulatedPCI", "NewDriver", "Benchmarks", "Loops", "Stacks", "Trace", "VFIO", "Driver",
+      "EmulatedPCI", "NewDriver", "Benchmarks", "Handles", "Loops", "Stacks", "Trace", "VFIO",
+      "Driver",
       "Channel",
       "Memory", "PCI", "CLinux", arguments, logging,
     ] + driverNames, plugins: ["RegisterDrivers"]),
@@ -196,6 +198,7 @@ var targets: [Target] = [
       "Memory", "PCI", "CLinux",
     ]),
   tests("ChannelTests", ["Channel", "Memory", "CLinux"]),
+  tests("HandlesTests", ["Handles", "Channel", "Memory", "CLinux"]),
   tests("SteeringTests", ["Steering"]),
   tests("VFIOTests", ["VFIO", "VFIOUserMessages", "PCI", "Memory", "CLinux"]),
   tests(
@@ -261,6 +264,7 @@ let package = Package(
     .library(name: "MartletModels", targets: ["Virtio", "VirtioNetDevice", "E1000eDevice"]),
     .library(name: "MartletTrace", targets: ["Trace"]),
     .library(name: "MartletChannel", targets: ["Channel", "Stacks"]),
+    .library(name: "MartletHandles", targets: ["Handles"]),
     .executable(name: "martlet", targets: ["martlet"]),
     .executable(name: "martlet-host", targets: ["martlet-host"]),
     .executable(name: "martlet-stack", targets: ["martlet-stack"]),

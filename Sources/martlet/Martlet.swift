@@ -10,6 +10,6 @@ struct Martlet: ParsableCommand {
       Run.self, Replay.self, Status.self, Serve.self, Devices.self, Doctor.self, Bind.self,
       Unbind.self, NewDriverCommand.self, Bench.self, BenchEnd.self, Pattern.self,
       HoldNamespace.self,
-      KeepHugepages.self,
+      KeepHugepages.self, HandlesCommand.self,
     ])
 }

@@ -91,10 +91,14 @@ struct BenchAll: ParsableCommand {
 struct BenchEnd: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "bench-end", shouldDisplay: false,
-    subcommands: [Channel.self, Driver.self, Scratch.self])
+    subcommands: [Channel.self, Driver.self, Scratch.self, Handles.self])
 
   struct Channel: ParsableCommand {
     func run() throws { try reporting { try failing { try ChannelInstanceSide.run() } } }
+  }
+
+  struct Handles: ParsableCommand {
+    func run() throws { try reporting { try failing { try HandleOwnerSide.run() } } }
   }
 
   struct Scratch: ParsableCommand {
