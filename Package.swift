@@ -74,6 +74,7 @@ let drivers = [
 let driverNames = drivers.map { Target.Dependency.target(name: $0[0].name) }
 
 let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
+let crypto: Target.Dependency = .product(name: "Crypto", package: "swift-crypto")
 let arguments: Target.Dependency = .product(
   name: "ArgumentParser", package: "swift-argument-parser")
 
@@ -143,6 +144,8 @@ var targets: [Target] = [
     name: "NewDriver", path: "Sources/NewDriver", resources: [.embedInCode("Template")],
     swiftSettings: swift),
   .plugin(name: "RegisterDrivers", capability: .buildTool()),
+  // A transform of packets that leave, with encryption: what the host does without.
+  part("PacketSeal", in: "Examples", ["Driver", "Memory", crypto]),
   // The data path by itself, once ours and once in C, and a program that runs one loop of it.
   .target(name: "ControlLoops", path: "Benchmarks/Control"),
   part(
@@ -157,7 +160,7 @@ var targets: [Target] = [
   part(
     "Benchmarks",
     [
-      "Loops", "ControlLoops", "Supervisor", "VirtioNet", "RadioLink", "RadioLinkDevice",
+      "Loops", "ControlLoops", "PacketSeal", crypto, "Supervisor", "VirtioNet", "RadioLink", "RadioLinkDevice",
       "EmulatedPCI", "Wire", "VhostUser", "VFIO", "VirtioTransports", "Virtio", "Channel",
       "Driver", "Memory", "PCI", "CLinux",
       .product(name: "Histogram", package: "hdrhistogram-swift"),
@@ -220,6 +223,12 @@ var targets: [Target] = [
       "VirtioNetDevice",
       "EmulatedPCI", "Wire",
     ]),
+  tests(
+    "TransformTests",
+    [
+      "PacketSeal", crypto, "Driver", "VirtioNet", "VirtioNetDevice", "RadioLink",
+      "RadioLinkDevice", "EmulatedPCI", "Wire", "Memory", "PCI", "CLinux",
+    ]),
   tests("StacksTests", ["Stacks"] + (hasLwIP ? ["LwIPStack"] : [])),
   tests("CommandTests", ["Supervisor"]),
   tests("BenchmarksTests", ["Benchmarks"]),
@@ -268,6 +277,7 @@ let package = Package(
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
     .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+    .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
     .package(url: "https://github.com/HdrHistogram/hdrhistogram-swift", from: "0.2.0"),
   ],
   targets: targets,
