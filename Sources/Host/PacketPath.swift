@@ -167,7 +167,7 @@ package struct PacketPath<QueuePair: NetworkQueuePair & ~Copyable>: ~Copyable {
       while first > 0 && sending[first &- 1].flags.contains(.more) { first &-= 1 }
       let packets: Int
       do throws(AggregateError) {
-        packets = try sending.openAggregate(from: first)
+        packets = try sending.openAggregate(from: first).packets
       } catch {
         throw .instance(.aggregate(error))
       }

@@ -41,19 +41,21 @@ extension Burst {
     var packets = 0
     var at = 0
     while at < used {
-      packets &+= try openAggregate(from: at)
-      while at < used && slots[at].flags.contains(.more) { at &+= 1 }
-      at &+= 1
+      let opened = try openAggregate(from: at)
+      packets &+= opened.packets
+      at = opened.last &+ 1
     }
     return packets
   }
 
   /// Opens one aggregate in place, or finds that it is an ordinary packet.
   /// - Parameter first: its first slot.
-  /// - Returns: its packets, at least 1.
+  /// - Returns: its packets, at least 1, and its last slot.
   /// - Throws: what is wrong with it; nothing has changed then.
   @inlinable @_noLocks
-  public mutating func openAggregate(from first: Int) throws(AggregateError) -> Int {
+  public mutating func openAggregate(
+    from first: Int
+  ) throws(AggregateError) -> (packets: Int, last: Int) {
     precondition(first >= 0 && first < used)
     var joints = 0
     var end = first
@@ -75,14 +77,14 @@ extension Burst {
       end &+= 1
       if end == used { throw .unterminated }
     }
-    if joints == 0 { return 1 }
+    if joints == 0 { return (1, end) }
     if end &- first >= Descriptor.maximumSlots { throw .tooLong(slots: end &- first &+ 1) }
     let tag = slots[first].tag
     for index in first...end {
       slots[index].tag = tag
       if slots[index].flags.contains(.aggregate) { slots[index].flags.rawValue &= ~Self.joint }
     }
-    return joints &+ 1
+    return (joints &+ 1, end)
   }
 
   @inlinable static var joint: UInt16 {

@@ -23,7 +23,7 @@ extension Packet {
     return _overrideLifetime(span, mutating: &self)
   }
 
-  /// Whether any of these bytes lie in a segment that another packet has too.
+  /// Whether any of these bytes lie in a segment that another packet has too, or are the packet's own in two places.
   @inlinable @_noLocks
   public func isShared(_ range: Range<Int>) -> Bool {
     var start = 0
@@ -87,11 +87,17 @@ extension Packet {
 
   @inlinable @_noLocks
   func isShared(piece index: Int) -> Bool {
-    let segment = pieces[index].segment
-    if pool.pointee.segments.isAlone(segment) { return false }
-    var own = 0
-    for other in 0..<used where pieces[other].segment == segment { own &+= 1 }
-    return !pool.pointee.segments.has(own, referencesTo: segment)
+    let piece = pieces[index]
+    if pool.pointee.segments.isAlone(piece.segment) { return false }
+    // A packet may have a segment twice. Of the same bytes, each piece is another's to the other.
+    var own = 1
+    for other in 0..<used where other != index && pieces[other].segment == piece.segment {
+      let start = pieces[other].offset
+      if start >= piece.offset &+ piece.length || start &+ pieces[other].length <= piece.offset {
+        own &+= 1
+      }
+    }
+    return !pool.pointee.segments.has(own, referencesTo: piece.segment)
   }
 
   /// Keeps what is free before the first piece, up to a bound, for headers that come later.
