@@ -151,8 +151,8 @@ var targets: [Target] = [
   part(
     "Loops", in: "Benchmarks",
     [
-      "ControlLoops", "VirtioNet", "Host", "Channel", "VirtioTransports", "Virtio", "Driver",
-      "Memory", "PCI",
+      "ControlLoops", "Stacks", "VirtioNet", "Host", "Channel", "VirtioTransports", "Virtio",
+      "Driver", "Memory", "PCI",
     ]),
   .executableTarget(
     name: "martlet-loops", dependencies: ["Loops"], path: "Benchmarks/Program",
@@ -160,7 +160,8 @@ var targets: [Target] = [
   part(
     "Benchmarks",
     [
-      "Loops", "ControlLoops", "PacketSeal", crypto, "Supervisor", "VirtioNet", "RadioLink", "RadioLinkDevice",
+      "Loops", "ControlLoops", "PacketSeal", crypto, "Supervisor", "VirtioNet", "RadioLink",
+      "RadioLinkDevice",
       "EmulatedPCI", "Wire", "VhostUser", "VFIO", "VirtioTransports", "Virtio", "Channel",
       "Driver", "Memory", "PCI", "CLinux",
       .product(name: "Histogram", package: "hdrhistogram-swift"),
@@ -226,8 +227,8 @@ var targets: [Target] = [
   tests(
     "TransformTests",
     [
-      "PacketSeal", crypto, "Driver", "VirtioNet", "VirtioNetDevice", "RadioLink",
-      "RadioLinkDevice", "EmulatedPCI", "Wire", "Memory", "PCI", "CLinux",
+      "PacketSeal", crypto, "DriverConformance", "Driver", "VirtioNet", "VirtioNetDevice",
+      "Virtio", "EmulatedPCI", "Wire", "Memory", "PCI",
     ]),
   tests("StacksTests", ["Stacks"] + (hasLwIP ? ["LwIPStack"] : [])),
   tests("CommandTests", ["Supervisor"]),

@@ -69,7 +69,9 @@ public struct InternetChecksum: TransmitTransform, ~Copyable {
       sum &+= UInt64((bytes + at).loadUnaligned(as: UInt16.self))
       at &+= 2
     }
-    if at < count { sum &+= UInt64(UInt16(bytes.load(fromByteOffset: at, as: UInt8.self)).littleEndian) }
+    if at < count {
+      sum &+= UInt64(UInt16(bytes.load(fromByteOffset: at, as: UInt8.self)).littleEndian)
+    }
     return UInt16(bigEndian: fold(sum))
   }
 

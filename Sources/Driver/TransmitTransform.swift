@@ -35,11 +35,19 @@ public struct TransmitPacket: ~Copyable {
   /// What the sender has asked for.
   public let request: Offload
 
+  /// - Parameters:
+  ///   - burst: has the packet's pieces, and stays as it is while this value lives.
+  ///   - first: the first piece's slot, behind metadata.
+  ///   - last: the last one's.
+  ///   - request: what the sender has asked for.
+  ///   - arena: where the pieces lie.
   /// - Returns: nil where a piece lies outside the arena.
   @inlinable
-  init?(
-    _ burst: borrowing Burst, from first: Int, through last: Int, request: Offload, in arena: DMARange
+  public init?(
+    _ burst: borrowing Burst, from first: Int, through last: Int, request: Offload = Offload(),
+    in arena: DMARange
   ) {
+    precondition(first <= last)
     var bytes = 0
     for index in first...last {
       let slot = burst[index]

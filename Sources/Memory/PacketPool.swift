@@ -83,9 +83,13 @@ public struct PacketPool: ~Copyable, @unchecked Sendable {
   /// References to all segments together: 0 when everything has come back.
   @inlinable public var totalReferences: Int { state.pointee.segments.totalReferences }
   /// References to the segment that begins at a unit, 0 where it is free.
-  public func references(to segment: UInt32) -> Int { state.pointee.segments.references(to: segment) }
+  public func references(to segment: UInt32) -> Int {
+    state.pointee.segments.references(to: segment)
+  }
   /// Free segments of a class.
-  public func available(in sizeClass: Int) -> Int { state.pointee.segments.available(in: sizeClass) }
+  public func available(in sizeClass: Int) -> Int {
+    state.pointee.segments.available(in: sizeClass)
+  }
 }
 
 /// What a ``PacketPool`` has counted. A plain value; any thread.

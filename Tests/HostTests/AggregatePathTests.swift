@@ -161,7 +161,10 @@ import VirtioNet
       ([outside, piece([])], "transmit part"),
       ([piece(joint), Descriptor(segment: 0, length: 100)], "transmit part"),
       (long, "101 slots"),
-      ([piece(joint), piece([]), piece(joint), piece([])], "two aggregates are under way with tag 1"),
+      (
+        [piece(joint), piece([]), piece(joint), piece([])],
+        "two aggregates are under way with tag 1"
+      ),
     ]
     for (slots, text) in cases {
       let bench = try HostBench()

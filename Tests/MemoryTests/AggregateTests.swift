@@ -9,7 +9,9 @@ import Testing
     return burst
   }
 
-  private func slots(_ burst: borrowing Burst) -> [Descriptor] { (0..<burst.count).map { burst[$0] } }
+  private func slots(_ burst: borrowing Burst) -> [Descriptor] {
+    (0..<burst.count).map { burst[$0] }
+  }
 
   /// A packet of so many pieces, with or without metadata.
   private func packet(_ number: Int, pieces: Int, metadata: Bool = false) -> [Descriptor] {
@@ -58,7 +60,8 @@ import Testing
   }
 
   @Test func anAggregateHasTheTagOfItsFirstPacket() throws {
-    var joined = burst(packet(7, pieces: 1) + packet(8, pieces: 2) + packet(9, pieces: 1, metadata: true))
+    var joined = burst(
+      packet(7, pieces: 1) + packet(8, pieces: 2) + packet(9, pieces: 1, metadata: true))
     let units = joined.joinPackets()
     #expect(units == 1)
     let packets = try joined.openAggregate(from: 0)
@@ -72,7 +75,8 @@ import Testing
   }
 
   @Test func whatHasNoEndStaysOutOfAnAggregate() {
-    var joined = burst(packet(1, pieces: 1) + packet(2, pieces: 1) + [Descriptor(segment: 3, flags: .more)])
+    var joined = burst(
+      packet(1, pieces: 1) + packet(2, pieces: 1) + [Descriptor(segment: 3, flags: .more)])
     let units = joined.joinPackets()
     let flags = slots(joined).map(\.flags.rawValue)
     #expect(units == 1 && flags == [17, 0, 1])
@@ -100,7 +104,10 @@ import Testing
       ([piece(more), metadata, piece(joint), piece([])], .misplacedMetadata),
       ([piece(joint), piece(more), last], .misplacedMetadata),
       ([Descriptor](repeating: piece(joint), count: 64) + [piece([])], .tooLong(slots: 65)),
-      ([Descriptor](repeating: piece(more), count: 126) + [piece(joint), piece([])], .tooLong(slots: 128)),
+      (
+        [Descriptor](repeating: piece(more), count: 126) + [piece(joint), piece([])],
+        .tooLong(slots: 128)
+      ),
     ]
     for (bad, expected) in cases {
       var burst = burst(bad)

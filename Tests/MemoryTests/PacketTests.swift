@@ -242,7 +242,8 @@ extension Packet {
       refused.append(!adopted([Descriptor(segment: unit + 4, length: 10)]))
       refused.append(!adopted([Descriptor(segment: .max, offset: .max, length: .max)]))
       refused.append(!adopted([Descriptor(segment: 0, length: 1)]))
-      refused.append(!adopted([Descriptor(segment: unit, length: 7 << 16, flags: [.offload, .more])]))
+      refused.append(
+        !adopted([Descriptor(segment: unit, length: 7 << 16, flags: [.offload, .more])]))
       refused.append(!adopted([Offload(needsChecksum: true).slot]))
       let nine = [Descriptor](repeating: Descriptor(segment: unit, length: 1), count: 9)
       refused.append(!adopted(nine))
