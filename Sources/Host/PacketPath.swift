@@ -138,12 +138,19 @@ package struct PacketPath<QueuePair: NetworkQueuePair & ~Copyable>: ~Copyable {
   /// are not an instance's to set are taken off: above all the one that says that nobody else writes before its data.
   @inlinable
   mutating func checkPieces() throws(HostError) {
-    for index in 0..<sending.count {
-      var slot = sending[index]
-      if slot.flags.rawValue & ~Descriptor.Flags.ofInstances.rawValue != 0 {
-        try open(at: index)
-        slot = sending[index]
-      }
+    var index = try checkPieces(from: 0)
+    while index < sending.count {
+      try open(at: index)
+      index = try checkPieces(from: index)
+    }
+  }
+
+  /// - Returns: the first slot with flags that are not an instance's, or the burst's count.
+  @inlinable @inline(__always)
+  mutating func checkPieces(from first: Int) throws(HostError) -> Int {
+    for index in first..<sending.count {
+      let slot = sending[index]
+      if slot.flags.rawValue & ~Descriptor.Flags.ofInstances.rawValue != 0 { return index }
       if slot.flags.contains(.offload) {
         // Anywhere else it would be taken for a piece.
         let isFirst = index == 0 || !sending[index &- 1].flags.contains(.more)
@@ -157,6 +164,7 @@ package struct PacketPath<QueuePair: NetworkQueuePair & ~Copyable>: ~Copyable {
       }
       if !slot.flags.contains(.more) { inFlight &+= 1 }
     }
+    return sending.count
   }
 
   /// Opens the aggregate that a slot belongs to, if it does, and takes off flags that are not an instance's.
