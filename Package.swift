@@ -74,6 +74,7 @@ let drivers = [
 let driverNames = drivers.map { Target.Dependency.target(name: $0[0].name) }
 
 let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
+let crypto: Target.Dependency = .product(name: "Crypto", package: "swift-crypto")
 let arguments: Target.Dependency = .product(
   name: "ArgumentParser", package: "swift-argument-parser")
 
@@ -144,13 +145,15 @@ var targets: [Target] = [
     name: "NewDriver", path: "Sources/NewDriver", resources: [.embedInCode("Template")],
     swiftSettings: swift),
   .plugin(name: "RegisterDrivers", capability: .buildTool()),
+  // A transform of packets that leave, with encryption: what the host does without.
+  part("PacketSeal", in: "Examples", ["Driver", "Memory", crypto]),
   // The data path by itself, once ours and once in C, and a program that runs one loop of it.
   .target(name: "ControlLoops", path: "Benchmarks/Control"),
   part(
     "Loops", in: "Benchmarks",
     [
-      "ControlLoops", "VirtioNet", "Host", "Channel", "VirtioTransports", "Virtio", "Driver",
-      "Memory", "PCI",
+      "ControlLoops", "Stacks", "VirtioNet", "Host", "Channel", "VirtioTransports", "Virtio",
+      "Driver", "Memory", "PCI",
     ]),
   .executableTarget(
     name: "martlet-loops", dependencies: ["Loops"], path: "Benchmarks/Program",
@@ -158,7 +161,8 @@ var targets: [Target] = [
   part(
     "Benchmarks",
     [
-      "Loops", "ControlLoops", "Supervisor", "Handles", "VirtioNet", "RadioLink", "RadioLinkDevice",
+      "Loops", "ControlLoops", "PacketSeal", crypto, "Supervisor", "Handles", "VirtioNet",
+      "RadioLink", "RadioLinkDevice",
       "EmulatedPCI", "Wire", "VhostUser", "VFIO", "VirtioTransports", "Virtio", "Channel",
       "Driver", "Memory", "PCI", "CLinux",
       .product(name: "Histogram", package: "hdrhistogram-swift"),
@@ -223,6 +227,12 @@ var targets: [Target] = [
       "VirtioNetDevice",
       "EmulatedPCI", "Wire",
     ]),
+  tests(
+    "TransformTests",
+    [
+      "PacketSeal", crypto, "DriverConformance", "Driver", "VirtioNet", "VirtioNetDevice",
+      "Virtio", "EmulatedPCI", "Wire", "Memory", "PCI",
+    ]),
   tests("StacksTests", ["Stacks"] + (hasLwIP ? ["LwIPStack"] : [])),
   tests("CommandTests", ["Supervisor"]),
   tests("BenchmarksTests", ["Benchmarks"]),
@@ -273,6 +283,7 @@ let package = Package(
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
     .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+    .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
     .package(url: "https://github.com/HdrHistogram/hdrhistogram-swift", from: "0.2.0"),
   ],
   targets: targets,

@@ -174,8 +174,17 @@ public struct DriverHost: DriverVisitor, ~Copyable {
     if hasDriven || !matches(driver) { return }
     if isRecorded {
       try record(driver)
+      return
+    }
+    let setup = makeSetup()
+    let device = try make(driver, setup)
+    // Two ways of packets are compiled: only where the device leaves checksums to this machine do they go through it.
+    if device.interface.offloads.contains(.transmitChecksum) {
+      var control = try makeControl(device, setup)
+      try control.drive()
     } else {
-      var control = try makeControl(driver)
+      var control = try makeControl(
+        SoftwareChecksumDriver(device, arena: setup.arena), setup)
       try control.drive()
     }
   }
@@ -193,7 +202,8 @@ public struct DriverHost: DriverVisitor, ~Copyable {
     let recording = RunRecorder(descriptor: Inherited.trace)
       .record(function, rings: ringsRange, arena: arenaRange)
     defer { recording.finish() }
-    var control = try makeControl(TracedDriver<D>.self, recording)
+    let setup = makeSetup(recording)
+    var control = try makeControl(try make(TracedDriver<D>.self, setup), setup, recording)
     try control.drive()
   }
 
@@ -205,27 +215,31 @@ public struct DriverHost: DriverVisitor, ~Copyable {
     DMARange(address: arena.address, iova: arguments.arenaIOVA, byteCount: arena.byteCount)
   }
 
-  /// Sets up the function and all of its packet paths.
+  /// All that a driver is made from.
+  @usableFromInline
+  func makeSetup(_ recording: RecordingFunction? = nil) -> DriverSetup {
+    DriverSetup(
+      function: recording ?? function, rings: ringsRange, arena: arenaRange, arguments: arguments,
+      interrupts: InterruptPlan(
+        configuration: configurationInterrupt,
+        queues: arguments.mode == .poll ? [] : queueInterrupts))
+  }
+
+  /// All packet paths of a driver, and what controls them.
   @usableFromInline
   mutating func makeControl<D: NetworkDriver & ~Copyable>(
-    _ driver: D.Type, _ recording: RecordingFunction? = nil
+    _ driver: consuming D, _ setup: DriverSetup, _ recording: RecordingFunction? = nil
   ) throws(HostError) -> HostControl<D> {
     guard let counters = counters.take() else { throw noDriver() }
     hasDriven = true
-    let interrupts = InterruptPlan(
-      configuration: configurationInterrupt,
-      queues: arguments.mode == .poll ? [] : queueInterrupts)
-    let setup = DriverSetup(
-      function: recording ?? function, rings: ringsRange, arena: arenaRange, arguments: arguments,
-      interrupts: interrupts)
-    var device = try make(driver, setup)
+    var device = driver
     supervisor.say("ready " + describe(device.interface))
     let paths = makePaths(&device)
     let events = ControlEvents(
       supervisor: supervisor.descriptor, failed: run.failed,
       configurationInterrupt: configurationInterrupt,
       device: arguments.access == .vfio ? -1 : Inherited.device, recording: recording,
-      look: look(interrupts))
+      look: look(setup.interrupts))
     return HostControl(
       driver: device, setup: setup, paths: paths, threads: threads,
       descriptors: descriptors(recording),
@@ -265,7 +279,8 @@ public struct DriverHost: DriverVisitor, ~Copyable {
     }
   }
 
-  private func make<D: NetworkDriver & ~Copyable>(
+  @usableFromInline
+  func make<D: NetworkDriver & ~Copyable>(
     _ driver: D.Type, _ setup: DriverSetup
   ) throws(HostError) -> D {
     do throws(DriverError) {

@@ -162,6 +162,18 @@ public struct SegmentPool: ~Copyable, @unchecked Sendable {
 
   // MARK: Where segments are
 
+  /// Whether a segment that is allocated has one reference only.
+  @inlinable @inline(__always) @_noLocks
+  func isAlone(_ segment: UInt32) -> Bool { has(1, referencesTo: segment) }
+  /// Whether a segment has so many references.
+  @inlinable @inline(__always) @_noLocks
+  func has(_ count: Int, referencesTo segment: UInt32) -> Bool {
+    Int(free.table.header(segment).pointee.references) == count
+  }
+  /// Whether a segment is allocated.
+  @inlinable @inline(__always) @_noLocks
+  func holds(_ segment: UInt32) -> Bool { !has(0, referencesTo: segment) }
+
   /// References to a segment, 0 where it is free.
   public func references(to segment: UInt32) -> Int {
     Int(free.table.header(segment).pointee.references)

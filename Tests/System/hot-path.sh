@@ -149,6 +149,10 @@ for driver in $drivers; do
   pair="$driver\\.[A-Za-z0-9]*QueuePair"
   names+=("generic specialization <$pair> of .*Host\\.PacketPath<.*>\\.turn\\(")
   names+=("generic specialization <$pair> of .*Host\\.QueueLoop<.*>\\.turnUntilToldToStop\\(")
+  # The same where checksums are completed in software.
+  late="Driver\\.TransformingQueuePair<$pair, Driver\\.InternetChecksum>"
+  names+=("generic specialization <$late> of .*Host\\.PacketPath<.*>\\.turn\\(")
+  names+=("generic specialization <$late> of .*Host\\.QueueLoop<.*>\\.turnUntilToldToStop\\(")
   for verb in postReceive receive transmit completeTransmit; do
     names+=("$pair\\.$verb\\(.*throws\\(Driver\\.DriverError\\)")
   done

@@ -25,6 +25,7 @@ public struct AllContests {
     let rows = { (new: [BenchmarkRow]) in new.forEach(take) }
     let groups: [(name: String, run: () throws -> Void)] = [
       ("pool, path, zbuf", { try LoopContests(plan: plan, dpdk: dpdk).run(rows) }),
+      ("s3", { try CrossLayerContests(plan: plan).run(rows) }),
       ("channel", { try ChannelContests(plan: plan, dpdk: dpdk).run(rows) }),
       ("handles", { try HandleContests(plan: plan).run(rows) }),
       ("startup, tcp, memory", { try WholeRunContest(plan: plan).run(rows) }),
