@@ -136,7 +136,7 @@ var targets: [Target] = [
     "Supervisor",
     [
       "Host", "PCIDiscovery", "VhostUser", "VFIO", "Steering", "Channel", "Driver", "Memory", "PCI",
-      "CLinux",
+      "CLinux", .product(name: "TOMLKit", package: "TOMLKit"),
     ]),
 
   .target(
