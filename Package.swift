@@ -95,7 +95,7 @@ var targets: [Target] = [
   part("Trace", ["Driver", "PCI", "Memory"]),
   part("Edu", in: "Drivers", ["Driver", "Rings", "Memory", "PCI"]),
   part("Steering", ["CLinux"]),
-  part("Channel", ["Memory", "CLinux"]),
+  part("Channel", ["Steering", "Memory", "CLinux"]),
   part("VFIOUserMessages", ["CLinux"]),
   part("VFIO", ["VFIOUserMessages", "PCI", "Memory", "CLinux"]),
   part("VhostUserMessages", ["VFIOUserMessages", "CLinux"]),
@@ -195,7 +195,7 @@ var targets: [Target] = [
       "RadioLink", "RadioLinkDevice", "Benchmarks", "EmulatedPCI", "Wire", "Driver", "Rings",
       "Memory", "PCI", "CLinux",
     ]),
-  tests("ChannelTests", ["Channel", "Memory", "CLinux"]),
+  tests("ChannelTests", ["Channel", "Steering", "Memory", "CLinux"]),
   tests("SteeringTests", ["Steering"]),
   tests("VFIOTests", ["VFIO", "VFIOUserMessages", "PCI", "Memory", "CLinux"]),
   tests(
