@@ -113,7 +113,7 @@ var targets: [Target] = [
       "Trace", "Driver", "Steering", "Channel", "VhostUser", "VFIO", "PCI", "Memory", "Confinement",
       "CLinux",
     ]),
-  part("Stacks", ["Driver", "Channel", "Memory", "Virtio", "CLinux"]),
+  part("Stacks", ["Driver", "Channel", "Steering", "Memory", "Virtio", "CLinux"]),
 
   part("EmulatedPCI", in: "Hardware", ["PCI", "Memory", "CLinux"]),
   part("Wire", in: "Hardware", ["CLinux"]),
@@ -243,7 +243,7 @@ if hasLwIP {
         "port", "lwip/src/core", "lwip/src/netif/ethernet.c",
       ],
       publicHeadersPath: "include"),
-    part("LwIPStack", ["CLwIP", "Stacks", "Channel", "Memory", "CLinux"]),
+    part("LwIPStack", ["CLwIP", "Stacks", "Channel", "Steering", "Memory", "CLinux"]),
   ]
 }
 
@@ -259,7 +259,7 @@ let package = Package(
     .library(name: "MartletConformance", targets: ["DriverConformance"]),
     .library(name: "MartletModels", targets: ["Virtio", "VirtioNetDevice", "E1000eDevice"]),
     .library(name: "MartletTrace", targets: ["Trace"]),
-    .library(name: "MartletChannel", targets: ["Channel", "Stacks"]),
+    .library(name: "MartletInstance", targets: ["Stacks", "Channel", "Steering", "Memory"]),
     .executable(name: "martlet", targets: ["martlet"]),
     .executable(name: "martlet-host", targets: ["martlet-host"]),
     .executable(name: "martlet-stack", targets: ["martlet-stack"]),
