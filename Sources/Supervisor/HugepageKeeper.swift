@@ -19,7 +19,7 @@ public final class HugepageKeeper {
   }
 
   /// Sees to it that `pages` are free, as far as the system lets us.
-  /// - Returns: how many were added, for ``giveBack(_:)``.
+  /// - Returns: how many were added, for ``giveBackFree(_:)``.
   func grow(toFree pages: Int) throws(SupervisorError) -> Int {
     let added = HugepagePool.grow(toFree: pages)
     if added == 0 { return 0 }
@@ -32,9 +32,15 @@ public final class HugepageKeeper {
     }
   }
 
-  /// Takes pages out of the pool that are free again.
-  func giveBack(_ pages: Int) {
-    if pages == 0 { return }
+  /// Takes pages out of the pool as soon as so many are free: a process that ends has its own for a moment longer.
+  /// - Parameter pages: 0 afterwards where it was done.
+  func giveBackFree(_ pages: inout Int) {
+    if pages == 0 || HugepagePool.freePages < pages { return }
+    giveBack(pages)
+    pages = 0
+  }
+
+  private func giveBack(_ pages: Int) {
     kept -= pages
     control?.send("\(kept)")
     HugepagePool.giveBack(pages)

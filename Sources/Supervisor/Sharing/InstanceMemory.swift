@@ -36,7 +36,7 @@ final class InstanceMemory {
       }
       doorbell = try makeEvent()
     } catch {
-      keeper.giveBack(added)
+      keeper.giveBackFree(&added)
       throw error
     }
     addedPages = added
