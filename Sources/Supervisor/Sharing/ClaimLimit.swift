@@ -61,7 +61,9 @@ public enum ClaimLimit: Sendable, Equatable {
         }
         // Ports are written as in a claim.
         let any = address.isIPv6 ? "ipv6:2001:db8::1" : "ipv4:192.0.2.1"
-        guard case .ports(_, let transport, let ports)? = Claim("\(any)/\(parts.joined(separator: "/"))")
+        guard
+          case .ports(_, let transport, let ports)? = Claim(
+            "\(any)/\(parts.joined(separator: "/"))")
         else { return nil }
         self = .addresses(prefix, transport, ports)
       default: return nil

@@ -47,7 +47,8 @@ extension Policy {
       PolicyError.Problem(line: lines[$0.path] ?? 1, text: $0.text)
     }
     throw PolicyError(
-      path: "policy", problems: problems.enumerated().sorted {
+      path: "policy",
+      problems: problems.enumerated().sorted {
         ($0.element.line, $0.offset) < ($1.element.line, $1.offset)
       }.map(\.element))
   }

@@ -100,7 +100,9 @@ struct PolicyReader {
     for (index, rule) in policy.instances.enumerated() {
       let path: TOMLTree.Path = [.key("instance"), .index(index)]
       for other in policy.instances[..<index] where !rule.name.isEmpty && other.name == rule.name {
-        note(path + [.key("name")], "there is another instance named \(rule.name): choose one name for each")
+        note(
+          path + [.key("name")],
+          "there is another instance named \(rule.name): choose one name for each")
       }
       for claim in rule.claims.compactMap(\.exactClaim) {
         for other in policy.instances[..<index]
@@ -155,7 +157,9 @@ struct PolicyReader {
   ) -> [Value]? {
     guard let tree = section.value(key) else { return nil }
     guard case .array(let elements) = tree else {
-      note(section.place(key), "\(key) takes an array, not \(PolicyValue.shown(tree)): write \(key) = [ … ]")
+      note(
+        section.place(key),
+        "\(key) takes an array, not \(PolicyValue.shown(tree)): write \(key) = [ … ]")
       return nil
     }
     var values: [Value] = []
@@ -163,7 +167,9 @@ struct PolicyReader {
       switch read(element) {
       case .value(let value): values.append(value)
       case .wrong(let due):
-        note(section.place(key) + [.index(index)], "\(key) takes \(due), not \(PolicyValue.shown(element))")
+        note(
+          section.place(key) + [.index(index)],
+          "\(key) takes \(due), not \(PolicyValue.shown(element))")
       }
     }
     return values

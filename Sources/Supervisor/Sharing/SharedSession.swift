@@ -16,7 +16,7 @@ public struct SharedSession: ~Copyable {
   private let socket: SharingSocket
   private let termination: Int32
   private let report: (String) -> Void
-  private var isHostStopped = false
+  private let first: FirstInstance?
 
   /// - Parameters:
   ///   - policy: who may attach.
@@ -24,11 +24,6 @@ public struct SharedSession: ~Copyable {
   public static func start(
     _ plan: RunPlan, socket path: String, policy: Policy, report: @escaping (String) -> Void
   ) throws(SupervisorError) -> SharedSession {
-    if case .vhostUser = plan.device {
-      throw .input(
-        "a vhost-user back-end is told of all memory before it starts, so that nobody can attach later: leave --share out, or use vfio-user"
-      )
-    }
     let termination = linux_termination_descriptor()
     guard termination >= 0 else { throw .system("signalfd", -termination) }
     // Before anything is started: most of what can be wrong is wrong with the socket.
@@ -59,20 +54,28 @@ public struct SharedSession: ~Copyable {
     server.counters = {
       device.counters + hostPath.host.counters + [("iommu_faults", device.faults)]
     }
+    var first: FirstInstance?
+    if plan.stack != .none {
+      first = try FirstInstance.start(plan, interface) { socket in
+        server.adopt(socket, at: RunSession.now()) != nil
+      }
+    }
     return SharedSession(
       device: device, memory: memory, path: hostPath, server: server, socket: socket,
-      termination: termination, report: report)
+      first: first, termination: termination, report: report)
   }
 
   private init(
     device: RunDevice, memory: consuming SharedMemory, path: HostPath, server: SharingServer,
-    socket: consuming SharingSocket, termination: Int32, report: @escaping (String) -> Void
+    socket: consuming SharingSocket, first: FirstInstance?, termination: Int32,
+    report: @escaping (String) -> Void
   ) {
     self.device = device
     self.memory = memory
     self.path = path
     self.server = server
     self.socket = socket
+    self.first = first
     self.termination = termination
     self.report = report
   }
@@ -84,6 +87,8 @@ public struct SharedSession: ~Copyable {
   public var deviceIdentifier: pid_t? { device.process?.identifier }
   /// The far end of an emulated wire.
   public var namespace: NetworkNamespace? { device.namespace }
+  /// Where the kernel stack's interface is, with an emulated device.
+  public var stackNamespace: NetworkNamespace? { first?.namespace }
   /// Instances that there are.
   public var instances: [InstanceRecord] { server.records }
   /// All counters by name: device, host, and what has happened on the socket.
@@ -141,6 +146,7 @@ public struct SharedSession: ~Copyable {
       }
       server.leaveAll("the run ends", at: RunSession.now())
     }
+    complaints += first?.end() ?? []
     complaints += path.host.stop()
     do throws(PCIError) {
       try memory.release(

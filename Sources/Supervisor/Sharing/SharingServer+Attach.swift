@@ -102,7 +102,8 @@ extension SharingServer {
     let memory = try InstanceMemory(
       byteCount: guaranteed, layout: layout, hasHugePages: hasHugePages, keeper: keeper)
     generations[slot] = generations[slot] % 0xff_ffff + 1
-    let receiveBytes = max(WindowPlan.granule, guaranteed / 2 / WindowPlan.granule * WindowPlan.granule)
+    let receiveBytes = max(
+      WindowPlan.granule, guaranteed / 2 / WindowPlan.granule * WindowPlan.granule)
     let record = InstanceRecord(
       id: UInt32(slot) | generations[slot] << 8, name: request.name, uid: connection.uid,
       pid: connection.pid, claims: Array(Set(request.claims)),
@@ -151,7 +152,8 @@ extension SharingServer {
     count("instances_attached")
     let claims = record.claims.map(\.description).joined(separator: " ")
     report(
-      "instance \(record.id) (\(record.name)): process \(record.pid) of user \(record.uid), \(claims)")
+      "instance \(record.id) (\(record.name)): process \(record.pid) of user \(record.uid), \(claims)"
+    )
   }
 
   /// One has gone: those that wait may have what it had.
