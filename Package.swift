@@ -79,6 +79,8 @@ let arguments: Target.Dependency = .product(
 
 var targets: [Target] = [
   .target(name: "CLinux", path: "Sources/CLinux"),
+  // The channel for programs in C and C++: one header, which depends on nothing here.
+  .target(name: "CMartletChannel", path: "Sources/CMartletChannel"),
   .systemLibrary(
     name: "CPCI", path: "Sources/CPCI", pkgConfig: "libpci", providers: [.apt(["libpci-dev"])]),
   .systemLibrary(
@@ -171,7 +173,8 @@ var targets: [Target] = [
     [
       "Supervisor", "PCIDiscovery", "VFIOUserServer", "VhostUserServer", "VirtioNetDevice",
       "E1000eDevice", "Wire",
-      "EmulatedPCI", "NewDriver", "Benchmarks", "Loops", "Stacks", "Trace", "VFIO", "Driver",
+      "EmulatedPCI", "NewDriver", "Benchmarks", "Loops", "Stacks", "Steering", "Trace", "VFIO",
+      "Driver",
       "Channel",
       "Memory", "PCI", "CLinux", arguments, logging,
     ] + driverNames, plugins: ["RegisterDrivers"]),
@@ -195,7 +198,7 @@ var targets: [Target] = [
       "RadioLink", "RadioLinkDevice", "Benchmarks", "EmulatedPCI", "Wire", "Driver", "Rings",
       "Memory", "PCI", "CLinux",
     ]),
-  tests("ChannelTests", ["Channel", "Steering", "Memory", "CLinux"]),
+  tests("ChannelTests", ["Channel", "CMartletChannel", "Steering", "Memory", "CLinux"]),
   tests("SteeringTests", ["Steering"]),
   tests("VFIOTests", ["VFIO", "VFIOUserMessages", "PCI", "Memory", "CLinux"]),
   tests(
@@ -259,6 +262,7 @@ let package = Package(
     .library(name: "MartletConformance", targets: ["DriverConformance"]),
     .library(name: "MartletModels", targets: ["Virtio", "VirtioNetDevice", "E1000eDevice"]),
     .library(name: "MartletTrace", targets: ["Trace"]),
+    .library(name: "CMartletChannel", targets: ["CMartletChannel"]),
     .library(name: "MartletInstance", targets: ["Stacks", "Channel", "Steering", "Memory"]),
     .executable(name: "martlet", targets: ["martlet"]),
     .executable(name: "martlet-host", targets: ["martlet-host"]),

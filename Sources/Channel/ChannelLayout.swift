@@ -29,7 +29,7 @@ public struct ChannelLayout: Sendable, Equatable {
   /// Not 0 once the instance should end. On a cache line of its own, which the supervisor writes.
   static let endWord = 64
   /// Counts what the supervisor has sent over the control socket and wants to be read at once.
-  static let newsWord = 68
+  static let newsWord = 72
   private var ringBytes: Int { (slots * 16 + Self.page - 1) / Self.page * Self.page }
   private var queueBytes: Int { Self.page + 4 * ringBytes }
 

@@ -60,6 +60,23 @@ public struct SupervisorConnection: ~Copyable {
     }
   }
 
+  /// Waits for the answer to the attach request and leaves it where it is, for the program that takes the connection
+  /// over.
+  /// - Throws: as ``awaitWelcome(withinMilliseconds:)``.
+  public func peekWelcome(
+    withinMilliseconds limit: Int32 = 10_000
+  ) throws(AttachError) -> Welcome {
+    var entry = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+    guard poll(&entry, 1, limit) > 0 else { throw .noAnswer(milliseconds: limit) }
+    var buffer = [UInt8](repeating: 0, count: ControlMessage.maximumBytes)
+    // Without room for descriptors, none are made.
+    let length = recv(
+      descriptor, &buffer, buffer.count, Int32(MSG_PEEK) | Int32(MSG_DONTWAIT))
+    guard length > 0 else { throw .ended }
+    let message = ControlMessage(String(decoding: buffer[..<length], as: UTF8.self))
+    return try Welcome(message, descriptorCount: nil)
+  }
+
   /// Waits for the answer to the attach request.
   /// - Returns: the welcome and the descriptors that came with it: the caller's to close from now on.
   /// - Throws: ``AttachError/refused(_:)`` with the supervisor's reason, or what is wrong with its answer.

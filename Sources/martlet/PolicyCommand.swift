@@ -24,7 +24,7 @@ struct PolicyCommand: ParsableCommand {
         [[instance]]
         name = "web"
         users = [1001]
-        token-sha256 = "…"             # of the token's bytes: printf TOKEN | xxd -r -p | sha256sum
+        token-sha256 = "…"             # of the token's file: sha256sum FILE
         claims = ["ipv4:10.0.0.3", "ipv4:10.0.0.4/tcp/8000-8999", "group:224.0.0.251", "rest", "any"]
         slots = 4096                   # of each ring of its channel: a power of two, 256 to 4096
         weight = 1                     # its part of the host's time beside the others', 1 to 1000

@@ -57,7 +57,7 @@ enum PolicyValue {
     guard case .string(let text) = tree, let bytes = Hexadecimal.bytes(text), bytes.count == 32
     else {
       return .wrong(
-        "64 hexadecimal digits (`printf TOKEN | xxd -r -p | sha256sum`)")
+        "64 hexadecimal digits (`sha256sum` of the file with the token)")
     }
     return .value(bytes)
   }
