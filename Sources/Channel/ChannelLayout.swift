@@ -27,6 +27,8 @@ public struct ChannelLayout: Sendable, Equatable {
   static let page = 4096
   /// On a cache line of its own.
   static let endWord = 64
+  /// Beside it: why the host has closed the channel, a raw value of ``EndReason``.
+  static let endReason = 68
   private var ringBytes: Int { (slots * 16 + Self.page - 1) / Self.page * Self.page }
   private var queueBytes: Int { Self.page + 4 * ringBytes }
 
