@@ -5,6 +5,10 @@ final class AttachedInstance {
   /// nil once the process is gone or was sent away.
   var connection: PeerConnection?
   var state = State.announced
+  /// Answers of the driver host that are missing: one to the instance and one to each claim.
+  var missingAnswers: Int
+  /// Whether the device may read its memory.
+  var isMapped = true
   /// When the state has to have changed, in milliseconds of the monotonic clock; nil for never.
   var deadline: UInt64?
   /// Why it ends.
@@ -31,6 +35,7 @@ final class AttachedInstance {
     self.memory = memory
     self.connection = connection
     self.deadline = deadline
+    missingAnswers = 1 + record.claims.count
   }
 
   /// Whether it is on its way out.

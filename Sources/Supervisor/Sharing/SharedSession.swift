@@ -41,7 +41,7 @@ public struct SharedSession: ~Copyable {
           "--receive-bytes", "\(memory.receiveBytes)", "--shared", "yes",
           "--window-bytes", "\(memory.windowBytes)",
         ], rings: memory.rings.descriptor, arena: memory.arena.descriptor,
-        counterCapacity: DriverHost.counterCapacity(queues: plan.queues)))
+        counterCapacity: DriverHost.counterCapacity(queues: plan.queues, isShared: true)))
     let (interface, doorbells) = (host.interface, host.doorbells)
     let hostPath = HostPath(host, device.access)
     let server = SharingServer(

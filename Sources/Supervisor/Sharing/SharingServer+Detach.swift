@@ -13,9 +13,19 @@ extension SharingServer {
       return true
     }
     switch message.word {
-    case "attached": if instance.state == .announced { welcome(instance, at: now) }
+    case "attached", "claimed":
+      instance.missingAnswers -= 1
+      if instance.state == .announced, instance.missingAnswers == 0 { welcome(instance, at: now) }
     case "refused":
       let what = "\(message["what"] ?? "?"): \(message["reason"] ?? "no reason")"
+      switch message["what"] {
+      case "map": instance.isMapped = false
+      // It never had it.
+      case "detach": unmap(instance, at: now)
+      case "unmap": noteUnmappable(instance, what)
+      default: break
+      }
+      if instance.isLeaving { return true }
       if instance.state == .announced, let connection = instance.connection {
         refuse(connection, "host: the driver host refuses \(what)")
         leave(instance, "refused by the driver host", at: now)
@@ -28,6 +38,7 @@ extension SharingServer {
     case "detached":
       if !instance.isLeaving { leave(instance, "let go of by the driver host", at: now) }
       unmap(instance, at: now)
+    case "mapped": break
     case "unmapped": if instance.state == .unmapping { forget(instance, at: now) }
     default: return false
     }
@@ -59,6 +70,7 @@ extension SharingServer {
     instance.deadline = now + Self.hostLimit
     // For a process that goes on in spite of it all.
     instance.memory.channel.askToEnd()
+    wake(instance)
     path.tell("detach id=\(instance.record.id)", [])
   }
 
@@ -66,6 +78,7 @@ extension SharingServer {
     guard instance.state == .leaving || instance.state == .stuck else { return }
     instance.state = .unmapping
     instance.deadline = now + Self.hostLimit
+    if !instance.isMapped { return forget(instance, at: now) }
     do throws(PCIError) {
       let record = instance.record
       if try path.unmap(
@@ -74,10 +87,21 @@ extension SharingServer {
         forget(instance, at: now)
       }
     } catch {
-      report("instance \(instance.record.id): its memory cannot be taken from the device: \(error)")
-      instance.state = .stuck
-      instance.deadline = nil
+      noteUnmappable(instance, "\(error)")
     }
+  }
+
+  private func noteUnmappable(_ instance: AttachedInstance, _ reason: String) {
+    report("instance \(instance.record.id): its memory cannot be taken from the device: \(reason)")
+    instance.state = .stuck
+    instance.deadline = nil
+  }
+
+  /// Has it look at its channel and its socket.
+  func wake(_ instance: AttachedInstance) {
+    instance.memory.channel.announceNews()
+    var one: UInt64 = 1
+    _ = write(instance.memory.doorbell, &one, 8)
   }
 
   /// All have let go: memory, place and slot are free.

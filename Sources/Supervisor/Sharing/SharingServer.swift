@@ -221,6 +221,7 @@ final class SharingServer {
     for case let instance? in instances where !instance.isLeaving {
       instance.memory.channel.askToEnd()
       instance.connection?.say("stop")
+      wake(instance)
     }
   }
 
