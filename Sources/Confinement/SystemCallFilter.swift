@@ -61,13 +61,13 @@ public struct SystemCallFilter: Sendable {
             Condition(
               argument: 3, mask: UInt64(LINUX_AT_EMPTY_PATH), value: UInt64(LINUX_AT_EMPTY_PATH))
           ]),
-        // Whether its owner can shrink it.
+      ]
+      // Whether its owner can shrink it; and a descriptor of one's own of it.
+      + [LINUX_F_GET_SEALS, F_DUPFD_CLOEXEC].map {
         Rule(
           call: "fcntl",
-          conditions: [
-            Condition(argument: 1, mask: 0xffff_ffff, value: UInt64(LINUX_F_GET_SEALS))
-          ]),
-      ])
+          conditions: [Condition(argument: 1, mask: 0xffff_ffff, value: UInt64($0))])
+      })
 
   /// Loads the filter into all threads of this process, for good.
   public func load() throws(ConfinementError) {

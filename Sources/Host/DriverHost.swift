@@ -22,6 +22,8 @@ public struct DriverHost: DriverVisitor, ~Copyable {
   private var counters: CounterPage?
   private let configurationInterrupt: Int32
   private let queueInterrupts: [Int32]
+  /// Rung by the queue threads for the control thread, where many instances share the function.
+  private let instanceNews: Int32
   private let threads: [QueueThread]
   private let run: HostRun
   private let function: any PCIFunction
@@ -83,6 +85,7 @@ public struct DriverHost: DriverVisitor, ~Copyable {
     }
     // Everything that needs a path, a new descriptor of this kind or a right is done before it is given up.
     let interrupts = (0...arguments.queues).map { _ in eventfd(0, Int32(EFD_NONBLOCK)) }
+    let instanceNews = eventfd(0, Int32(EFD_NONBLOCK))
     let run = HostRun(
       failed: eventfd(0, Int32(EFD_NONBLOCK)), doorbells: doorbells(arguments.queues))
     let kicks =
@@ -93,7 +96,8 @@ public struct DriverHost: DriverVisitor, ~Copyable {
       arguments: arguments, function: function, identity: try identify(function),
       supervisor: supervisor, rings: rings, memory: memory, counters: counters,
       configurationInterrupt: interrupts[0],
-      queueInterrupts: Array(interrupts.dropFirst()), threads: threads, run: run)
+      queueInterrupts: Array(interrupts.dropFirst()), instanceNews: instanceNews,
+      threads: threads, run: run)
   }
 
   /// Gives up all rights and makes the queue threads.
@@ -135,7 +139,8 @@ public struct DriverHost: DriverVisitor, ~Copyable {
     arguments: HostArguments, function: any PCIFunction, identity: PCIMatch,
     supervisor: SupervisorSocket, rings: consuming Arena,
     memory: consuming HostMemory, counters: consuming CounterPage,
-    configurationInterrupt: Int32, queueInterrupts: [Int32], threads: [QueueThread], run: HostRun
+    configurationInterrupt: Int32, queueInterrupts: [Int32], instanceNews: Int32,
+    threads: [QueueThread], run: HostRun
   ) {
     self.arguments = arguments
     self.function = function
@@ -146,6 +151,7 @@ public struct DriverHost: DriverVisitor, ~Copyable {
     self.counters = consume counters
     self.configurationInterrupt = configurationInterrupt
     self.queueInterrupts = queueInterrupts
+    self.instanceNews = instanceNews
     self.threads = threads
     self.run = run
   }
@@ -223,13 +229,12 @@ public struct DriverHost: DriverVisitor, ~Copyable {
     supervisor.say("ready " + describe(device.interface))
     let statistics = HostStatistics(
       page: counters, queues: arguments.queues, device: D.deviceStatistics, isShared: true)
-    let changed = eventfd(0, Int32(EFD_NONBLOCK))
     let instances = InstanceControl(
       plan: SharedPlan(driver, device.interface, hostArenaBytes: arguments.arenaBytes),
-      window: window, doorbells: Self.doorbells(arguments.queues), changed: changed,
+      window: window, doorbells: Self.doorbells(arguments.queues), changed: instanceNews,
       statistics: statistics, supervisor: supervisor)
     var events = events(setup, nil)
-    events.instances = changed
+    events.instances = instanceNews
     return HostControl(
       driver: device, setup: setup,
       paths: instances.makePaths(&device, receiveBytes: arguments.receiveBytes),

@@ -89,7 +89,9 @@ struct Attach: ParsableCommand {
     }
   }
 
-  private var isOwnProgram: Bool { [nil, RunPlan.Stack.none].contains(RunPlan.Stack(rawValue: stack)) }
+  private var isOwnProgram: Bool {
+    [nil, RunPlan.Stack.none].contains(RunPlan.Stack(rawValue: stack))
+  }
 
   private func request() throws -> AttachRequest {
     if let address, StackAddress(address) == nil {

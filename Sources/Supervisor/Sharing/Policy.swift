@@ -75,9 +75,6 @@ public struct InstanceRule: Sendable, Equatable {
   /// How long its credential is valid.
   public var credentialSeconds = 86400
 
-  /// Bytes of its receive part, which does not change: half of what it has from the start on.
-  var receiveBytes: Int { guaranteedBytes / 2 / 4096 * 4096 }
-
   /// Whether the policy means this claim, and not only a range that it lies in.
   func namesExactly(_ claim: Claim) -> Bool {
     claims.contains { $0.exactClaim != nil && $0.allows(claim) }

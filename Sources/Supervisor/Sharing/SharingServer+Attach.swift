@@ -102,8 +102,8 @@ extension SharingServer {
     let memory = try InstanceMemory(
       byteCount: guaranteed, layout: layout, hasHugePages: hasHugePages, keeper: keeper)
     generations[slot] = generations[slot] % 0xff_ffff + 1
-    let receiveBytes = max(
-      WindowPlan.granule, guaranteed / 2 / WindowPlan.granule * WindowPlan.granule)
+    // Received packets are copied, and soon given back: a quarter is enough.
+    let receiveBytes = max(1, guaranteed / 4 / WindowPlan.granule) * WindowPlan.granule
     let record = InstanceRecord(
       id: UInt32(slot) | generations[slot] << 8, name: request.name, uid: connection.uid,
       pid: connection.pid, claims: Array(Set(request.claims)),
