@@ -225,6 +225,7 @@ var targets: [Target] = [
     ]),
   tests("StacksTests", ["Stacks"] + (hasLwIP ? ["LwIPStack"] : [])),
   tests("CommandTests", ["Supervisor"]),
+  tests("SharingTests", ["Supervisor", "Steering", "Channel", "Driver", "Memory", "PCI", "CLinux"]),
   tests("BenchmarksTests", ["Benchmarks"]),
   // These run in the lab's guest only; elsewhere they are skipped.
   tests(
