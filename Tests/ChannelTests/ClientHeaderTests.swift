@@ -2,6 +2,7 @@ import CLinux
 import CMartletChannel
 import Foundation
 import Memory
+import PlayedSupervisor
 import Steering
 import Testing
 

@@ -9,7 +9,7 @@
      receive     host -> program   packets that came, in segments of the arena's receive part
      free        program -> host   those segments, given back one by one; none may be given back twice
      transmit    program -> host   packets to send: pieces in the transmit part, which is the program's to divide, or a
-                                   received segment that the program still has (shared NICs, one piece a packet)
+                                   received segment that the program still has (shared NICs: one piece a packet, on the queue it came from)
      completion  host -> program   tags of packets that have left: what they were made of is the program's again
 
    A packet is one or more descriptors; all but its last have MARTLET_MORE. Its first may be offload metadata
