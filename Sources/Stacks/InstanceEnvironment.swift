@@ -145,6 +145,18 @@ public final class InstanceEnvironment {
     return true
   }
 
+  /// After the channel was asked to end.
+  /// - Throws: why, where it was closed for a reason.
+  @usableFromInline
+  func checkEnd() throws(StackError) {
+    let reason = channel.end.reason
+    if reason != .none {
+      throw StackError(
+        "the driver host has closed this instance: \(reason.name.replacing("_", with: " "))")
+    }
+    _ = try hearNews()
+  }
+
   private static func reason(_ message: ControlMessage) -> String {
     message.rest.hasPrefix("reason=") ? String(message.rest.dropFirst(7)) : message.rest
   }

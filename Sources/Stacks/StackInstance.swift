@@ -85,6 +85,7 @@ public struct InstanceLoop<Stack: StackInstance & ~Copyable>: ~Copyable {
         cpu_pause()
       }
     }
+    try channel.environment.checkEnd()
     return 0
   }
 

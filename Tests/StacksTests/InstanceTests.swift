@@ -152,6 +152,17 @@ import Testing
     #expect(try running.failure().contains("it flooded the ring"))
   }
 
+  @Test(arguments: [PollMode.poll, .interrupt])
+  func aHostThatClosesItIsHeard(_ mode: PollMode) throws {
+    let supervisor = try PlayedSupervisor()
+    supervisor.sendWelcome()
+    let running = mirror(supervisor, mode: mode)
+    #expect(supervisor.hear() == "ready")
+    supervisor.channel.end.close(.notItsSegment)
+    supervisor.hostEnd().doorbell.ringAlways()
+    #expect(try running.failure().contains("closed this instance: not its segment"))
+  }
+
   @Test func aSupervisorThatGoesEndsIt() throws {
     let supervisor = try PlayedSupervisor()
     supervisor.sendWelcome()
