@@ -198,7 +198,10 @@ var targets: [Target] = [
       "RadioLink", "RadioLinkDevice", "Benchmarks", "EmulatedPCI", "Wire", "Driver", "Rings",
       "Memory", "PCI", "CLinux",
     ]),
-  tests("ChannelTests", ["Channel", "CMartletChannel", "Steering", "Memory", "CLinux"]),
+  part("PlayedSupervisor", in: "Tests", ["Channel", "Memory", "CLinux"]),
+  tests(
+    "ChannelTests",
+    ["Channel", "CMartletChannel", "PlayedSupervisor", "Steering", "Memory", "CLinux"]),
   tests("SteeringTests", ["Steering"]),
   tests("VFIOTests", ["VFIO", "VFIOUserMessages", "PCI", "Memory", "CLinux"]),
   tests(
@@ -223,7 +226,10 @@ var targets: [Target] = [
       "VirtioNetDevice",
       "EmulatedPCI", "Wire",
     ]),
-  tests("StacksTests", ["Stacks"] + (hasLwIP ? ["LwIPStack"] : [])),
+  tests(
+    "StacksTests",
+    ["Stacks", "Channel", "PlayedSupervisor", "Steering", "Memory", "CLinux"]
+      + (hasLwIP ? ["LwIPStack"] : [])),
   tests("CommandTests", ["Supervisor"]),
   tests("SharingTests", ["Supervisor", "Steering", "Channel", "Driver", "Memory", "PCI", "CLinux"]),
   tests("BenchmarksTests", ["Benchmarks"]),
