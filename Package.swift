@@ -217,7 +217,7 @@ var targets: [Target] = [
     "HostTests",
     [
       "Host", "CLinux", "Channel", "Driver", "Memory", "PCI", "Virtio", "VirtioNet",
-      "VirtioNetDevice",
+      "VirtioNetDevice", "Steering",
       "EmulatedPCI", "Wire",
     ]),
   tests("StacksTests", ["Stacks"] + (hasLwIP ? ["LwIPStack"] : [])),
