@@ -223,7 +223,7 @@ var targets: [Target] = [
     "HostTests",
     [
       "Host", "CLinux", "Channel", "Driver", "Memory", "PCI", "Virtio", "VirtioNet",
-      "VirtioNetDevice",
+      "VirtioNetDevice", "Steering",
       "EmulatedPCI", "Wire",
     ]),
   tests(
