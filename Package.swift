@@ -96,6 +96,7 @@ var targets: [Target] = [
   part("Edu", in: "Drivers", ["Driver", "Rings", "Memory", "PCI"]),
   part("Steering", ["CLinux"]),
   part("Channel", ["Memory", "CLinux"]),
+  part("Commands", ["Channel", "Memory", "CLinux"]),
   part("VFIOUserMessages", ["CLinux"]),
   part("VFIO", ["VFIOUserMessages", "PCI", "Memory", "CLinux"]),
   part("VhostUserMessages", ["VFIOUserMessages", "CLinux"]),
@@ -196,6 +197,7 @@ var targets: [Target] = [
       "Memory", "PCI", "CLinux",
     ]),
   tests("ChannelTests", ["Channel", "Memory", "CLinux"]),
+  tests("CommandsTests", ["Commands", "Channel", "Memory", "CLinux"]),
   tests("SteeringTests", ["Steering"]),
   tests("VFIOTests", ["VFIO", "VFIOUserMessages", "PCI", "Memory", "CLinux"]),
   tests(
