@@ -28,7 +28,9 @@ public struct CredentialID: BitwiseCopyable, Sendable {
 
   /// Takes as long whether they differ early or late.
   @inlinable @_noLocks
-  public func isSame(as other: CredentialID) -> Bool { (high ^ other.high) | (low ^ other.low) == 0 }
+  public func isSame(as other: CredentialID) -> Bool {
+    (high ^ other.high) | (low ^ other.low) == 0
+  }
 }
 
 /// One command as it stands in the submission ring.

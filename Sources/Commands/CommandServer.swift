@@ -285,7 +285,9 @@ public struct CommandServer: ~Copyable {
   }
 
   @usableFromInline
-  func text(of command: Admitted) -> String? { clients[command.place].end.text(of: command.submission) }
+  func text(of command: Admitted) -> String? {
+    clients[command.place].end.text(of: command.submission)
+  }
 
   /// What the service said at once.
   @usableFromInline

@@ -95,61 +95,137 @@ struct RawMemory: @unchecked Sendable {
   func get(_ offset: Int) -> UInt32 { acquire_load32(bytes + offset) }
 }
 
-/// The client's end of a new channel, and a second view of its memory.
-struct Attached: ~Copyable {
+/// A client's end of a new channel, and a second view of its memory. One thread at a time.
+final class TestClient: @unchecked Sendable {
   var client: CommandClient
   let memory: RawMemory
   let credential: CredentialID
   /// The client's end of the doorbell; the client closes it.
   let doorbell: Int32
+
+  init(_ client: consuming CommandClient, _ memory: RawMemory, doorbell: Int32) {
+    credential = client.credential
+    self.client = client
+    self.memory = memory
+    self.doorbell = doorbell
+  }
+
+  @discardableResult
+  func submit(_ command: CommandSubmission) throws -> UInt64 { try client.submit(command) }
+  @discardableResult
+  func submit(_ number: CommandNumber, text: String) throws -> UInt64 {
+    try client.submit(number, text: text)
+  }
+  func poll() throws -> CommandCompletion? { try client.poll() }
+  /// The status of the next completion, nil where there is none.
+  func status() throws -> CommandStatus? { try client.poll()?.status }
+  var closure: CommandClosure? { client.closure }
 }
 
-extension CommandServer {
+/// A server with a scripted service. One thread at a time.
+final class TestServer: @unchecked Sendable {
+  var server: CommandServer
+  var service = ScriptedService()
+
+  init(credentials: Int = 256) throws { server = try CommandServer(credentials: credentials) }
+
+  @discardableResult
+  func turn() -> Bool { server.turn(&service) }
+  func turnUntilQuiet() { while turn() {} }
+  func prepareToSleep() -> Bool { server.prepareToSleep() }
+  func complete(_ token: CommandToken, _ outcome: CommandOutcome) -> CommandServer.Completed {
+    server.complete(token, outcome)
+  }
+  func count(_ status: CommandStatus) -> UInt64 { server.counters[status] }
+  /// The next client that was closed.
+  func closed() -> (instance: UInt32, reason: CommandClosure)? { server.nextClosed() }
+  func issue(_ instance: UInt32, expiry: UInt64 = .max) -> CredentialID? {
+    server.credentials.issue(
+      instance: instance, uid: 1000, expiry: expiry, now: CommandServer.now)
+  }
+
+  var undone: UInt64 { server.counters.undone }
+  func revoke(_ id: CredentialID) -> Bool { server.credentials.revoke(id) }
+  func replace(_ id: CredentialID) -> CredentialID? {
+    server.credentials.replace(id, expiry: .max, now: CommandServer.now)
+  }
+  @discardableResult
+  func remove(_ instance: UInt32) -> Bool { server.remove(instance: instance) }
+
   /// Takes an instance in, as a supervisor does.
-  mutating func attach(
+  func attach(
     _ instance: UInt32, uid: UInt32 = 1000, expiry: UInt64 = .max, startIndex: UInt32 = 0
-  ) throws -> Attached {
+  ) throws -> TestClient {
     let memory = try CommandMemory(layout: .standard)
     let raw = try RawMemory(memory.descriptor)
     let mine = try CommandMemory(adopting: dup(memory.descriptor))
     let doorbells = try CommandDoorbell.pair()
-    let isAdded = add(
+    let isAdded = server.add(
       instance: instance, memory, doorbell: CommandDoorbell(adopting: doorbells.server))
     #expect(isAdded)
-    let id = credentials.issue(instance: instance, uid: uid, expiry: expiry, now: Self.now)
-    let credential = try #require(id)
+    let issued = server.credentials.issue(
+      instance: instance, uid: uid, expiry: expiry, now: CommandServer.now)
+    let credential = try #require(issued)
     var client = CommandClient(
       mine, doorbell: CommandDoorbell(adopting: doorbells.client), credential: credential)
     if startIndex != 0 {
-      begin(instance, at: startIndex)
+      server.begin(instance, at: startIndex)
       client.begin(at: startIndex)
     }
-    return Attached(
-      client: client, memory: raw, credential: credential, doorbell: doorbells.client)
+    return TestClient(client, raw, doorbell: doorbells.client)
   }
 }
 
-/// What a thread of a test gives.
-final class TestThread<Result>: @unchecked Sendable {
-  private let body: @Sendable () throws -> Result
-  private var thread = pthread_t()
-  private var result: Swift.Result<Result, any Error>?
+/// A cache of credentials that a test may ask in its expectations.
+final class TestCache {
+  private var cache: CredentialCache
 
-  init(_ body: @escaping @Sendable () throws -> Result) {
-    self.body = body
+  init(capacity: Int) { cache = CredentialCache(capacity: capacity) }
+
+  func issue(_ instance: UInt32, expiry: UInt64, now: UInt64) throws -> CredentialID {
+    let id = cache.issue(instance: instance, uid: 0, expiry: expiry, now: now)
+    return try #require(id)
+  }
+  func isFull(now: UInt64) -> Bool {
+    cache.issue(instance: 99, uid: 0, expiry: .max, now: now) == nil
+  }
+  @discardableResult
+  func revoke(_ id: CredentialID) -> Bool { cache.revoke(id) }
+  func admit(
+    _ id: CredentialID, sequence: UInt64, instance: UInt32, now: UInt64
+  ) -> CommandStatus { cache.admit(id, sequence: sequence, instance: instance, now: now).0 }
+}
+
+/// A thread of a test that gives some numbers.
+final class TestThread {
+  private final class Work: @unchecked Sendable {
+    let body: @Sendable () throws -> [Int]
+    var numbers: [Int] = []
+    var failure: (any Error)?
+
+    init(_ body: @escaping @Sendable () throws -> [Int]) { self.body = body }
+  }
+
+  private let work: Work
+  private var thread = pthread_t()
+
+  init(_ body: @escaping @Sendable () throws -> [Int]) {
+    work = Work(body)
+    // The work is held by this object until the thread has been joined.
     pthread_create(
       &thread, nil,
       { context in
-        let thread = Unmanaged<TestThread<Result>>.fromOpaque(context!).takeUnretainedValue()
-        thread.result = Swift.Result { try thread.body() }
+        let work = Unmanaged<Work>.fromOpaque(context!).takeUnretainedValue()
+        do { work.numbers = try work.body() } catch { work.failure = error }
         return nil
-      }, Unmanaged.passUnretained(self).toOpaque())
+      }, Unmanaged.passUnretained(work).toOpaque())
   }
 
   /// Waits for its end. Must be called once.
-  func join() throws -> Result {
+  func join() throws -> [Int] {
     pthread_join(thread, nil)
-    return try #require(result).get()
+    if let failure = work.failure { throw failure }
+    return work.numbers
   }
 }
 
