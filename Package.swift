@@ -149,8 +149,8 @@ var targets: [Target] = [
   part(
     "Loops", in: "Benchmarks",
     [
-      "ControlLoops", "VirtioNet", "Host", "Channel", "VirtioTransports", "Virtio", "Driver",
-      "Memory", "PCI",
+      "ControlLoops", "VirtioNet", "Host", "Commands", "Channel", "VirtioTransports", "Virtio",
+      "Driver", "Memory", "PCI",
     ]),
   .executableTarget(
     name: "martlet-loops", dependencies: ["Loops"], path: "Benchmarks/Program",
@@ -159,8 +159,8 @@ var targets: [Target] = [
     "Benchmarks",
     [
       "Loops", "ControlLoops", "Supervisor", "VirtioNet", "RadioLink", "RadioLinkDevice",
-      "EmulatedPCI", "Wire", "VhostUser", "VFIO", "VirtioTransports", "Virtio", "Channel",
-      "Driver", "Memory", "PCI", "CLinux",
+      "EmulatedPCI", "Wire", "VhostUser", "VFIO", "VirtioTransports", "Virtio", "Commands",
+      "Channel", "Driver", "Memory", "PCI", "CLinux",
       .product(name: "Histogram", package: "hdrhistogram-swift"),
     ]),
   program(

@@ -70,8 +70,7 @@ public struct CommandSubmission: BitwiseCopyable, Sendable {
 
   /// Reads an entry, each word of it once.
   // Invariant: `entry` points at 64 bytes, aligned to 8.
-  @usableFromInline
-  init(reading entry: UnsafeRawPointer) {
+  package init(reading entry: UnsafeRawPointer) {
     let head = relaxed_load64(entry)
     number = UInt32(truncatingIfNeeded: head)
     form = UInt16(truncatingIfNeeded: head &>> 32)
@@ -85,8 +84,7 @@ public struct CommandSubmission: BitwiseCopyable, Sendable {
   }
 
   // Invariant: as above.
-  @usableFromInline
-  func write(to entry: UnsafeMutableRawPointer) {
+  package func write(to entry: UnsafeMutableRawPointer) {
     relaxed_store64(entry, UInt64(number) | UInt64(form) &<< 32 | UInt64(length) &<< 48)
     relaxed_store64(entry + 8, sequence)
     relaxed_store64(entry + 16, credential.high)
@@ -126,8 +124,7 @@ public struct CommandCompletion: BitwiseCopyable, Sendable {
   public var status: CommandStatus { CommandStatus(rawValue: statusValue) ?? .failed }
 
   // Invariant: `entry` points at 64 bytes, aligned to 8; each word is read once.
-  @usableFromInline
-  init(reading entry: UnsafeRawPointer) {
+  package init(reading entry: UnsafeRawPointer) {
     let head = relaxed_load64(entry)
     statusValue = UInt32(truncatingIfNeeded: head)
     number = UInt32(truncatingIfNeeded: head &>> 32)
@@ -139,8 +136,7 @@ public struct CommandCompletion: BitwiseCopyable, Sendable {
   }
 
   // Invariant: as above.
-  @usableFromInline
-  func write(to entry: UnsafeMutableRawPointer) {
+  package func write(to entry: UnsafeMutableRawPointer) {
     relaxed_store64(entry, UInt64(statusValue) | UInt64(number) &<< 32)
     relaxed_store64(entry + 8, sequence)
     relaxed_store64(entry + 16, values[0])

@@ -75,3 +75,25 @@ public protocol CommandService: ~Copyable {
     by byteCount: UInt64, for caller: CommandCaller, _ token: CommandToken
   ) -> CommandOutcome
 }
+
+/// What a service does not do.
+extension CommandService where Self: ~Copyable {
+  public mutating func join(
+    _ claim: String, for caller: CommandCaller, _ token: CommandToken
+  ) -> CommandOutcome { .refused(.unsupported) }
+  public mutating func leave(
+    _ claim: String, for caller: CommandCaller, _ token: CommandToken
+  ) -> CommandOutcome { .refused(.unsupported) }
+  public mutating func register(
+    _ handle: MemoryHandleID, for caller: CommandCaller, _ token: CommandToken
+  ) -> CommandOutcome { .refused(.unsupported) }
+  public mutating func unregister(
+    _ handle: MemoryHandleID, for caller: CommandCaller, _ token: CommandToken
+  ) -> CommandOutcome { .refused(.unsupported) }
+  public mutating func grow(
+    by byteCount: UInt64, for caller: CommandCaller, _ token: CommandToken
+  ) -> CommandOutcome { .refused(.unsupported) }
+  public mutating func shrink(
+    by byteCount: UInt64, for caller: CommandCaller, _ token: CommandToken
+  ) -> CommandOutcome { .refused(.unsupported) }
+}

@@ -2,14 +2,12 @@ import Channel
 
 /// The credentials that are out, found by their ids: who was authenticated once is known by its id from then on.
 ///
-/// A hash table with a bounded number of entries. The hash is keyed (SipHash, as Swift's `Hasher`, with a random key of
-/// this table before the id): a client that makes up ids cannot choose where they are looked for. What has been revoked
-/// or replaced is kept, so that its use is told from a guess, until its place is needed; the longest dead goes first.
-/// One thread.
+/// A hash table with a bounded number of entries. The hash is keyed (SipHash with a random key of the process, as Swift's
+/// `Hasher` has it): a client that makes up ids cannot choose where they are looked for. What has been revoked or replaced
+/// is kept, so that its use is told from a guess, until its place is needed; the longest dead goes first. One thread.
 public struct CredentialCache: ~Copyable, @unchecked Sendable {
   /// Credentials that it holds at most, dead ones included.
   public let capacity: Int
-  private let key: (UInt64, UInt64)
   // Invariant: `capacity` entries, and twice as many bucket heads, a power of two. A head, and an entry's `next`, is an
   // entry's place or -1; each entry in use is in the chain of its id's bucket, and no chain holds an entry twice.
   private let entries: UnsafeMutablePointer<Entry>
@@ -37,10 +35,10 @@ public struct CredentialCache: ~Copyable, @unchecked Sendable {
 
   /// A credential that was good when a command was taken.
   @frozen @usableFromInline
-  struct Reference: BitwiseCopyable {
+  package struct Reference: BitwiseCopyable {
     var place: Int32
     var generation: UInt32
-    var uid: UInt32
+    package var uid: UInt32
 
     static let none = Reference(place: -1, generation: 0, uid: 0)
   }
@@ -56,7 +54,6 @@ public struct CredentialCache: ~Copyable, @unchecked Sendable {
     heads = .allocate(capacity: buckets)
     heads.initialize(repeating: -1, count: buckets)
     bucketMask = buckets - 1
-    key = (random.next(), random.next())
   }
 
   deinit {
@@ -148,8 +145,7 @@ public struct CredentialCache: ~Copyable, @unchecked Sendable {
   ///   - instance: whose channel it came through.
   ///   - now: CLOCK_MONOTONIC, in nanoseconds.
   /// - Returns: why it is refused, or `done` and what to judge it by again.
-  @inline(__always)
-  mutating func admit(
+  package mutating func admit(
     _ id: CredentialID, sequence: UInt64, instance: UInt32, now: UInt64
   ) -> (CommandStatus, Reference) {
     guard let place = find(id) else { return (.wrongCredential, .none) }
@@ -190,8 +186,6 @@ public struct CredentialCache: ~Copyable, @unchecked Sendable {
 
   private func bucket(_ id: CredentialID) -> Int {
     var hasher = Hasher()
-    hasher.combine(key.0)
-    hasher.combine(key.1)
     hasher.combine(id.high)
     hasher.combine(id.low)
     return hasher.finalize() & bucketMask
