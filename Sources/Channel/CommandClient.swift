@@ -109,6 +109,9 @@ public struct CommandClient: ~Copyable, @unchecked Sendable {
 
   private mutating func take() throws(CommandError) -> CommandCompletion? {
     if answered == taken {
+      // As the server does.
+      prefetch(
+        memory.address(memory.layout.completions + Int(taken & mask) * CommandLayout.entryBytes))
       let claimed = acquire_load32(memory.address(CommandLayout.completionProducer))
       if claimed == taken { return nil }
       answered = claimed

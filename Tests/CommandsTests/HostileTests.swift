@@ -42,12 +42,15 @@ import Testing
     #expect(server.closed()?.reason == .indexJump)
   }
 
-  @Test(arguments: [1, 64, 1 << 31, UInt32.max] as [UInt32])
+  @Test(arguments: [65, 128, 1 << 31, UInt32.max] as [UInt32])
   func aCompletionIndexBeyondWhatWasPublishedClosesTheClient(_ index: UInt32) throws {
     let server = try TestServer()
     let hostile = try server.attach(5)
+    for _ in 0..<64 { try hostile.submit(CommandSubmission(.time)) }
+    server.turnUntilQuiet()
+    // Only now is it looked at.
     hostile.memory.set(512, index)
-    try hostile.submit(CommandSubmission(.time))
+    hostile.memory.set(128, 65)
     server.turn()
     #expect(server.closed()?.reason == .indexJump)
   }
@@ -55,14 +58,15 @@ import Testing
   @Test func aCompletionIndexThatGoesBackClosesTheClient() throws {
     let server = try TestServer()
     let hostile = try server.attach(5)
-    for _ in 0..<3 { try hostile.submit(CommandSubmission(.time)) }
-    server.turn()
-    while try hostile.status() != nil {}
-    try hostile.submit(CommandSubmission(.time))
-    server.turn()
-    hostile.memory.set(512, 2)
-    try hostile.submit(CommandSubmission(.time))
-    server.turn()
+    for _ in 0..<150 {
+      try hostile.submit(CommandSubmission(.time))
+      server.turn()
+      #expect(try hostile.status() == .done)
+    }
+    // What it has said to have read is believed no further back than before.
+    hostile.memory.set(512, 20)
+    hostile.memory.set(128, 150 + 64)
+    server.turnUntilQuiet()
     #expect(server.closed()?.reason == .indexJump)
   }
 
