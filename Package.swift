@@ -79,6 +79,8 @@ let arguments: Target.Dependency = .product(
 
 var targets: [Target] = [
   .target(name: "CLinux", path: "Sources/CLinux"),
+  // The channel for programs in C and C++: one header, which depends on nothing here.
+  .target(name: "CMartletChannel", path: "Sources/CMartletChannel"),
   .systemLibrary(
     name: "CPCI", path: "Sources/CPCI", pkgConfig: "libpci", providers: [.apt(["libpci-dev"])]),
   .systemLibrary(
@@ -95,7 +97,7 @@ var targets: [Target] = [
   part("Trace", ["Driver", "PCI", "Memory"]),
   part("Edu", in: "Drivers", ["Driver", "Rings", "Memory", "PCI"]),
   part("Steering", ["CLinux"]),
-  part("Channel", ["Memory", "CLinux"]),
+  part("Channel", ["Steering", "Memory", "CLinux"]),
   part("Commands", ["Channel", "Memory", "CLinux"]),
   part("VFIOUserMessages", ["CLinux"]),
   part("VFIO", ["VFIOUserMessages", "PCI", "Memory", "CLinux"]),
@@ -114,7 +116,7 @@ var targets: [Target] = [
       "Trace", "Driver", "Steering", "Channel", "VhostUser", "VFIO", "PCI", "Memory", "Confinement",
       "CLinux",
     ]),
-  part("Stacks", ["Driver", "Channel", "Memory", "Virtio", "CLinux"]),
+  part("Stacks", ["Driver", "Channel", "Steering", "Memory", "Virtio", "CLinux"]),
 
   part("EmulatedPCI", in: "Hardware", ["PCI", "Memory", "CLinux"]),
   part("Wire", in: "Hardware", ["CLinux"]),
@@ -137,7 +139,7 @@ var targets: [Target] = [
     "Supervisor",
     [
       "Host", "PCIDiscovery", "VhostUser", "VFIO", "Steering", "Channel", "Driver", "Memory", "PCI",
-      "CLinux",
+      "CLinux", .product(name: "TOMLKit", package: "TOMLKit"),
     ]),
 
   .target(
@@ -172,7 +174,8 @@ var targets: [Target] = [
     [
       "Supervisor", "PCIDiscovery", "VFIOUserServer", "VhostUserServer", "VirtioNetDevice",
       "E1000eDevice", "Wire",
-      "EmulatedPCI", "NewDriver", "Benchmarks", "Loops", "Stacks", "Trace", "VFIO", "Driver",
+      "EmulatedPCI", "NewDriver", "Benchmarks", "Loops", "Stacks", "Steering", "Trace", "VFIO",
+      "Driver",
       "Channel",
       "Memory", "PCI", "CLinux", arguments, logging,
     ] + driverNames, plugins: ["RegisterDrivers"]),
@@ -196,7 +199,7 @@ var targets: [Target] = [
       "RadioLink", "RadioLinkDevice", "Benchmarks", "EmulatedPCI", "Wire", "Driver", "Rings",
       "Memory", "PCI", "CLinux",
     ]),
-  tests("ChannelTests", ["Channel", "Memory", "CLinux"]),
+  tests("ChannelTests", ["Channel", "CMartletChannel", "Steering", "Memory", "CLinux"]),
   tests("CommandsTests", ["Commands", "Channel", "Memory", "CLinux"]),
   tests("SteeringTests", ["Steering"]),
   tests("VFIOTests", ["VFIO", "VFIOUserMessages", "PCI", "Memory", "CLinux"]),
@@ -245,7 +248,7 @@ if hasLwIP {
         "port", "lwip/src/core", "lwip/src/netif/ethernet.c",
       ],
       publicHeadersPath: "include"),
-    part("LwIPStack", ["CLwIP", "Stacks", "Channel", "Memory", "CLinux"]),
+    part("LwIPStack", ["CLwIP", "Stacks", "Channel", "Steering", "Memory", "CLinux"]),
   ]
 }
 
@@ -261,7 +264,8 @@ let package = Package(
     .library(name: "MartletConformance", targets: ["DriverConformance"]),
     .library(name: "MartletModels", targets: ["Virtio", "VirtioNetDevice", "E1000eDevice"]),
     .library(name: "MartletTrace", targets: ["Trace"]),
-    .library(name: "MartletChannel", targets: ["Channel", "Stacks"]),
+    .library(name: "CMartletChannel", targets: ["CMartletChannel"]),
+    .library(name: "MartletInstance", targets: ["Stacks", "Channel", "Steering", "Memory"]),
     .executable(name: "martlet", targets: ["martlet"]),
     .executable(name: "martlet-host", targets: ["martlet-host"]),
     .executable(name: "martlet-stack", targets: ["martlet-stack"]),
@@ -270,6 +274,7 @@ let package = Package(
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
     .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+    .package(url: "https://github.com/LebJe/TOMLKit", from: "0.6.0"),
     .package(url: "https://github.com/HdrHistogram/hdrhistogram-swift", from: "0.2.0"),
   ],
   targets: targets,
