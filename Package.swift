@@ -98,6 +98,7 @@ var targets: [Target] = [
   part("Edu", in: "Drivers", ["Driver", "Rings", "Memory", "PCI"]),
   part("Steering", ["CLinux"]),
   part("Channel", ["Steering", "Memory", "CLinux"]),
+  part("Commands", ["Channel", "Memory", "CLinux"]),
   part("VFIOUserMessages", ["CLinux"]),
   part("VFIO", ["VFIOUserMessages", "PCI", "Memory", "CLinux"]),
   part("VhostUserMessages", ["VFIOUserMessages", "CLinux"]),
@@ -150,8 +151,8 @@ var targets: [Target] = [
   part(
     "Loops", in: "Benchmarks",
     [
-      "ControlLoops", "VirtioNet", "Host", "Channel", "VirtioTransports", "Virtio", "Driver",
-      "Memory", "PCI",
+      "ControlLoops", "VirtioNet", "Host", "Commands", "Channel", "VirtioTransports", "Virtio",
+      "Driver", "Memory", "PCI",
     ]),
   .executableTarget(
     name: "martlet-loops", dependencies: ["Loops"], path: "Benchmarks/Program",
@@ -160,8 +161,8 @@ var targets: [Target] = [
     "Benchmarks",
     [
       "Loops", "ControlLoops", "Supervisor", "VirtioNet", "RadioLink", "RadioLinkDevice",
-      "EmulatedPCI", "Wire", "VhostUser", "VFIO", "VirtioTransports", "Virtio", "Channel",
-      "Driver", "Memory", "PCI", "CLinux",
+      "EmulatedPCI", "Wire", "VhostUser", "VFIO", "VirtioTransports", "Virtio", "Commands",
+      "Channel", "Driver", "Memory", "PCI", "CLinux",
       .product(name: "Histogram", package: "hdrhistogram-swift"),
     ]),
   program(
@@ -202,6 +203,7 @@ var targets: [Target] = [
   tests(
     "ChannelTests",
     ["Channel", "CMartletChannel", "PlayedSupervisor", "Steering", "Memory", "CLinux"]),
+  tests("CommandsTests", ["Commands", "Channel", "Memory", "CLinux"]),
   tests("SteeringTests", ["Steering"]),
   tests("VFIOTests", ["VFIO", "VFIOUserMessages", "PCI", "Memory", "CLinux"]),
   tests(
