@@ -233,7 +233,8 @@ var targets: [Target] = [
     ["Stacks", "Channel", "PlayedSupervisor", "Steering", "Memory", "CLinux"]
       + (hasLwIP ? ["LwIPStack"] : [])),
   tests("CommandTests", ["Supervisor"]),
-  tests("SharingTests", ["Supervisor", "Steering", "Channel", "Driver", "Memory", "PCI", "CLinux"]),
+  tests(
+    "SharingTests", ["Supervisor", "Steering", "Channel", "Driver", "Memory", "PCI", "CLinux"]),
   tests("BenchmarksTests", ["Benchmarks"]),
   // These run in the lab's guest only; elsewhere they are skipped.
   tests(

@@ -123,7 +123,7 @@ import Testing
     ),
     ("[socket\nmode = 3\n", [1], "no valid TOML"),
     ("[socket]\nmode = \"0660\"\nmode = \"0600\"\n", [3], "no valid TOML"),
-    ("[socket]\nusers = [1,\n\n", [4], "no valid TOML"),
+    ("[socket]\nusers = [1,\n\n", [3], "no valid TOML"),
   ])
   func anErrorHasItsLine(text: String, lines: [Int], words: String) {
     let problems = Self.problems(text)

@@ -84,7 +84,9 @@ extension InstanceTable {
   /// Whether a packet of an instance is one: its pieces lie in what the instance may send. The slots have been copied from
   /// shared memory before.
   /// - Returns: the rule that it breaks, if any.
-  private static func check(_ port: Port, _ first: Int, _ count: Int, _ bytes: inout Int) -> EndReason {
+  private static func check(_ port: Port, _ first: Int, _ count: Int, _ bytes: inout Int)
+    -> EndReason
+  {
     if count > Descriptor.maximumSlots { return .endlessPacket }
     let part = port.pointee.transmitPart
     let isDescribed = port.pointee.sending[first].flags.contains(.offload)
