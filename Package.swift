@@ -80,6 +80,8 @@ let arguments: Target.Dependency = .product(
 
 var targets: [Target] = [
   .target(name: "CLinux", path: "Sources/CLinux"),
+  // The channel for programs in C and C++: one header, which depends on nothing here.
+  .target(name: "CMartletChannel", path: "Sources/CMartletChannel"),
   .systemLibrary(
     name: "CPCI", path: "Sources/CPCI", pkgConfig: "libpci", providers: [.apt(["libpci-dev"])]),
   .systemLibrary(
@@ -96,8 +98,9 @@ var targets: [Target] = [
   part("Trace", ["Driver", "PCI", "Memory"]),
   part("Edu", in: "Drivers", ["Driver", "Rings", "Memory", "PCI"]),
   part("Steering", ["CLinux"]),
-  part("Channel", ["Memory", "CLinux"]),
+  part("Channel", ["Steering", "Memory", "CLinux"]),
   part("Handles", ["Channel", "Memory", "CLinux"]),
+  part("Commands", ["Channel", "Memory", "CLinux"]),
   part("VFIOUserMessages", ["CLinux"]),
   part("VFIO", ["VFIOUserMessages", "PCI", "Memory", "CLinux"]),
   part("VhostUserMessages", ["VFIOUserMessages", "CLinux"]),
@@ -115,7 +118,7 @@ var targets: [Target] = [
       "Trace", "Driver", "Steering", "Channel", "VhostUser", "VFIO", "PCI", "Memory", "Confinement",
       "CLinux",
     ]),
-  part("Stacks", ["Driver", "Channel", "Memory", "Virtio", "CLinux"]),
+  part("Stacks", ["Driver", "Channel", "Steering", "Memory", "Virtio", "CLinux"]),
 
   part("EmulatedPCI", in: "Hardware", ["PCI", "Memory", "CLinux"]),
   part("Wire", in: "Hardware", ["CLinux"]),
@@ -138,7 +141,7 @@ var targets: [Target] = [
     "Supervisor",
     [
       "Host", "PCIDiscovery", "VhostUser", "VFIO", "Steering", "Channel", "Driver", "Memory", "PCI",
-      "CLinux",
+      "CLinux", .product(name: "TOMLKit", package: "TOMLKit"),
     ]),
 
   .target(
@@ -152,7 +155,8 @@ var targets: [Target] = [
   part(
     "Loops", in: "Benchmarks",
     [
-      "ControlLoops", "Stacks", "VirtioNet", "Host", "Channel", "VirtioTransports", "Virtio",
+      "ControlLoops", "Stacks", "VirtioNet", "Host", "Commands", "Channel", "VirtioTransports",
+      "Virtio",
       "Driver", "Memory", "PCI",
     ]),
   .executableTarget(
@@ -163,8 +167,8 @@ var targets: [Target] = [
     [
       "Loops", "ControlLoops", "PacketSeal", crypto, "Supervisor", "Handles", "VirtioNet",
       "RadioLink", "RadioLinkDevice",
-      "EmulatedPCI", "Wire", "VhostUser", "VFIO", "VirtioTransports", "Virtio", "Channel",
-      "Driver", "Memory", "PCI", "CLinux",
+      "EmulatedPCI", "Wire", "VhostUser", "VFIO", "VirtioTransports", "Virtio", "Commands",
+      "Channel", "Driver", "Memory", "PCI", "CLinux",
       .product(name: "Histogram", package: "hdrhistogram-swift"),
     ]),
   program(
@@ -176,7 +180,8 @@ var targets: [Target] = [
     [
       "Supervisor", "PCIDiscovery", "VFIOUserServer", "VhostUserServer", "VirtioNetDevice",
       "E1000eDevice", "Wire",
-      "EmulatedPCI", "NewDriver", "Benchmarks", "Handles", "Loops", "Stacks", "Trace", "VFIO",
+      "EmulatedPCI", "NewDriver", "Benchmarks", "Handles", "Loops", "Stacks", "Steering", "Trace",
+      "VFIO",
       "Driver",
       "Channel",
       "Memory", "PCI", "CLinux", arguments, logging,
@@ -201,8 +206,12 @@ var targets: [Target] = [
       "RadioLink", "RadioLinkDevice", "Benchmarks", "EmulatedPCI", "Wire", "Driver", "Rings",
       "Memory", "PCI", "CLinux",
     ]),
-  tests("ChannelTests", ["Channel", "Memory", "CLinux"]),
   tests("HandlesTests", ["Handles", "Channel", "Memory", "CLinux"]),
+  part("PlayedSupervisor", in: "Tests", ["Channel", "Memory", "CLinux"]),
+  tests(
+    "ChannelTests",
+    ["Channel", "CMartletChannel", "PlayedSupervisor", "Steering", "Memory", "CLinux"]),
+  tests("CommandsTests", ["Commands", "Channel", "Memory", "CLinux"]),
   tests("SteeringTests", ["Steering"]),
   tests("VFIOTests", ["VFIO", "VFIOUserMessages", "PCI", "Memory", "CLinux"]),
   tests(
@@ -224,7 +233,7 @@ var targets: [Target] = [
     "HostTests",
     [
       "Host", "CLinux", "Channel", "Driver", "Memory", "PCI", "Virtio", "VirtioNet",
-      "VirtioNetDevice",
+      "VirtioNetDevice", "Steering",
       "EmulatedPCI", "Wire",
     ]),
   tests(
@@ -233,8 +242,13 @@ var targets: [Target] = [
       "PacketSeal", crypto, "DriverConformance", "Driver", "VirtioNet", "VirtioNetDevice",
       "Virtio", "EmulatedPCI", "Wire", "Memory", "PCI",
     ]),
-  tests("StacksTests", ["Stacks"] + (hasLwIP ? ["LwIPStack"] : [])),
+  tests(
+    "StacksTests",
+    ["Stacks", "Channel", "PlayedSupervisor", "Steering", "Memory", "CLinux"]
+      + (hasLwIP ? ["LwIPStack"] : [])),
   tests("CommandTests", ["Supervisor"]),
+  tests(
+    "SharingTests", ["Supervisor", "Steering", "Channel", "Driver", "Memory", "PCI", "CLinux"]),
   tests("BenchmarksTests", ["Benchmarks"]),
   // These run in the lab's guest only; elsewhere they are skipped.
   tests(
@@ -256,8 +270,9 @@ if hasLwIP {
         "port", "lwip/src/core", "lwip/src/netif/ethernet.c",
       ],
       publicHeadersPath: "include"),
-    part("LwIPStack", ["CLwIP", "Stacks", "Driver", "Channel", "Memory", "CLinux"]),
-    tests("LwIPStackTests", ["LwIPStack", "CLwIP", "Stacks", "Channel", "Memory"]),
+    part("LwIPStack", ["CLwIP", "Stacks", "Driver", "Channel", "Steering", "Memory", "CLinux"]),
+    tests(
+      "LwIPStackTests", ["LwIPStack", "CLwIP", "Stacks", "PlayedSupervisor", "Channel", "Memory"]),
   ]
 }
 
@@ -273,8 +288,9 @@ let package = Package(
     .library(name: "MartletConformance", targets: ["DriverConformance"]),
     .library(name: "MartletModels", targets: ["Virtio", "VirtioNetDevice", "E1000eDevice"]),
     .library(name: "MartletTrace", targets: ["Trace"]),
-    .library(name: "MartletChannel", targets: ["Channel", "Stacks"]),
     .library(name: "MartletHandles", targets: ["Handles"]),
+    .library(name: "CMartletChannel", targets: ["CMartletChannel"]),
+    .library(name: "MartletInstance", targets: ["Stacks", "Channel", "Steering", "Memory"]),
     .executable(name: "martlet", targets: ["martlet"]),
     .executable(name: "martlet-host", targets: ["martlet-host"]),
     .executable(name: "martlet-stack", targets: ["martlet-stack"]),
@@ -284,6 +300,7 @@ let package = Package(
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
     .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
     .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
+    .package(url: "https://github.com/LebJe/TOMLKit", from: "0.6.0"),
     .package(url: "https://github.com/HdrHistogram/hdrhistogram-swift", from: "0.2.0"),
   ],
   targets: targets,

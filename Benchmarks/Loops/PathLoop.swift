@@ -29,6 +29,7 @@ public enum PathLoopName: String, CaseIterable, Sendable {
   case hostTransmitAggregate8 = "host.transmit.aggregate8"
   case hostTransmitAggregate32 = "host.transmit.aggregate32"
   case channel = "channel"
+  case commands = "commands"
   case pool1 = "pool.bulk1"
   case pool32 = "pool.bulk32"
   case send = "zbuf.write"
@@ -63,6 +64,7 @@ public enum PathLoopName: String, CaseIterable, Sendable {
     case .hostTransmitAggregate8: try visitor.visit(HostAggregateLoop(packets: 8))
     case .hostTransmitAggregate32: try visitor.visit(HostAggregateLoop(packets: 32))
     case .channel: try visitor.visit(ChannelLoop())
+    case .commands: try visitor.visit(CommandLoop())
     case .pool1: try visitor.visit(PoolLoop(bulk: 1))
     case .pool32: try visitor.visit(PoolLoop(bulk: 32))
     case .send: try visitor.visit(SendLoop(byteCount: 16 << 10))

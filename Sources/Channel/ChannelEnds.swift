@@ -25,10 +25,14 @@ public struct ChannelMemory: ~Copyable {
   }
 
   /// Attaches to a channel that another process has made. The descriptor is the channel's from now on.
-  public init(adopting descriptor: Int32, layout: ChannelLayout) throws(ChannelError) {
+  /// - Parameter keepsDescriptor: false closes it as soon as the memory is mapped.
+  public init(
+    adopting descriptor: Int32, layout: ChannelLayout, keepsDescriptor: Bool = true
+  ) throws(ChannelError) {
     let arena: Arena
     do throws(MemoryError) {
-      arena = try Arena(adopting: descriptor, byteCount: layout.byteCount)
+      arena = try Arena(
+        adopting: descriptor, byteCount: layout.byteCount, keepsDescriptor: keepsDescriptor)
     } catch {
       throw .memory(error)
     }
@@ -47,8 +51,23 @@ public struct ChannelMemory: ~Copyable {
   /// Asks the instance to end: for one that polls and hears no message.
   public func askToEnd() { release_store32(endWord, 1) }
 
+  /// The host uses the channel no more: why, then the word that asks the instance to end.
+  public var end: ChannelEnd { ChannelEnd(header: arena.address) }
+
+  /// All of the channel's memory, in this process.
+  public var bytes: UnsafeMutableRawBufferPointer {
+    UnsafeMutableRawBufferPointer(start: arena.address, count: arena.byteCount)
+  }
+
   /// Not 0 once the instance should end.
   public var endWord: UnsafeMutableRawPointer { arena.address + ChannelLayout.endWord }
+
+  /// Says that a message waits on the control socket, which an instance that polls does not look at by itself. After
+  /// the message was sent; by one process.
+  public func announceNews() { release_store32(newsWord, relaxed_load32(newsWord) &+ 1) }
+
+  /// Changes with each ``announceNews()``.
+  public var newsWord: UnsafeMutableRawPointer { arena.address + ChannelLayout.newsWord }
 
   func producer(_ queue: Int, _ ring: ChannelLayout.Ring) -> RingProducer {
     RingProducer(
@@ -96,13 +115,20 @@ public struct Doorbell: @unchecked Sendable {
     if relaxed_load32(peerSleeps) != 0 { signal() }
   }
 
+  /// Looks before it writes: O_NONBLOCK belongs to the eventfd and not to a descriptor of it, so that the other end can
+  /// take it away and fill the eventfd. One that is full is readable: it wakes as well.
   @_semantics("no_performance_analysis")
   @inline(never) @usableFromInline
   func signal() {
     relaxed_store32(peerSleeps, 0)
+    var event = pollfd(fd: peerEvent, events: Int16(POLLOUT), revents: 0)
+    guard poll(&event, 1, 0) == 1, event.revents & Int16(POLLOUT) != 0 else { return }
     var one: UInt64 = 1
     _ = write(peerEvent, &one, 8)
   }
+
+  /// Wakes the other end whether or not it says that it sleeps: for the last word on a channel.
+  public func ringAlways() { signal() }
 
   /// Says that this end is about to sleep. Afterwards the caller looks at its rings once more before it does.
   @inlinable
@@ -154,6 +180,9 @@ public struct InstanceEnd: ~Copyable {
   public var completion: RingConsumer
   public var free: RingProducer
   public let doorbell: Doorbell
+  /// What the host was last told of: slots sent and given back, and completions taken.
+  @usableFromInline var told: UInt32 = 0
+  @usableFromInline var completionsTaken: UInt32 = 0
   // Invariant: stays mapped as long as the channel's memory.
   private let wish: UnsafeMutableRawPointer
 
@@ -171,6 +200,21 @@ public struct InstanceEnd: ~Copyable {
     doorbell = Doorbell(
       ownSleeps: memory.address(memory.layout.instanceSleeps(queue)),
       peerSleeps: memory.address(memory.layout.hostSleeps(queue)), peerEvent: peerEvent)
+  }
+
+  /// Wakes the host's thread of this queue if it sleeps and there is news for it: slots sent or given back since the
+  /// last time, or room in a completion ring that was full.
+  @inlinable @_noLocks
+  public mutating func ring() {
+    // Both only grow, so that their sum changes whenever one does.
+    let published = transmit.next &+ free.next
+    var hasNews = published != told
+    told = published
+    if completion.next != completionsTaken {
+      if completion.published &- completionsTaken > completion.mask { hasNews = true }
+      completionsTaken = completion.next
+    }
+    if hasNews { doorbell.ring() }
   }
 
   /// - Returns: whether the caller may sleep on its eventfd: false where something has come in meanwhile.

@@ -54,7 +54,7 @@ extension InstanceOffence: CustomStringConvertible {
     case .ledger(let error): "\(error)"
     case .outsideTransmitPart(let position, let length):
       "\(length) bytes at \(position) to be sent lie outside its transmit part"
-    case .badOffload: "offload metadata of a kind that does not exist, or in the middle of a packet"
+    case .badOffload: "offload metadata of a kind that does not exist, or where none may stand"
     case .aggregate(let error): "\(error)"
     case .aggregateTagInUse(let tag): "two aggregates are under way with tag \(tag)"
     }

@@ -11,7 +11,7 @@ import Memory
 /// Seen by the benchmarks in this package too. All of it is inlinable, so that a host program has it compiled for each of its drivers: Tests/System/hot-path.sh sees
 /// to it that nothing in ``turn()`` counts references, allocates, locks or goes through a witness table.
 @usableFromInline
-package struct PacketPath<QueuePair: NetworkQueuePair & ~Copyable>: ~Copyable {
+package struct PacketPath<QueuePair: NetworkQueuePair & ~Copyable>: ~Copyable, QueuePath {
   @usableFromInline var queuePair: QueuePair
   @usableFromInline var channel: HostEnd
   /// Who owns each receive segment: the host, the device or the instance.
@@ -46,7 +46,7 @@ package struct PacketPath<QueuePair: NetworkQueuePair & ~Copyable>: ~Copyable {
   @inlinable @inline(never)
   package mutating func turn() throws(HostError) -> Bool {
     var worked = try takeReturnedSegments()
-    try postSegments()
+    try postSegments(of: &ledger, to: &queuePair, by: &posts)
     if try receive() { worked = true }
     if try transmit() { worked = true }
     if try complete() { worked = true }
@@ -69,23 +69,6 @@ package struct PacketPath<QueuePair: NetworkQueuePair & ~Copyable>: ~Copyable {
       throw .instance(.ledger(error))
     }
     return true
-  }
-
-  /// Free segments go to the device in bulk.
-  @inlinable
-  mutating func postSegments() throws(HostError) {
-    let room = min(queuePair.receiveRoom, posts.capacity)
-    if room < 16 { return }
-    ledger.lend(upTo: room, into: &posts)
-    if posts.isEmpty { return }
-    do throws(DriverError) {
-      try queuePair.postReceive(&posts)
-    } catch {
-      throw .driver(error)
-    }
-    // What the ring did not take is still free.
-    for index in 0..<posts.count { ledger.reclaim(posts[index].segment) }
-    posts.removeAll()
   }
 
   /// Device -> receive ring.
@@ -134,8 +117,10 @@ package struct PacketPath<QueuePair: NetworkQueuePair & ~Copyable>: ~Copyable {
     return sending.count != before
   }
 
-  /// Every piece lies inside the instance's own transmit part, or the instance is closed. Aggregates are opened. Flags that
-  /// are not an instance's to set are taken off: above all the one that says that nobody else writes before its data.
+  /// Every piece lies inside the instance's own transmit part, or the instance is closed. Metadata stands only before a
+  /// packet's pieces: elsewhere a driver takes the slot for a piece, whose place nobody would have checked. Aggregates are
+  /// opened. Flags that are not an instance's to set are taken off: above all the one that says that nobody else writes
+  /// before its data.
   @inlinable
   mutating func checkPieces() throws(HostError) {
     var index = try checkPieces(from: 0)
@@ -148,13 +133,14 @@ package struct PacketPath<QueuePair: NetworkQueuePair & ~Copyable>: ~Copyable {
   /// - Returns: the first slot with flags that are not an instance's, or the burst's count.
   @inlinable @inline(__always)
   mutating func checkPieces(from first: Int) throws(HostError) -> Int {
+    var isFirst = first == 0 || !sending[first &- 1].flags.contains(.more)
     for index in first..<sending.count {
       let slot = sending[index]
       if slot.flags.rawValue & ~Descriptor.Flags.ofInstances.rawValue != 0 { return index }
       if slot.flags.contains(.offload) {
-        // Anywhere else it would be taken for a piece.
-        let isFirst = index == 0 || !sending[index &- 1].flags.contains(.more)
-        if !isFirst || Offload(slot) == nil { throw .instance(.badOffload) }
+        if !isFirst || !slot.flags.contains(.more) || Offload(slot) == nil {
+          throw .instance(.badOffload)
+        }
       } else {
         let start = slot.position
         let end = start &+ UInt64(slot.length)
@@ -162,7 +148,8 @@ package struct PacketPath<QueuePair: NetworkQueuePair & ~Copyable>: ~Copyable {
           throw .instance(.outsideTransmitPart(position: start, length: slot.length))
         }
       }
-      if !slot.flags.contains(.more) { inFlight &+= 1 }
+      isFirst = !slot.flags.contains(.more)
+      if isFirst { inFlight &+= 1 }
     }
     return sending.count
   }
@@ -206,23 +193,21 @@ package struct PacketPath<QueuePair: NetworkQueuePair & ~Copyable>: ~Copyable {
     return done > 0
   }
 
-  /// Arms the device's interrupts and the channel's doorbell.
-  /// - Returns: whether the caller may sleep; false when something has arrived meanwhile.
-  mutating func prepareToSleep() -> Bool {
+  @usableFromInline
+  package mutating func prepareToSleep() -> Bool {
     guard sending.isEmpty, channel.prepareToSleep() else { return false }
     return queuePair.armInterrupts(transmit: inFlight > 0)
   }
 
-  mutating func wake() {
+  @usableFromInline
+  package mutating func wake() {
     queuePair.disarmInterrupts()
     channel.doorbell.awake()
   }
 
-  /// After the driver has stopped: what the device held is the host's again, and packets that it has not sent, which are
-  /// lost, are the instance's.
-  /// - Returns: whether all of it is back: false while the instance leaves no room in its completion ring.
-  @discardableResult
-  mutating func takeBackFromDevice() -> Bool {
+  /// - Returns: false while the instance leaves no room in its completion ring.
+  @discardableResult @usableFromInline
+  package mutating func takeBackFromDevice() -> Bool {
     while true {
       let before = completed.count
       queuePair.takeBack(segments: &posts, packets: &completed)
@@ -239,18 +224,23 @@ package struct PacketPath<QueuePair: NetworkQueuePair & ~Copyable>: ~Copyable {
     }
   }
 
-  /// Another queue pair in place of one from which all has been taken back.
-  mutating func goOn(with new: consuming QueuePair) {
+  @usableFromInline
+  package mutating func goOn(with new: consuming QueuePair) {
     earlier += queuePair.statistics
     queuePair = new
   }
 
-  /// What all queue pairs of this path have counted.
-  var statistics: QueueStatistics {
+  @usableFromInline
+  package var report: PathReport {
     var sum = earlier
     sum += queuePair.statistics
-    return sum
+    return PathReport(
+      driver: sum, dropsRingFull: counts.dropsRingFull, segmentsWithHost: ledger.hostCount,
+      segmentsWithDevice: ledger.deviceCount, segmentsWithInstance: ledger.instanceCount)
   }
+
+  @usableFromInline
+  package mutating func publish(to statistics: HostStatistics) {}
 }
 
 extension Descriptor.Flags {
@@ -268,7 +258,7 @@ struct PathCounts {
 }
 
 extension QueueStatistics {
-  fileprivate static func += (sum: inout QueueStatistics, other: QueueStatistics) {
+  static func += (sum: inout QueueStatistics, other: QueueStatistics) {
     sum.receivedPackets &+= other.receivedPackets
     sum.receivedBytes &+= other.receivedBytes
     sum.receiveErrors &+= other.receiveErrors

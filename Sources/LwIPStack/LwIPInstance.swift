@@ -23,26 +23,28 @@ public final class LwIPInstance: StackInstance {
   private let applications: [any LwIPApplication]
 
   /// A stack with applications of one's own.
-  /// - Parameter applications: makes them, on the stack's interface.
+  /// - Parameters:
+  ///   - arguments: the stack's addresses.
+  ///   - applications: makes them, on the stack's interface.
   public init(
-    _ environment: InstanceEnvironment, channel: InstanceChannel,
+    _ environment: InstanceEnvironment, _ arguments: InstanceArguments, channel: InstanceChannel,
     applications: (LwIPInterface) throws(StackError) -> [any LwIPApplication]
   ) throws(StackError) {
-    stack = try LwIPInterface(environment, channel: channel)
+    stack = try LwIPInterface(environment, arguments, channel: channel)
     self.applications = try applications(stack)
   }
 
-  /// A stack with what the environment asks for: the HTTP server, the client, both or neither.
+  /// A stack with what the arguments ask for: the HTTP server, the client, both or neither.
   public convenience init(
-    _ environment: InstanceEnvironment, channel: InstanceChannel
+    _ environment: InstanceEnvironment, _ arguments: InstanceArguments, channel: InstanceChannel
   ) throws(StackError) {
-    try self.init(environment, channel: channel) {
+    try self.init(environment, arguments, channel: channel) {
       (stack) throws(StackError) -> [any LwIPApplication] in
       var applications: [any LwIPApplication] = []
-      if environment.httpPort > 0 {
-        applications.append(try HTTPServer(stack, port: environment.httpPort))
+      if arguments.httpPort > 0 {
+        applications.append(try HTTPServer(stack, port: arguments.httpPort))
       }
-      if let task = environment.client { applications.append(PatternClient(stack, task)) }
+      if let task = arguments.client { applications.append(PatternClient(stack, task)) }
       return applications
     }
   }

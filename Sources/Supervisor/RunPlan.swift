@@ -26,6 +26,8 @@ public struct RunPlan: Sendable {
     case kernel
     /// Reads each packet's header, counts, answers nothing.
     case sink
+    /// Nothing: with a shared NIC, instances attach by themselves.
+    case none
   }
 
   /// What is at the far end of an emulated wire.

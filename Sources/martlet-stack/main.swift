@@ -1,4 +1,3 @@
-import CLinux
 import Glibc
 import Stacks
 
@@ -7,26 +6,24 @@ import Stacks
 #endif
 
 /// A stack instance: an ordinary process on a channel, with one stack.
-func run() throws -> Int32 {
-  let control = InstanceEnvironment.Inherited.control
-  let arguments = try InstanceArguments(Array(CommandLine.arguments.dropFirst()))
-  let environment = try InstanceEnvironment(arguments)
-  let channel = InstanceChannel(environment.channel, queues: environment.queues)
+func run(
+  _ arguments: InstanceArguments, in environment: InstanceEnvironment
+) throws(StackError) -> Int32 {
+  let channel = InstanceChannel(environment)
   switch arguments.stack {
   case "kernel":
-    let stack = try KernelStack(
-      environment, channel: channel, tap: InstanceEnvironment.Inherited.tap)
+    let stack = try KernelStack(environment, channel: channel, tap: arguments.tap)
     var loop = InstanceLoop(stack: stack, channel: channel, mode: arguments.mode)
-    return try loop.run(control: control)
+    return try loop.run()
   case "sink":
     var loop = InstanceLoop(
       stack: SinkStack(environment, channel: channel), channel: channel, mode: arguments.mode)
-    return try loop.run(control: control)
+    return try loop.run()
   #if canImport(LwIPStack)
     case "lwip":
-      let stack = try LwIPInstance(environment, channel: channel)
+      let stack = try LwIPInstance(environment, arguments, channel: channel)
       var loop = InstanceLoop(stack: stack, channel: channel, mode: arguments.mode)
-      return try loop.run(control: control)
+      return try loop.run()
   #endif
   default:
     throw StackError(
@@ -34,11 +31,18 @@ func run() throws -> Int32 {
   }
 }
 
-do {
-  exit(try run())
+do throws(StackError) {
+  // The supervisor hears of wrong arguments too.
+  let environment = try InstanceEnvironment.inherited()
+  let code = try environment.run { () throws(StackError) -> Int32 in
+    try run(InstanceArguments(Array(CommandLine.arguments.dropFirst())), in: environment)
+  }
+  exit(code)
 } catch {
-  let text = Array("error \(error)".utf8)
-  _ = linux_send_descriptors(
-    InstanceEnvironment.Inherited.control, text, text.count, nil, 0, 0)
+  // The supervisor of `martlet run` says it for us.
+  if getenv("MARTLET_SOCKET") != nil {
+    let line = Array("martlet-stack: \(error)\n".utf8)
+    _ = write(STDERR_FILENO, line, line.count)
+  }
   exit(1)
 }

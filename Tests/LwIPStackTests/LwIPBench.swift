@@ -1,6 +1,7 @@
 import CLwIP
 import Channel
 import Memory
+import PlayedSupervisor
 import Stacks
 
 @testable import LwIPStack
@@ -19,6 +20,7 @@ final class LwIPBench {
   private static let receiveBytes = 2 << 20
   private static let arenaBytes = 20 << 20
 
+  private let supervisor: PlayedSupervisor
   let environment: InstanceEnvironment
   let stack: LwIPInterface
   private let channel: InstanceChannel
@@ -32,17 +34,17 @@ final class LwIPBench {
   private var held: [UInt16] = []
 
   private init() throws {
-    let layout = ChannelLayout(queues: 1, slots: 4096)!
-    environment = InstanceEnvironment(
-      arena: try Arena(byteCount: Self.arenaBytes, pageSize: .ordinary, name: "lwip-bench"),
-      receiveBytes: Self.receiveBytes, channel: try ChannelMemory(layout: layout), queues: 1,
-      counters: try CounterPage(capacity: InstanceEnvironment.counterCapacity))
-    environment.macAddress = Self.mac
-    environment.address = Self.address
-    channel = InstanceChannel(environment.channel, queues: 1)
-    host = HostEnd(environment.channel, queue: 0, peerEvent: -1)
+    supervisor = try PlayedSupervisor(
+      slots: 4096, use: .exclusive, macAddress: Self.mac, receiveBytes: Self.receiveBytes,
+      arenaBytes: Self.arenaBytes)
+    supervisor.sendWelcome()
+    environment = try InstanceEnvironment(
+      SupervisorConnection(adopting: supervisor.instanceSocket))
+    channel = InstanceChannel(environment)
+    host = supervisor.hostEnd()
     free = stride(from: UInt32(0), to: UInt32(Self.receiveBytes / 1024), by: 2).map { $0 }
-    stack = try LwIPInterface(environment, channel: channel)
+    stack = try LwIPInterface(
+      environment, InstanceArguments(["--address", "10.0.0.2/24"]), channel: channel)
     try stack.listen(port: Self.port) { connection in LwIPBench.shared.accept(connection) }
   }
 

@@ -28,6 +28,7 @@ public struct AllContests {
       ("s3", { try CrossLayerContests(plan: plan).run(rows) }),
       ("channel", { try ChannelContests(plan: plan, dpdk: dpdk).run(rows) }),
       ("handles", { try HandleContests(plan: plan).run(rows) }),
+      ("commands", { try CommandContests(plan: plan).run(rows) }),
       ("startup, tcp, memory", { try WholeRunContest(plan: plan).run(rows) }),
       ("host", { try HostContests(plan: plan, dpdk: dpdk).run(rows) }),
       ("sweep", { try SweepContests(plan: plan, dpdk: dpdk).run(rows) }),

@@ -91,7 +91,9 @@ struct BenchAll: ParsableCommand {
 struct BenchEnd: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "bench-end", shouldDisplay: false,
-    subcommands: [Channel.self, Driver.self, Scratch.self, Handles.self])
+    subcommands: [
+      Channel.self, Commands.self, CommandPairing.self, Driver.self, Scratch.self, Handles.self,
+    ])
 
   struct Channel: ParsableCommand {
     func run() throws { try reporting { try failing { try ChannelInstanceSide.run() } } }
@@ -99,6 +101,23 @@ struct BenchEnd: ParsableCommand {
 
   struct Handles: ParsableCommand {
     func run() throws { try reporting { try failing { try HandleOwnerSide.run() } } }
+  }
+
+  struct Commands: ParsableCommand {
+    @Argument var credentials: [UInt64]
+
+    func run() throws {
+      try reporting { try failing { try CommandClientSide.run(credentials: credentials) } }
+    }
+  }
+
+  /// Both ends, for a number of commands.
+  struct CommandPairing: ParsableCommand {
+    static let configuration = CommandConfiguration(commandName: "command-pair")
+
+    @Argument var count: Int
+
+    func run() throws { try reporting { try failing { try CommandPair().exchange(count) } } }
   }
 
   struct Scratch: ParsableCommand {
