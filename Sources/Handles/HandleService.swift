@@ -126,11 +126,10 @@ public final class HandleService {
     _ socket: Int32
   ) throws(HandleRefusal) -> (peer: HandlePeer, pidfd: Int32) {
     var (uid, pid): (UInt32, Int32) = (0, 0)
-    guard linux_peer_credentials(socket, &uid, &pid) == 0, linux_pass_credentials(socket) == 0
+    guard linux_peer(socket, &pid, &uid) == 0, linux_pass_credentials(socket) == 0
     else { throw .noProcess }
-    var pidfd = linux_peer_pidfd(socket)
     // Before Linux 6.5 the process is found by its number; each message says then that it is still the one.
-    if pidfd == -ENOPROTOOPT && pid > 0 { pidfd = linux_pidfd_open(pid) }
+    let pidfd = linux_peer_process(socket, pid)
     guard pidfd >= 0 else { throw .noProcess }
     do throws(HandleRefusal) {
       let process = try ProcessIdentity(pidfd: pidfd)

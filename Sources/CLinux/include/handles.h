@@ -1,40 +1,13 @@
-// Who speaks over a UNIX socket, as the kernel says it, and the seals and copies that memory handles need.
+// Which process speaks over a UNIX socket, message by message, and the seals and copies that memory handles need.
 #pragma once
-#include "syscalls.h"
-#include <sys/random.h>
+#include "peers.h"
 #include <sys/statfs.h>
 
 #define LINUX_F_SEAL_FUTURE_WRITE 0x0010
 #define LINUX_F_DUPFD_CLOEXEC 1030
-#ifndef SO_PEERPIDFD
-#define SO_PEERPIDFD 77
-#endif
 #ifndef SCM_CREDENTIALS
 #define SCM_CREDENTIALS 2
 #endif
-
-/// Fills with bytes that nobody can foresee. Returns 0 or -errno.
-LINUX_CALL int linux_random(void *_Nonnull bytes, size_t length) {
-  ssize_t n = getrandom(bytes, length, 0);
-  return n == (ssize_t)length ? 0 : n < 0 ? -errno : -EIO;
-}
-
-/// SO_PEERCRED: effective user and process of the other end when it connected. Returns 0 or -errno.
-LINUX_CALL int linux_peer_credentials(int socket, uint32_t *_Nonnull uid, int32_t *_Nonnull pid) {
-  struct { int32_t pid; uint32_t uid, gid; } c;
-  socklen_t n = sizeof c;
-  if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &c, &n) < 0) return -errno;
-  *uid = c.uid;
-  *pid = c.pid;
-  return 0;
-}
-
-/// SO_PEERPIDFD (Linux 6.5): a pidfd, close-on-exec, of the process that connected; or -errno.
-LINUX_CALL int linux_peer_pidfd(int socket) {
-  int fd = -1;
-  socklen_t n = sizeof fd;
-  return getsockopt(socket, SOL_SOCKET, SO_PEERPIDFD, &fd, &n) < 0 ? -errno : fd;
-}
 
 /// SO_PASSCRED: each message received from now on says which process sent it.
 LINUX_CALL int linux_pass_credentials(int socket) {
