@@ -12,7 +12,9 @@ public final class LwIPInstance: StackInstance {
   private let server: HTTPServer?
   private let client: PatternClient?
 
-  public init(_ environment: InstanceEnvironment, channel: InstanceChannel) throws(StackError) {
+  public init(
+    _ environment: InstanceEnvironment, _ arguments: InstanceArguments, channel: InstanceChannel
+  ) throws(StackError) {
     let stack = try LwIPInterface(environment, channel: channel)
     self.stack = stack
     server = environment.httpPort > 0 ? try HTTPServer(stack, port: environment.httpPort) : nil
@@ -47,6 +49,5 @@ public final class LwIPInstance: StackInstance {
     return Int32(min(sleep, 1000))
   }
 
-  public var descriptor: Int32 { -1 }
   public var exitCode: Int32? { client?.exitCode }
 }

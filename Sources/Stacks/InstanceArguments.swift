@@ -16,11 +16,11 @@ public struct InstanceArguments {
   var receiveBytes = 0
   /// Where the arena has to be mapped; nil for anywhere.
   var arenaAddress: UInt?
-  var address: UInt32 = 0
-  var prefixLength = 24
-  var gateway: UInt32 = 0
-  var httpPort: UInt16 = 0
-  var client: (address: UInt32, port: UInt16, byteCount: UInt64)?
+  public var address: UInt32 = 0
+  public var prefixLength = 24
+  public var gateway: UInt32 = 0
+  public var httpPort: UInt16 = 0
+  public var client: (address: UInt32, port: UInt16, byteCount: UInt64)?
 
   /// - Parameter arguments: without the program's name: `--name value` pairs.
   public init(_ arguments: [String]) throws(StackError) {

@@ -90,7 +90,7 @@ public struct Pipeline: ~Copyable {
 
     var instanceControl = try ControlSocket()
     var arguments = [
-      "--stack", plan.stack.rawValue, "--mac", interface.macAddress.description,
+      "--mac", interface.macAddress.description,
       "--mtu", "\(interface.mtu)", "--offloads", "\(interface.offloads)",
       "--queues", "\(interface.queues)", "--receive-bytes", "\(memory.receiveBytes)",
       "--arena-bytes", "\(memory.arena.byteCount)", "--channel-queues", "\(plan.queues)",
@@ -99,8 +99,8 @@ public struct Pipeline: ~Copyable {
     ]
     if let gateway = plan.gateway { arguments += ["--gateway", gateway] }
     let instance = try ChildProcess(
-      name: "stack instance", program: Programs.stack,
-      arguments: arguments + placement + instanceArguments,
+      name: "stack instance", program: plan.stack.program,
+      arguments: plan.stack.arguments + arguments + placement + instanceArguments,
       descriptors: [
         -1, 1, 2, instanceControl.peer, memory.arena.descriptor, channel.descriptor,
         instanceCounters.descriptor, instanceBell, tap,
