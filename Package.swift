@@ -79,6 +79,8 @@ let arguments: Target.Dependency = .product(
 
 var targets: [Target] = [
   .target(name: "CLinux", path: "Sources/CLinux"),
+  // The channel for programs in C and C++: one header, which depends on nothing here.
+  .target(name: "CMartletChannel", path: "Sources/CMartletChannel"),
   .systemLibrary(
     name: "CPCI", path: "Sources/CPCI", pkgConfig: "libpci", providers: [.apt(["libpci-dev"])]),
   .systemLibrary(
@@ -95,7 +97,7 @@ var targets: [Target] = [
   part("Trace", ["Driver", "PCI", "Memory"]),
   part("Edu", in: "Drivers", ["Driver", "Rings", "Memory", "PCI"]),
   part("Steering", ["CLinux"]),
-  part("Channel", ["Memory", "CLinux"]),
+  part("Channel", ["Steering", "Memory", "CLinux"]),
   part("VFIOUserMessages", ["CLinux"]),
   part("VFIO", ["VFIOUserMessages", "PCI", "Memory", "CLinux"]),
   part("VhostUserMessages", ["VFIOUserMessages", "CLinux"]),
@@ -113,10 +115,10 @@ var targets: [Target] = [
       "Trace", "Driver", "Steering", "Channel", "VhostUser", "VFIO", "PCI", "Memory", "Confinement",
       "CLinux",
     ]),
-  part("Stacks", ["Driver", "Channel", "Memory", "Virtio", "CLinux"]),
+  part("Stacks", ["Driver", "Channel", "Steering", "Memory", "Virtio", "CLinux"]),
   // gVisor itself is built by `make gvisor`, and loaded at run time where it is.
   .target(name: "CGVisor", path: "Sources/CGVisor", exclude: ["Go"]),
-  part("GVisorStack", ["CGVisor", "Stacks", "Channel", "Memory", "CLinux"]),
+  part("GVisorStack", ["CGVisor", "Stacks", "Channel", "Steering", "Memory", "CLinux"]),
 
   part("EmulatedPCI", in: "Hardware", ["PCI", "Memory", "CLinux"]),
   part("Wire", in: "Hardware", ["CLinux"]),
@@ -198,7 +200,7 @@ var targets: [Target] = [
       "RadioLink", "RadioLinkDevice", "Benchmarks", "EmulatedPCI", "Wire", "Driver", "Rings",
       "Memory", "PCI", "CLinux",
     ]),
-  tests("ChannelTests", ["Channel", "Memory", "CLinux"]),
+  tests("ChannelTests", ["Channel", "CMartletChannel", "Steering", "Memory", "CLinux"]),
   tests("SteeringTests", ["Steering"]),
   tests("VFIOTests", ["VFIO", "VFIOUserMessages", "PCI", "Memory", "CLinux"]),
   tests(
@@ -246,7 +248,7 @@ if hasLwIP {
         "port", "lwip/src/core", "lwip/src/netif/ethernet.c",
       ],
       publicHeadersPath: "include"),
-    part("LwIPStack", ["CLwIP", "Stacks", "Channel", "Memory", "CLinux"]),
+    part("LwIPStack", ["CLwIP", "Stacks", "Channel", "Steering", "Memory", "CLinux"]),
   ]
 }
 
@@ -262,7 +264,8 @@ let package = Package(
     .library(name: "MartletConformance", targets: ["DriverConformance"]),
     .library(name: "MartletModels", targets: ["Virtio", "VirtioNetDevice", "E1000eDevice"]),
     .library(name: "MartletTrace", targets: ["Trace"]),
-    .library(name: "MartletChannel", targets: ["Channel", "Stacks"]),
+    .library(name: "CMartletChannel", targets: ["CMartletChannel"]),
+    .library(name: "MartletInstance", targets: ["Stacks", "Channel", "Steering", "Memory"]),
     .executable(name: "martlet", targets: ["martlet"]),
     .executable(name: "martlet-host", targets: ["martlet-host"]),
     .executable(name: "martlet-stack", targets: ["martlet-stack"]),

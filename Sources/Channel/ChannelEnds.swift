@@ -50,6 +50,13 @@ public struct ChannelMemory: ~Copyable {
   /// Not 0 once the instance should end.
   public var endWord: UnsafeMutableRawPointer { arena.address + ChannelLayout.endWord }
 
+  /// Says that a message waits on the control socket, which an instance that polls does not look at by itself. After
+  /// the message was sent; by one process.
+  public func announceNews() { release_store32(newsWord, relaxed_load32(newsWord) &+ 1) }
+
+  /// Changes with each ``announceNews()``.
+  public var newsWord: UnsafeMutableRawPointer { arena.address + ChannelLayout.newsWord }
+
   func producer(_ queue: Int, _ ring: ChannelLayout.Ring) -> RingProducer {
     RingProducer(
       slots: slots(queue, ring), own: arena.address + layout.producerIndex(queue, ring),
@@ -148,6 +155,9 @@ public struct InstanceEnd: ~Copyable {
   public var completion: RingConsumer
   public var free: RingProducer
   public let doorbell: Doorbell
+  /// What the host was last told of: slots sent and given back, and completions taken.
+  @usableFromInline var told: UInt32 = 0
+  @usableFromInline var completionsTaken: UInt32 = 0
 
   /// - Parameter peerEvent: the eventfd that wakes the host.
   public init(_ memory: borrowing ChannelMemory, queue: Int, peerEvent: Int32) {
@@ -158,6 +168,21 @@ public struct InstanceEnd: ~Copyable {
     doorbell = Doorbell(
       ownSleeps: memory.address(memory.layout.instanceSleeps(queue)),
       peerSleeps: memory.address(memory.layout.hostSleeps(queue)), peerEvent: peerEvent)
+  }
+
+  /// Wakes the host's thread of this queue if it sleeps and there is news for it: slots sent or given back since the
+  /// last time, or room in a completion ring that was full.
+  @inlinable @_noLocks
+  public mutating func ring() {
+    // Both only grow, so that their sum changes whenever one does.
+    let published = transmit.next &+ free.next
+    var hasNews = published != told
+    told = published
+    if completion.next != completionsTaken {
+      if completion.published &- completionsTaken > completion.mask { hasNews = true }
+      completionsTaken = completion.next
+    }
+    if hasNews { doorbell.ring() }
   }
 
   /// - Returns: whether the caller may sleep on its eventfd: false where something has come in meanwhile.

@@ -1,7 +1,8 @@
 import Memory
 
 /// Where everything lies in a channel's memory. Both ends compute it from the number of queues and slots; what the
-/// memory's header says is compared at attach and never read again, but for the word by which the instance is asked to end.
+/// memory's header says is compared at attach and never read again, but for the words by which the supervisor
+/// asks the instance to end or says that a message waits.
 ///
 /// Header page, then for each queue: a control page (indices and wake words, a cache line each) and four rings of
 /// 16-byte slots, each a multiple of a page. Version 1.
@@ -25,8 +26,10 @@ public struct ChannelLayout: Sendable, Equatable {
   public var byteCount: Int { Self.page + queues * queueBytes }
 
   static let page = 4096
-  /// On a cache line of its own.
+  /// Not 0 once the instance should end. On a cache line of its own, which the supervisor writes.
   static let endWord = 64
+  /// Counts what the supervisor has sent over the control socket and wants to be read at once.
+  static let newsWord = 72
   private var ringBytes: Int { (slots * 16 + Self.page - 1) / Self.page * Self.page }
   private var queueBytes: Int { Self.page + 4 * ringBytes }
 

@@ -116,6 +116,10 @@ public struct RingConsumer: ~Copyable, @unchecked Sendable {
   /// Whether the producer has published anything more.
   @inlinable @_noLocks
   public func isEmpty() -> Bool { acquire_load32(peer) == next }
+
+  /// What the producer says that it has published: not checked.
+  @inlinable
+  var published: UInt32 { @_noLocks get { relaxed_load32(peer) } }
 }
 
 /// Copies slots that lie behind each other.

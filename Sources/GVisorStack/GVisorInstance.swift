@@ -4,6 +4,7 @@ import Channel
 import Glibc
 import Memory
 import Stacks
+import Steering
 
 /// gVisor's TCP/IP on a channel. It keeps packets in memory of its own, which a garbage collector moves about in: each
 /// packet is copied once on its way in and once on its way out, and counted.
@@ -39,6 +40,10 @@ public struct GVisorInstance: StackInstance, ~Copyable {
   ) throws(StackError) {
     guard arguments.client == nil else {
       throw StackError("gvisor is a server here; lwip can fetch")
+    }
+    let own = NetworkAddress(ipv4: arguments.address)
+    guard environment.maySend(from: own) else {
+      throw StackError("\(own) is not claimed by this instance")
     }
     let library = try GVisorLibrary()
     let event = eventfd(0, Int32(EFD_NONBLOCK | EFD_CLOEXEC))

@@ -12,13 +12,14 @@ public final class LwIPInstance: StackInstance {
   private let server: HTTPServer?
   private let client: PatternClient?
 
+  /// - Parameter arguments: addresses and the application.
   public init(
     _ environment: InstanceEnvironment, _ arguments: InstanceArguments, channel: InstanceChannel
   ) throws(StackError) {
-    let stack = try LwIPInterface(environment, channel: channel)
+    let stack = try LwIPInterface(environment, arguments, channel: channel)
     self.stack = stack
-    server = environment.httpPort > 0 ? try HTTPServer(stack, port: environment.httpPort) : nil
-    client = environment.client.map { PatternClient(stack, $0) }
+    server = arguments.httpPort > 0 ? try HTTPServer(stack, port: arguments.httpPort) : nil
+    client = arguments.client.map { PatternClient(stack, $0) }
   }
 
   public func receive(_ burst: inout Burst, queue: Int) {

@@ -4,6 +4,7 @@ import Driver
 import Glibc
 import Memory
 import Stacks
+import Steering
 
 /// lwIP's network interface: frames between the channel and lwIP, without a copy of payload in either direction.
 ///
@@ -34,8 +35,13 @@ final class LwIPInterface {
 
   private static let segmentUnits: UInt32 = 2
 
-  init(_ environment: InstanceEnvironment, channel: InstanceChannel) throws(StackError) {
+  init(
+    _ environment: InstanceEnvironment, _ arguments: InstanceArguments, channel: InstanceChannel
+  ) throws(StackError) {
     self.environment = environment
+    guard environment.maySend(from: NetworkAddress(ipv4: arguments.address)) else {
+      throw StackError("\(NetworkAddress(ipv4: arguments.address)) is not claimed by this instance")
+    }
     self.channel = channel
     arena = environment.arena.address
     arenaBytes = environment.arena.byteCount
@@ -58,10 +64,10 @@ final class LwIPInterface {
     }
     InterfaceCounts.name(environment.counters)
     lwip_init()
-    start()
+    try start(arguments)
   }
 
-  private func start() {
+  private func start(_ arguments: InstanceArguments) throws(StackError) {
     let context = Unmanaged.passUnretained(self).toOpaque()
     var any = ip4_addr_t()
     netif_add(
@@ -73,12 +79,33 @@ final class LwIPInterface {
         return err_t(ERR_OK.rawValue)
       }, ethernet_input)
     let mask =
-      environment.prefixLength == 32 ? .max : ~(UInt32.max >> UInt32(environment.prefixLength))
-    martlet_set_ipv4(netif, environment.address, mask, environment.gateway)
-    netif_create_ip6_linklocal_address(netif, 1)
+      arguments.prefixLength == 32 ? .max : ~(UInt32.max >> UInt32(arguments.prefixLength))
+    martlet_set_ipv4(netif, arguments.address, mask, arguments.gateway)
+    try setIPv6Addresses()
     netif_set_default(netif)
     netif_set_up(netif)
     netif_set_link_up(netif)
+  }
+
+  /// All instances on a shared NIC have its MAC address, from which an address would be made: there, only those that are
+  /// claimed.
+  private func setIPv6Addresses() throws(StackError) {
+    if environment.welcome.use == .exclusive {
+      netif_create_ip6_linklocal_address(netif, 1)
+      return
+    }
+    martlet_forbid_autoconfiguration(netif)
+    for claim in environment.welcome.claims {
+      switch claim {
+      case .address(let address) where address.isIPv6,
+        .ports(let address, _, _) where address.isIPv6:
+        if martlet_add_ipv6(netif, address.high.bigEndian, address.low.bigEndian) != ERR_OK.rawValue
+        {
+          throw StackError("lwIP has no room for the address \(address)")
+        }
+      default: break
+      }
+    }
   }
 
   private func configure(_ netif: UnsafeMutablePointer<CLwIP.netif>) {

@@ -1,4 +1,3 @@
-import CLinux
 import Glibc
 
 /// A stack that a program has, by the name that `--stack` gives it.
@@ -12,10 +11,10 @@ public struct InstalledStack {
   public init<Stack: StackInstance & ~Copyable>(_ name: String, _: Stack.Type) {
     self.name = name
     run = { (environment, arguments) throws(StackError) in
-      let channel = InstanceChannel(environment.channel, queues: environment.queues)
+      let channel = InstanceChannel(environment)
       let stack = try Stack(environment, arguments, channel: channel)
       var loop = InstanceLoop(stack: stack, channel: channel, mode: arguments.mode)
-      return try loop.run(control: InstanceEnvironment.Inherited.control)
+      return try loop.run()
     }
   }
 
@@ -36,23 +35,31 @@ public enum InstanceProgram {
   /// Runs the stack that the command line names, or the only one there is, until its end.
   public static func main(_ stacks: [InstalledStack]) -> Never {
     do throws(StackError) {
-      exit(try run(stacks))
+      let environment = try InstanceEnvironment.inherited()
+      // The supervisor hears of wrong arguments too.
+      let code = try environment.run { () throws(StackError) -> Int32 in
+        let arguments = try InstanceArguments(Array(CommandLine.arguments.dropFirst()))
+        return try choose(from: stacks, arguments.stack).run(environment, arguments)
+      }
+      exit(code)
     } catch {
-      let text = Array("error \(error)".utf8)
-      _ = linux_send_descriptors(
-        InstanceEnvironment.Inherited.control, text, text.count, nil, 0, 0)
+      // The supervisor of `martlet run` says it for us.
+      if getenv("MARTLET_SOCKET") != nil {
+        let line = Array("\(CommandLine.arguments[0]): \(error)\n".utf8)
+        _ = write(STDERR_FILENO, line, line.count)
+      }
       exit(1)
     }
   }
 
-  private static func run(_ stacks: [InstalledStack]) throws(StackError) -> Int32 {
-    let arguments = try InstanceArguments(Array(CommandLine.arguments.dropFirst()))
-    let isOnly = stacks.count == 1 && arguments.stack.isEmpty
-    guard let stack = isOnly ? stacks[0] : stacks.first(where: { $0.name == arguments.stack })
-    else {
+  static func choose(
+    from stacks: [InstalledStack], _ name: String
+  ) throws(StackError) -> InstalledStack {
+    if stacks.count == 1 && name.isEmpty { return stacks[0] }
+    guard let stack = stacks.first(where: { $0.name == name }) else {
       let names = stacks.map(\.name).sorted().joined(separator: ", ")
-      throw StackError("there is no stack named \(arguments.stack): there are \(names)")
+      throw StackError("there is no stack named \(name): there are \(names)")
     }
-    return try stack.run(InstanceEnvironment(arguments), arguments)
+    return stack
   }
 }

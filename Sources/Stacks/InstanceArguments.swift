@@ -1,26 +1,19 @@
 import Channel
-import Driver
 import Glibc
 
-/// The command line of a stack instance; everything else comes as descriptors.
-public struct InstanceArguments {
+/// The command line of a stack instance: what the application wants. What the instance is given comes with its welcome.
+public struct InstanceArguments: Sendable {
   public var stack = ""
-  var macAddress: [UInt8] = []
-  var mtu = 1500
-  var offloads: NetworkInterface.Offloads = []
   public var mode = PollMode.adaptive
-  var queues = 1
-  var channelQueues = 1
-  var channelSlots = 4096
-  var arenaBytes = 0
-  var receiveBytes = 0
-  /// Where the arena has to be mapped; nil for anywhere.
-  var arenaAddress: UInt?
+  /// In host byte order, with its prefix length; 0 for none.
   public var address: UInt32 = 0
   public var prefixLength = 24
   public var gateway: UInt32 = 0
   public var httpPort: UInt16 = 0
+  /// A task instead of a server: fetch so many bytes from this address, check them, end.
   public var client: (address: UInt32, port: UInt16, byteCount: UInt64)?
+  /// The kernel stack's interface: an inherited descriptor; -1 for other stacks.
+  public var tap: Int32 = -1
 
   /// - Parameter arguments: without the program's name: `--name value` pairs.
   public init(_ arguments: [String]) throws(StackError) {
@@ -31,28 +24,15 @@ public struct InstanceArguments {
       try set(name, arguments[index + 1])
       index += 2
     }
-    guard receiveBytes > 0, receiveBytes < arenaBytes, macAddress.count == 6 else {
-      throw StackError("martlet-stack is started by `martlet run`, which says what memory there is")
-    }
   }
 
   private mutating func set(_ name: String, _ value: String) throws(StackError) {
     switch name {
     case "--stack": stack = value
-    case "--mac":
-      guard let address = MACAddress(value) else { throw Self.bad(name, value) }
-      macAddress = address.array
-    case "--mtu": mtu = try Self.number(name, value)
-    case "--offloads": offloads = .init(rawValue: try Self.number(name, value))
     case "--mode":
       guard let chosen = PollMode(rawValue: value) else { throw Self.bad(name, value) }
       mode = chosen
-    case "--queues": queues = try Self.number(name, value)
-    case "--channel-queues": channelQueues = try Self.number(name, value)
-    case "--channel-slots": channelSlots = try Self.number(name, value)
-    case "--arena-bytes": arenaBytes = try Self.number(name, value)
-    case "--arena-address": arenaAddress = try Self.number(name, value) as UInt
-    case "--receive-bytes": receiveBytes = try Self.number(name, value)
+    case "--tap": tap = try Self.number(name, value)
     case "--http": httpPort = try Self.number(name, value)
     case "--gateway": gateway = try Self.address(name, value)
     case "--address":

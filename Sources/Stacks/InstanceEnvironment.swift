@@ -1,66 +1,164 @@
+import CLinux
 import Channel
 import Driver
 import Glibc
 import Memory
+import Steering
 
-/// What a stack instance is given: its interface, its memory and its ends of the channel.
+/// What a stack instance is given: its interface, its memory, its channel and the connection to its supervisor. Made
+/// from a ``Welcome``, whether `martlet run` has started the process or it has attached by itself.
 public final class InstanceEnvironment {
-  public var macAddress: [UInt8] = []
-  public var mtu = 1500
-  public var offloads: NetworkInterface.Offloads = []
-  /// In host byte order, with its prefix length.
-  public var address: UInt32 = 0
-  public var prefixLength = 24
-  public var gateway: UInt32 = 0
-  public var httpPort: UInt16 = 0
-  /// A task instead of a server: fetch so many bytes from this address, check them, end.
-  public var client: (address: UInt32, port: UInt16, byteCount: UInt64)?
-  /// Where the transmit part begins, in bytes from the arena's start.
-  public let receiveBytes: Int
-  public let queues: Int
+  /// What the supervisor said.
+  public let welcome: Welcome
+  public let connection: SupervisorConnection
   public let arena: Arena
   public let channel: ChannelMemory
   public let counters: CounterPage
-
-  /// Descriptors that an instance is started with.
-  public enum Inherited {
-    public static let control: Int32 = 3
-    public static let arena: Int32 = 4
-    public static let channel: Int32 = 5
-    public static let counters: Int32 = 6
-    public static let ownDoorbell: Int32 = 7
-    public static let tap: Int32 = 8
-    /// Rung for the host's first queue; the others follow.
-    public static let firstPeerDoorbell: Int32 = 9
-  }
+  /// An eventfd: readable when the host has news and the instance has said that it sleeps.
+  public let ownDoorbell: Int32
+  /// Eventfds that wake the host's threads, one for each queue.
+  public let hostDoorbells: [Int32]
+  /// The command channel's memory and the eventfd of its server; nil where there is none.
+  public let commands: (memory: Int32, doorbell: Int32)?
+  /// What the supervisor last said of the link.
+  public internal(set) var linkIsUp = true
 
   /// Entries of an instance's counter page.
   public static let counterCapacity = 64
 
-  public init(_ arguments: InstanceArguments) throws(StackError) {
-    guard let layout = ChannelLayout(queues: arguments.channelQueues, slots: arguments.channelSlots)
-    else { throw StackError("there is no channel of \(arguments.channelSlots) slots") }
-    arena = try asStackError { () throws(MemoryError) -> Arena in
-      try Arena(
-        adopting: Inherited.arena, byteCount: arguments.arenaBytes, at: arguments.arenaAddress)
+  public var macAddress: [UInt8] { welcome.macAddress }
+  public var mtu: Int { welcome.mtu }
+  public var offloads: NetworkInterface.Offloads { .init(rawValue: welcome.offloads) }
+  /// Where the transmit part begins, in bytes from the arena's start.
+  public var receiveBytes: Int { welcome.receiveBytes }
+  public var queues: Int { welcome.queues }
+
+  /// Attaches to the NIC behind the socket of `martlet run --share PATH`.
+  public static func attach(
+    path: String, request: AttachRequest
+  ) throws(StackError) -> InstanceEnvironment {
+    try InstanceEnvironment(
+      asStackError { () throws(AttachError) -> SupervisorConnection in
+        try SupervisorConnection.attach(path: path, request: request)
+      })
+  }
+
+  /// Takes the place that `martlet run` or `martlet attach` has made for this process.
+  public static func inherited() throws(StackError) -> InstanceEnvironment {
+    try InstanceEnvironment(SupervisorConnection())
+  }
+
+  /// Does what the instance is for, and tells the supervisor where that throws.
+  public func run<R>(_ body: () throws(StackError) -> R) throws(StackError) -> R {
+    do throws(StackError) {
+      return try body()
+    } catch {
+      connection.send("error \(error)")
+      throw error
     }
-    channel = try asStackError { () throws(ChannelError) -> ChannelMemory in
-      try ChannelMemory(adopting: Inherited.channel, layout: layout)
+  }
+
+  /// Waits for the welcome and maps what comes with it.
+  /// - Throws: the supervisor's reason where it refuses, or what is wrong with what it gives.
+  public init(_ connection: consuming SupervisorConnection) throws(StackError) {
+    do throws(StackError) {
+      let (welcome, received) = try asStackError {
+        () throws(AttachError) -> (Welcome, descriptors: [Int32]) in
+        try connection.awaitWelcome()
+      }
+      let descriptors = ReceivedDescriptors(welcome, received)
+      arena = try asStackError { () throws(MemoryError) -> Arena in
+        try Arena(
+          adopting: descriptors.take(.arena), byteCount: welcome.arenaBytes,
+          at: welcome.arenaAddress)
+      }
+      channel = try asStackError { () throws(ChannelError) -> ChannelMemory in
+        try ChannelMemory(adopting: descriptors.take(.channel), layout: welcome.channel)
+      }
+      counters = try asStackError { () throws(MemoryError) -> CounterPage in
+        try CounterPage(
+          adopting: descriptors.take(.counters), capacity: Self.counterCapacity, writable: true)
+      }
+      ownDoorbell = descriptors.take(.ownDoorbell)
+      hostDoorbells = (0..<welcome.queues).map { descriptors.take(.hostDoorbell($0)) }
+      commands =
+        welcome.hasCommands
+        ? (memory: descriptors.take(.commands), doorbell: descriptors.take(.commandDoorbell)) : nil
+      self.welcome = welcome
+    } catch {
+      connection.send("error \(error)")
+      throw error
     }
-    counters = try asStackError { () throws(MemoryError) -> CounterPage in
-      try CounterPage(
-        adopting: Inherited.counters, capacity: Self.counterCapacity, writable: true)
+    self.connection = connection
+  }
+
+  deinit {
+    close(ownDoorbell)
+    for doorbell in hostDoorbells { close(doorbell) }
+    if let commands {
+      close(commands.memory)
+      close(commands.doorbell)
     }
-    receiveBytes = arguments.receiveBytes
-    queues = arguments.queues
-    macAddress = arguments.macAddress
-    mtu = arguments.mtu
-    offloads = arguments.offloads
-    address = arguments.address
-    prefixLength = arguments.prefixLength
-    gateway = arguments.gateway
-    httpPort = arguments.httpPort
-    client = arguments.client
+  }
+
+  /// Whether the instance may send from an address, of at least some ports.
+  public func maySend(from address: NetworkAddress) -> Bool {
+    welcome.use == .exclusive
+      || welcome.claims.contains {
+        switch $0 {
+        case .address(let own), .ports(let own, _, _): own == address
+        case .group: false
+        case .rest: true
+        }
+      }
+  }
+
+  /// What the supervisor has said since the last time.
+  /// - Returns: false when the instance is to end.
+  /// - Throws: why the supervisor has closed the instance.
+  @usableFromInline
+  func hearNews() throws(StackError) -> Bool {
+    // Bounded: the supervisor is heard again at the next turn.
+    for _ in 0..<16 {
+      switch ControlMessage.receive(from: connection.descriptor) {
+      case .nothing: return true
+      case .end: return false
+      case .message(let message, let descriptors):
+        for descriptor in descriptors { close(descriptor) }
+        switch message.word {
+        case "stop": return false
+        case "link": linkIsUp = message.rest == "up"
+        case "closed":
+          throw StackError("the supervisor has closed this instance: \(Self.reason(message))")
+        default: break
+        }
+      }
+    }
+    return true
+  }
+
+  private static func reason(_ message: ControlMessage) -> String {
+    message.rest.hasPrefix("reason=") ? String(message.rest.dropFirst(7)) : message.rest
+  }
+}
+
+/// Descriptors that came with a welcome; those that nobody has taken are closed.
+private final class ReceivedDescriptors {
+  private let welcome: Welcome
+  private var descriptors: [Int32]
+
+  init(_ welcome: Welcome, _ descriptors: [Int32]) {
+    self.welcome = welcome
+    self.descriptors = descriptors
+  }
+
+  deinit { for descriptor in descriptors where descriptor >= 0 { close(descriptor) } }
+
+  /// The descriptor, which is the caller's from now on.
+  func take(_ which: InstanceDescriptor) -> Int32 {
+    guard let position = welcome.position(of: which) else { return -1 }
+    defer { descriptors[position] = -1 }
+    return descriptors[position]
   }
 }
 

@@ -38,11 +38,12 @@ public struct KernelStack: StackInstance, ~Copyable {
   ) throws(StackError) {
     self.environment = environment
     self.channel = channel
-    tap = InstanceEnvironment.Inherited.tap
+    tap = arguments.tap
     receivePart = environment.receivePart
     // Frames of the MTU in 2 KiB; what the device cuts itself, in 128 KiB.
     pool = SegmentPool(
-      arena: environment.arena.address, range: environment.receiveBytes..<environment.arena.byteCount,
+      arena: environment.arena.address,
+      range: environment.receiveBytes..<environment.arena.byteCount,
       shares: [0, 1, 0, 0, 1, 0, 0, 2])
     let isLarge = !environment.offloads.isDisjoint(with: [.transmitTCP4, .transmitTCP6])
     frameBytes = isLarge ? 65536 + 18 : environment.mtu + 18

@@ -48,7 +48,7 @@ extension StackInstance where Self: ~Copyable {
 
 /// The loop of a stack instance, compiled for each stack: polls its channel while there is work, then polls on or sleeps
 /// until a doorbell, a timer or the end of its supervisor, as the mode says. While there is work it makes no system call
-/// of its own: the supervisor asks for the end by a word in the channel.
+/// of its own: the supervisor asks for the end, or says that a message waits, by words in the channel.
 public struct InstanceLoop<Stack: StackInstance & ~Copyable>: ~Copyable {
   @usableFromInline var stack: Stack
   @usableFromInline let channel: InstanceChannel
@@ -70,18 +70,28 @@ public struct InstanceLoop<Stack: StackInstance & ~Copyable>: ~Copyable {
       }
   }
 
-  /// Runs until the supervisor says stop or is gone, or the stack's task is done.
+  /// Says to the supervisor that the instance is ready, and runs until the supervisor says stop or is gone, or the
+  /// stack's task is done.
   /// - Returns: an exit code.
+  /// - Throws: why the instance cannot go on.
   @inlinable
-  public mutating func run(control: Int32) throws(StackError) -> Int32 {
-    _ = linux_send_descriptors(control, "ready", 5, nil, 0, 0)
+  public mutating func run() throws(StackError) -> Int32 {
+    channel.environment.connection.send("ready")
+    let code = try runUntilEnd()
+    channel.environment.connection.send("bye")
+    return code
+  }
+
+  @inlinable
+  mutating func runUntilEnd() throws(StackError) -> Int32 {
     var idle = 0
     while !channel.isAskedToEnd {
+      if channel.hasNews, try !channel.hearNews() { return 0 }
       if try turn() { idle = 0 } else { idle += 1 }
       if let code = stack.exitCode { return code }
       if idle == 0 { continue }
       if let patience, idle > patience {
-        let mayGoOn = sleep(control)
+        let mayGoOn = try sleep()
         channel.awake()
         if !mayGoOn { return 0 }
         idle = 0
@@ -117,7 +127,7 @@ public struct InstanceLoop<Stack: StackInstance & ~Copyable>: ~Copyable {
     }
     if try stack.service() { worked = true }
     if channel.flush() { worked = true }
-    if channel.isStuck { throw StackError("the driver host takes no segments back") }
+    if channel.hasTooMany { throw StackError("the driver host has given the same segment twice") }
     if worked { channel.ring() }
     return worked
   }
@@ -125,19 +135,20 @@ public struct InstanceLoop<Stack: StackInstance & ~Copyable>: ~Copyable {
   /// Sleeps where nothing has come in meanwhile.
   /// - Returns: false when the supervisor says stop or is gone.
   @usableFromInline
-  mutating func sleep(_ control: Int32) -> Bool {
+  mutating func sleep() throws(StackError) -> Bool {
     guard stack.prepareToSleep(), channel.prepareToSleep() else { return true }
+    let doorbell = channel.environment.ownDoorbell
     var entries = [
-      pollfd(fd: control, events: Int16(POLLIN), revents: 0),
-      pollfd(fd: InstanceEnvironment.Inherited.ownDoorbell, events: Int16(POLLIN), revents: 0),
+      pollfd(fd: channel.environment.connection.descriptor, events: Int16(POLLIN), revents: 0),
+      pollfd(fd: doorbell, events: Int16(POLLIN), revents: 0),
       pollfd(fd: stack.descriptor, events: Int16(POLLIN), revents: 0),
     ]
     guard poll(&entries, 3, max(1, stack.nextDeadline)) > 0 else { return true }
     if entries[1].revents != 0 {
       var value: UInt64 = 0
-      _ = read(InstanceEnvironment.Inherited.ownDoorbell, &value, 8)
+      _ = read(doorbell, &value, 8)
     }
-    return entries[0].revents == 0
+    return entries[0].revents == 0 ? true : try channel.environment.hearNews()
   }
 }
 
@@ -149,22 +160,30 @@ public final class InstanceChannel {
   // Invariant: `queues` initialised elements until deinit.
   /// Segments on their way back; what a queue's free ring does not take waits here.
   @usableFromInline let returning: UnsafeMutablePointer<Burst>
-  /// A segment found no room on its way back.
-  @usableFromInline @exclusivity(unchecked) var isStuck = false
-  // Invariant: stays mapped as long as the channel's memory, which outlives its ends.
+  /// More segments of a queue have come than it has.
+  @usableFromInline @exclusivity(unchecked) var hasTooMany = false
+  public let environment: InstanceEnvironment
+  // Invariant: both stay mapped as long as the environment.
   @usableFromInline let endWord: UnsafeMutableRawPointer
+  @usableFromInline let newsWord: UnsafeMutableRawPointer
+  @usableFromInline @exclusivity(unchecked) var newsHeard: UInt32
 
-  public init(_ memory: borrowing ChannelMemory, queues: Int) {
-    endWord = memory.endWord
+  public init(_ environment: InstanceEnvironment) {
+    self.environment = environment
+    endWord = environment.channel.endWord
+    newsWord = environment.channel.newsWord
+    // What was said before the instance was there comes with the next look at the socket.
+    newsHeard = 0
+    queues = environment.queues
     ends = .allocate(capacity: queues)
     returning = .allocate(capacity: queues)
-    self.queues = queues
+    // All segments that a queue has.
+    let segments = max(1, environment.receiveBytes / queues / Descriptor.unit)
     for queue in 0..<queues {
-      (returning + queue).initialize(to: Burst(capacity: memory.layout.slots))
+      (returning + queue).initialize(to: Burst(capacity: segments))
       (ends + queue).initialize(
         to: InstanceEnd(
-          memory, queue: queue,
-          peerEvent: InstanceEnvironment.Inherited.firstPeerDoorbell + Int32(queue)))
+          environment.channel, queue: queue, peerEvent: environment.hostDoorbells[queue]))
     }
   }
 
@@ -181,7 +200,7 @@ public final class InstanceChannel {
   public func giveBack(_ segment: UInt32, queue: Int) {
     if returning[queue].room == 0 { ends[queue].free.push(&returning[queue]) }
     if returning[queue].room == 0 {
-      isStuck = true
+      hasTooMany = true
     } else {
       returning[queue].append(Descriptor(segment: segment))
     }
@@ -202,8 +221,16 @@ public final class InstanceChannel {
   /// Whether the supervisor wants the instance to end.
   @inlinable
   var isAskedToEnd: Bool { relaxed_load32(endWord) != 0 }
+  /// Whether a message waits that is to be read at once.
   @inlinable
-  func ring() { for queue in 0..<queues { ends[queue].doorbell.ring() } }
+  var hasNews: Bool { acquire_load32(newsWord) != newsHeard }
+  @usableFromInline
+  func hearNews() throws(StackError) -> Bool {
+    newsHeard = acquire_load32(newsWord)
+    return try environment.hearNews()
+  }
+  @inlinable
+  func ring() { for queue in 0..<queues { ends[queue].ring() } }
   @inlinable
   func awake() { for queue in 0..<queues { ends[queue].doorbell.awake() } }
   @inlinable

@@ -90,23 +90,29 @@ public struct Pipeline: ~Copyable {
 
     var instanceControl = try ControlSocket()
     var arguments = [
-      "--mac", interface.macAddress.description,
-      "--mtu", "\(interface.mtu)", "--offloads", "\(interface.offloads)",
-      "--queues", "\(interface.queues)", "--receive-bytes", "\(memory.receiveBytes)",
-      "--arena-bytes", "\(memory.arena.byteCount)", "--channel-queues", "\(plan.queues)",
-      "--channel-slots", "\(DriverHost.channelSlots)", "--address", plan.address.description,
+      "--address", plan.address.description,
       "--http", "\(plan.httpPort)", "--mode", plan.mode.rawValue,
     ]
     if let gateway = plan.gateway { arguments += ["--gateway", gateway] }
+    if tap >= 0 { arguments += ["--tap", "4"] }
     let instance = try ChildProcess(
       name: "stack instance", program: plan.stack.program,
-      arguments: plan.stack.arguments + arguments + placement + instanceArguments,
-      descriptors: [
-        -1, 1, 2, instanceControl.peer, memory.arena.descriptor, channel.descriptor,
-        instanceCounters.descriptor, instanceBell, tap,
-      ] + hostBells,
+      arguments: plan.stack.arguments + arguments + instanceArguments,
+      descriptors: [-1, 1, 2, instanceControl.peer, tap],
       // An instance needs no right at all: as root it becomes nobody.
       isolation: geteuid() == 0 ? .user : [])
+    let welcome = Welcome(
+      id: 0 | 1 << 8, macAddress: interface.macAddress.array, mtu: interface.mtu,
+      offloads: interface.offloads, queues: interface.queues, channel: layout,
+      receiveBytes: memory.receiveBytes, arenaBytes: memory.arena.byteCount,
+      maximumBytes: memory.arena.byteCount, use: .exclusive,
+      arenaAddress: plan.usesVirtualAddresses ? UInt(bitPattern: memory.arena.address) : nil)
+    instanceControl.send(
+      welcome.text,
+      // In the order of InstanceDescriptor.
+      descriptors: [
+        memory.arena.descriptor, channel.descriptor, instanceCounters.descriptor, instanceBell,
+      ] + hostBells.prefix(interface.queues))
     instanceControl.closePeer()
     _ = try awaitReady(instanceControl, of: "stack instance", milliseconds: 10_000)
     return Pipeline(

@@ -38,7 +38,8 @@ struct Run: ParsableCommand {
   var gateway: String?
 
   @Option(
-    help: "TCP port of the stack's HTTP server, and of the check's with the kernel stack; 0 for none.")
+    help:
+      "TCP port of the stack's HTTP server, and of the check's with the kernel stack; 0 for none.")
   var http: UInt16 = 80
 
   @Option(

@@ -46,4 +46,5 @@ for _ in $(seq 30); do
   sleep 0.1
 done
 [ -z "$left" ] || fail "killed: left over: $left"
+for _ in $(seq 30); do [ "$(cat /proc/sys/vm/nr_hugepages)" = "$before" ] && break; sleep 0.1; done
 [ "$(cat /proc/sys/vm/nr_hugepages)" = "$before" ] || fail "huge pages are left in the pool"

@@ -1,5 +1,6 @@
 // lwIP for Swift: what is a macro there, and received segments as custom pbufs.
 #pragma once
+#include <string.h>
 #include "lwip/etharp.h"
 #include "lwip/ethip6.h"
 #include "lwip/init.h"
@@ -30,6 +31,17 @@ static inline void martlet_set_ipv4(struct netif *_Nonnull n, uint32_t address, 
   ip4_addr_t a = {lwip_htonl(address)}, m = {lwip_htonl(mask)}, g = {lwip_htonl(gateway)};
   netif_set_addr(n, &a, &m, &g);
 }
+/// One more address, its halves in network order. Returns ERR_VAL where the interface has no room for it.
+static inline err_t martlet_add_ipv6(struct netif *_Nonnull n, uint64_t high, uint64_t low) {
+  ip6_addr_t a;
+  memset(&a, 0, sizeof a);
+  memcpy(&a.addr[0], &high, 8);
+  memcpy(&a.addr[2], &low, 8);
+  ip6_addr_assign_zone(&a, IP6_UNICAST, n);
+  return netif_add_ip6_address(n, &a, NULL);
+}
+/// No addresses from router advertisements.
+static inline void martlet_forbid_autoconfiguration(struct netif *_Nonnull n) { netif_set_ip6_autoconfig_enabled(n, 0); }
 static inline uint32_t martlet_pbuf_total(const struct pbuf *_Nonnull p) { return p->tot_len; }
 static inline void martlet_set_checksums(struct netif *_Nonnull n, uint16_t flags) { NETIF_SET_CHECKSUM_CTRL(n, flags); }
 static inline err_t martlet_input(struct netif *_Nonnull n, struct pbuf *_Nonnull p) { return n->input(p, n); }
