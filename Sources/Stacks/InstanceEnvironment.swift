@@ -174,11 +174,6 @@ public struct ReceivePart {
   @usableFromInline let start: UnsafeMutableRawPointer
   @usableFromInline let byteCount: Int
 
-  init(start: UnsafeMutableRawPointer, byteCount: Int) {
-    self.start = start
-    self.byteCount = byteCount
-  }
-
   /// A received piece's bytes; nil where it does not lie here.
   @inlinable
   public func bytes(of piece: Descriptor) -> UnsafeMutableRawBufferPointer? {
