@@ -119,6 +119,9 @@ var targets: [Target] = [
       "CLinux",
     ]),
   part("Stacks", ["Driver", "Channel", "Steering", "Memory", "Virtio", "CLinux"]),
+  // gVisor itself is built by `make gvisor`, and loaded at run time where it is.
+  .target(name: "CGVisor", path: "Sources/CGVisor", exclude: ["Go"]),
+  part("GVisorStack", ["CGVisor", "Stacks", "Channel", "Steering", "Memory", "CLinux"]),
 
   part("EmulatedPCI", in: "Hardware", ["PCI", "Memory", "CLinux"]),
   part("Wire", in: "Hardware", ["CLinux"]),
@@ -174,7 +177,7 @@ var targets: [Target] = [
   program(
     "martlet-host", ["Host", "Driver"] + driverNames, plugins: ["RegisterDrivers"]),
   program(
-    "martlet-stack", ["Stacks"] + (hasLwIP ? ["LwIPStack"] : [])),
+    "martlet-stack", ["Stacks", "GVisorStack"] + (hasLwIP ? ["LwIPStack"] : [])),
   program(
     "martlet",
     [

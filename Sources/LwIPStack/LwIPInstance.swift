@@ -76,7 +76,6 @@ public final class LwIPInstance: StackInstance {
     return applications.reduce(sleep) { min($0, $1.nextDeadline) }
   }
 
-  public var descriptor: Int32 { -1 }
   public var exitCode: Int32? {
     for application in applications { if let code = application.exitCode { return code } }
     return nil
