@@ -117,7 +117,7 @@ final class SharedBench {
 
   func turns(_ count: Int) throws { for _ in 0..<count { try turn() } }
 
-  private func hear() {
+  func hear() {
     while case .message(let message, let descriptors) = ControlMessage.receive(from: socket) {
       news.append("\(message.word) \(message.rest)")
       for descriptor in descriptors { close(descriptor) }

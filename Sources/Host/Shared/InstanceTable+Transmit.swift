@@ -15,7 +15,7 @@ extension InstanceTable {
   mutating func gather(into burst: inout Burst) {
     let waiting = takePackets()
     if waiting == 0 { return }
-    let isAlone = waiting & (waiting &- 1) == 0
+    let isAlone = isOneActive
     let first = UInt64(truncatingIfNeeded: firstToSend)
     var order = waiting &>> first | waiting &<< (64 &- first & 63)
     firstToSend = (firstToSend &+ 1) & 63
@@ -84,7 +84,9 @@ extension InstanceTable {
   /// Whether a packet of an instance is one: its pieces lie in what the instance may send. The slots have been copied from
   /// shared memory before.
   /// - Returns: the rule that it breaks, if any.
-  private static func check(_ port: Port, _ first: Int, _ count: Int, _ bytes: inout Int) -> EndReason {
+  private static func check(_ port: Port, _ first: Int, _ count: Int, _ bytes: inout Int)
+    -> EndReason
+  {
     if count > Descriptor.maximumSlots { return .endlessPacket }
     let part = port.pointee.transmitPart
     let isDescribed = port.pointee.sending[first].flags.contains(.offload)
