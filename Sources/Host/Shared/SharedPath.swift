@@ -18,7 +18,7 @@ package struct SharedPath<Pair: NetworkQueuePair & ~Copyable>: ~Copyable, QueueP
   /// Who owns each of the host's own receive segments: the host or the device.
   @usableFromInline var ledger: SegmentLedger
 
-  @usableFromInline var posts = Burst(capacity: 64)
+  @usableFromInline var posts = Burst(capacity: 128)
   @usableFromInline var received = Burst(capacity: 128)
   @usableFromInline var sending = Burst(capacity: 192)
   @usableFromInline var completed = Burst(capacity: 64)
