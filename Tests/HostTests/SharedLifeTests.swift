@@ -61,6 +61,37 @@ import Testing
     #expect(bench.device.iommu.faults.isEmpty)
   }
 
+  /// The same with a thread for the path, which polls or sleeps.
+  @Test(arguments: [PollMode.yield, .interrupt])
+  func theyComeAndGoWhileAThreadTurns(_ mode: PollMode) throws {
+    let bench = try SharedBench(slots: 4)
+    try bench.startThread(mode)
+    defer { bench.stopThread() }
+    let steady = try bench.attach(0)
+    var number = 0
+    for generation in 1...50 {
+      let peer = try bench.attach(1 + generation % 3, generation: generation)
+      for _ in 0..<4 {
+        bench.function.exclusively { bench.wire.arriving.append(incoming(0, number)) }
+        steady.send(outgoing(0, number), segment: number % 100, tag: number)
+        number += 1
+        peer.send(outgoing(peer.index, 1), segment: number % 4, tag: 1)
+        for _ in 0..<20_000 where steady.received.count < number || steady.completed.count < number
+        {
+          try bench.turn()
+          try steady.take()
+        }
+      }
+      let isGone = try bench.detach(peer)
+      try #require(isGone)
+    }
+    #expect(steady.received.map(SharedFrames.number) == Array(0..<number))
+    #expect(steady.completed == Array(0..<number))
+    bench.stopThread()
+    try bench.turns(40)
+    #expect(bench.isConserved([steady]) && bench.inFlight == 0)
+  }
+
   @Test func anInstanceGoesOnlyWhenTheDeviceHasDoneWithItsPackets() throws {
     let bench = try SharedBench(slots: 4)
     let peer = try bench.attach(0)

@@ -33,9 +33,11 @@ package struct SharedPath<Pair: NetworkQueuePair & ~Copyable>: ~Copyable, QueueP
     self.ledger = ledger
   }
 
+  @inlinable package var hasUpdate: Bool { instances.mailbox.hasUpdate }
+  @inlinable package mutating func takeUpdate() { instances.takeUpdate() }
+
   @inlinable @inline(never)
   package mutating func turn() throws(HostError) -> Bool {
-    if instances.mailbox.hasUpdate { instances.takeUpdate() }
     instances.beginTurn()
     var worked = instances.takeReturnedSegments()
     try postSegments(of: &ledger, to: &queuePair, by: &posts)
