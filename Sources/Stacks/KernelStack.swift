@@ -35,7 +35,7 @@ public struct KernelStack: StackInstance, ~Copyable {
     var ringFull: UInt64 = 0
   }
 
-  /// - Parameter tap: an open TAP interface with virtio-net headers.
+  /// Takes an open TAP interface with virtio-net headers, which stays the caller's.
   public init(
     _ environment: InstanceEnvironment, channel: InstanceChannel, tap: Int32
   ) throws(StackError) {
