@@ -199,7 +199,10 @@ var targets: [Target] = [
       "RadioLink", "RadioLinkDevice", "Benchmarks", "EmulatedPCI", "Wire", "Driver", "Rings",
       "Memory", "PCI", "CLinux",
     ]),
-  tests("ChannelTests", ["Channel", "CMartletChannel", "Steering", "Memory", "CLinux"]),
+  part("PlayedSupervisor", in: "Tests", ["Channel", "Memory", "CLinux"]),
+  tests(
+    "ChannelTests",
+    ["Channel", "CMartletChannel", "PlayedSupervisor", "Steering", "Memory", "CLinux"]),
   tests("CommandsTests", ["Commands", "Channel", "Memory", "CLinux"]),
   tests("SteeringTests", ["Steering"]),
   tests("VFIOTests", ["VFIO", "VFIOUserMessages", "PCI", "Memory", "CLinux"]),
@@ -222,11 +225,16 @@ var targets: [Target] = [
     "HostTests",
     [
       "Host", "CLinux", "Channel", "Driver", "Memory", "PCI", "Virtio", "VirtioNet",
-      "VirtioNetDevice",
+      "VirtioNetDevice", "Steering",
       "EmulatedPCI", "Wire",
     ]),
-  tests("StacksTests", ["Stacks"] + (hasLwIP ? ["LwIPStack"] : [])),
+  tests(
+    "StacksTests",
+    ["Stacks", "Channel", "PlayedSupervisor", "Steering", "Memory", "CLinux"]
+      + (hasLwIP ? ["LwIPStack"] : [])),
   tests("CommandTests", ["Supervisor"]),
+  tests(
+    "SharingTests", ["Supervisor", "Steering", "Channel", "Driver", "Memory", "PCI", "CLinux"]),
   tests("BenchmarksTests", ["Benchmarks"]),
   // These run in the lab's guest only; elsewhere they are skipped.
   tests(

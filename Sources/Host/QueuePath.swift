@@ -39,7 +39,7 @@ package struct PathReport {
 
 /// Free segments go to the device in bulk.
 /// - Parameter posts: empty before and after.
-@inlinable @inline(__always)
+@inlinable @inline(never)
 func postSegments<QueuePair: NetworkQueuePair & ~Copyable>(
   of ledger: inout SegmentLedger, to queuePair: inout QueuePair, by posts: inout Burst
 ) throws(HostError) {

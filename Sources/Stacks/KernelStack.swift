@@ -35,6 +35,7 @@ public struct KernelStack: StackInstance, ~Copyable {
     var ringFull: UInt64 = 0
   }
 
+  /// - Parameter tap: an open TAP interface with virtio-net headers.
   public init(
     _ environment: InstanceEnvironment, channel: InstanceChannel, tap: Int32
   ) throws(StackError) {
@@ -121,6 +122,7 @@ public struct KernelStack: StackInstance, ~Copyable {
     channel.ends[queue].free.push(&returning)
   }
 
+  /// The device has done with these packets.
   public mutating func completed(_ burst: inout Burst) {
     hasNews = true
     for index in 0..<burst.count {
@@ -182,8 +184,11 @@ public struct KernelStack: StackInstance, ~Copyable {
     environment.counters.set(4, UInt64(pool.totalReferences))
   }
 
+  /// Milliseconds until it has something to do by itself.
   public var nextDeadline: Int32 { 1000 }
+  /// A further descriptor that wakes it; -1 for none.
   public var descriptor: Int32 { tap }
+  /// It goes on until it is asked to end.
   public var exitCode: Int32? { nil }
 }
 

@@ -22,6 +22,7 @@ public struct SinkStack: StackInstance, ~Copyable {
     var refused: UInt64 = 0
   }
 
+  /// Names its counters.
   public init(_ environment: InstanceEnvironment, channel: InstanceChannel) {
     self.environment = environment
     self.channel = channel
@@ -41,6 +42,7 @@ public struct SinkStack: StackInstance, ~Copyable {
     returning.deallocate()
   }
 
+  /// Reads, counts, gives back.
   public mutating func receive(_ burst: inout Burst, queue: Int) {
     var isFirst = true
     for index in 0..<burst.count {
@@ -73,6 +75,7 @@ public struct SinkStack: StackInstance, ~Copyable {
   /// It sends nothing.
   public mutating func completed(_ burst: inout Burst) {}
 
+  /// Segments that found no room on their way back.
   public mutating func service() -> Bool {
     var worked = false
     for queue in 0..<channel.queues where !returning[queue].isEmpty {
@@ -83,7 +86,10 @@ public struct SinkStack: StackInstance, ~Copyable {
     return worked
   }
 
+  /// Milliseconds until it has something to do by itself.
   public var nextDeadline: Int32 { 1000 }
+  /// A further descriptor that wakes it; -1 for none.
   public var descriptor: Int32 { -1 }
+  /// It goes on until it is asked to end.
   public var exitCode: Int32? { nil }
 }

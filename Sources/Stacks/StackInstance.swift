@@ -38,6 +38,10 @@ public struct InstanceLoop<Stack: StackInstance & ~Copyable>: ~Copyable {
   /// Turns without work before the loop sleeps; nil where it never does.
   @usableFromInline let patience: Int?
 
+  /// - Parameters:
+  ///   - stack: the loop's from now on.
+  ///   - channel: the one that the stack uses.
+  ///   - mode: when it polls and when it sleeps.
   public init(stack: consuming Stack, channel: InstanceChannel, mode: PollMode) {
     self.stack = stack
     self.channel = channel
@@ -81,6 +85,7 @@ public struct InstanceLoop<Stack: StackInstance & ~Copyable>: ~Copyable {
         cpu_pause()
       }
     }
+    try channel.environment.checkEnd()
     return 0
   }
 
@@ -133,14 +138,18 @@ public struct InstanceLoop<Stack: StackInstance & ~Copyable>: ~Copyable {
 /// All of an instance's channel ends. Shared by the loop and the stack, in one thread.
 public final class InstanceChannel {
   // Invariant: `queues` initialised elements until deinit.
+  /// One for each queue pair.
   public let ends: UnsafeMutablePointer<InstanceEnd>
+  /// Queue pairs.
   public let queues: Int
+  /// What the instance was given.
   public let environment: InstanceEnvironment
   // Invariant: both stay mapped as long as the environment.
   @usableFromInline let endWord: UnsafeMutableRawPointer
   @usableFromInline let newsWord: UnsafeMutableRawPointer
   @usableFromInline @exclusivity(unchecked) var newsHeard: UInt32
 
+  /// Makes the ends. Once for each environment: two would not know of each other.
   public init(_ environment: InstanceEnvironment) {
     self.environment = environment
     endWord = environment.channel.endWord

@@ -16,8 +16,8 @@ public struct SupervisorConnection: ~Copyable {
   public init(adopting descriptor: Int32 = inheritedDescriptor) { self.descriptor = descriptor }
 
   /// Connects to the socket of `martlet run --share PATH` and asks to be attached.
-  /// - Throws: ``AttachError/noSupervisor(path:errno:)`` where nobody can be reached, or
-  ///   ``AttachError/bad(name:value:)`` for a name that no instance can have.
+  /// - Throws: `AttachError.noSupervisor` where nobody can be reached, or
+  ///   `AttachError.bad` for a name that no instance can have.
   public static func attach(
     path: String, request: AttachRequest
   ) throws(AttachError) -> SupervisorConnection {
@@ -46,7 +46,7 @@ public struct SupervisorConnection: ~Copyable {
   public func send(_ text: String) { ControlMessage.send(text, to: descriptor) }
 
   /// The next message.
-  /// - Throws: ``AttachError/noAnswer(milliseconds:)``, or ``AttachError/ended`` where the supervisor is gone.
+  /// - Throws: `AttachError.noAnswer`, or `AttachError.ended` where the supervisor is gone.
   public func receive(
     withinMilliseconds limit: Int32
   ) throws(AttachError) -> (ControlMessage, descriptors: [Int32]) {
@@ -79,7 +79,7 @@ public struct SupervisorConnection: ~Copyable {
 
   /// Waits for the answer to the attach request.
   /// - Returns: the welcome and the descriptors that came with it: the caller's to close from now on.
-  /// - Throws: ``AttachError/refused(_:)`` with the supervisor's reason, or what is wrong with its answer.
+  /// - Throws: `AttachError.refused` with the supervisor's reason, or what is wrong with its answer.
   public func awaitWelcome(
     withinMilliseconds limit: Int32 = 10_000
   ) throws(AttachError) -> (Welcome, descriptors: [Int32]) {

@@ -10,7 +10,9 @@ trap 'rm -rf "$work"' EXIT
 # Functions at which the search ends, and why; with an arrow, where one function calls another.
 allowed=$(cat << 'END'
 Channel.Doorbell.signal                     wakes a peer that sleeps: a system call, no more than one a sleep
+Host.PathMailbox.tell\(                       tells the control thread that an instance has come, gone or broken a rule
 PCI.RegisterWindow.(load|store)Elsewhere    registers that are not mapped: one call of a C function a burst
+Host.InstancePort..reason in                an instance is closed for what it did: once in its life
 Host.QueueLoop<.*>.pause\(                  publishes counters, once in 1024 turns; waits, where there is no work
 Stacks.StackError                           the stack ends: the text for people
 Stacks.KernelStack.* -> (Stacks.KernelStack.isGone|Glibc.errno|(readv|writev)@)   a frame is a call of the kernel
@@ -18,7 +20,7 @@ LwIPStack.LwIPInstance.service              lwIP's timers and the application, o
 ^(martlet|pbuf|sys|mem|memp)_[a-z0-9_]*$    lwIP's own code, in C
 LwIPStack.LwIPInterface.input.* -> [*]      the same: the input function of a lwIP interface
 RadioLink.RadioLinkViolation.error          the device broke its contract: the text for people
-RadioLink.*PacketPath<.*>.postSegments\(.* -> memcpy@  the pair is copied to ask for its room, once a burst
+RadioLink.*Host.postSegments<.* -> memcpy@  the pair is copied to ask for its room, once a burst
 END
 )
 # Outside the program: what closes the gap in a burst, and the guard of C's stack. Not memcpy: it copies a whole queue
@@ -148,7 +150,10 @@ names=()
 for driver in $drivers; do
   pair="$driver\\.[A-Za-z0-9]*QueuePair"
   names+=("generic specialization <$pair> of .*Host\\.PacketPath<.*>\\.turn\\(")
-  names+=("generic specialization <$pair> of .*Host\\.QueueLoop<.*>\\.turnUntilToldToStop\\(")
+  names+=("generic specialization <$pair> of .*Host\\.SharedPath<.*>\\.turn\\(")
+  for path in PacketPath SharedPath; do
+    names+=("generic specialization <Host\\.$path<$pair>> of .*Host\\.QueueLoop<.*>\\.turnUntilToldToStop\\(")
+  done
   for verb in postReceive receive transmit completeTransmit; do
     names+=("$pair\\.$verb\\(.*throws\\(Driver\\.DriverError\\)")
   done

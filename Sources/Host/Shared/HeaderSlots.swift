@@ -5,6 +5,7 @@ import Memory
 @usableFromInline
 struct HeaderSlots: ~Copyable {
   /// A packet that is with the device.
+  @usableFromInline
   struct Flight {
     /// Of the instance that sent it; ``none`` while the place is free.
     var instance: UInt8
@@ -25,8 +26,8 @@ struct HeaderSlots: ~Copyable {
   // has, each once; `flights` has `capacity` elements.
   private let arena: UnsafeMutableRawPointer
   private let first: Int
-  private let free: UnsafeMutablePointer<UInt16>
-  private let flights: UnsafeMutablePointer<Flight>
+  @usableFromInline let free: UnsafeMutablePointer<UInt16>
+  @usableFromInline let flights: UnsafeMutablePointer<Flight>
   private(set) var freeCount: Int
   let capacity: Int
 
@@ -49,6 +50,7 @@ struct HeaderSlots: ~Copyable {
     freeCount = capacity
   }
 
+  @inlinable
   deinit {
     free.deallocate()
     flights.deallocate()

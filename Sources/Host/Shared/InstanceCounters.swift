@@ -41,6 +41,7 @@ enum InstanceCounter: Int, CaseIterable {
 }
 
 /// What a host of several instances counts besides, on each queue; published as the sum over the queues.
+@usableFromInline
 enum SharedCounter: Int, CaseIterable {
   case droppedUnclaimed
   case droppedForeign
@@ -60,9 +61,10 @@ enum SharedCounter: Int, CaseIterable {
 }
 
 /// Counters of one thread and how much of each has been published, named by an enumeration.
+@usableFromInline
 struct CounterBlock<Name: CaseIterable & RawRepresentable>: ~Copyable where Name.RawValue == Int {
   // Invariant: two rows of `count` initialised words: what was counted, and what of it has been published.
-  private let words: UnsafeMutablePointer<UInt64>
+  @usableFromInline let words: UnsafeMutablePointer<UInt64>
   private let count: Int
 
   init() {
@@ -71,6 +73,7 @@ struct CounterBlock<Name: CaseIterable & RawRepresentable>: ~Copyable where Name
     words.initialize(repeating: 0, count: 2 * count)
   }
 
+  @inlinable
   deinit { words.deallocate() }
 
   subscript(name: Name) -> UInt64 {

@@ -62,7 +62,7 @@ extension InstanceTable {
       if port.pointee.inFlightCount &+ port.pointee.completed.count >= limit { return true }
       let slots = last &- first &+ 1
       var bytes = 0
-      let reason = check(port, first, slots, &bytes)
+      let reason = Self.check(port, first, slots, &bytes)
       if reason != .none {
         close(index, reason)
         return true
@@ -84,7 +84,9 @@ extension InstanceTable {
   /// Whether a packet of an instance is one: its pieces lie in what the instance may send. The slots have been copied from
   /// shared memory before.
   /// - Returns: the rule that it breaks, if any.
-  private func check(_ port: Port, _ first: Int, _ count: Int, _ bytes: inout Int) -> EndReason {
+  private static func check(_ port: Port, _ first: Int, _ count: Int, _ bytes: inout Int)
+    -> EndReason
+  {
     if count > Descriptor.maximumSlots { return .endlessPacket }
     let part = port.pointee.transmitPart
     let isDescribed = port.pointee.sending[first].flags.contains(.offload)
@@ -134,7 +136,8 @@ extension InstanceTable {
       }
     }
     let copied = min(bytes, PacketHeader.maximumBytes)
-    copyHeaders(port, firstPiece, copied)
+    // These are static: a method that does not change the table would get a copy of all of it.
+    Self.copyHeaders(port, firstPiece, copied, to: headers.nextBytes)
     let packet = PacketHeader(frame: headers.nextBytes, byteCount: copied)
     let verdict =
       bytes < FrameLimits.minimumBytes
@@ -168,7 +171,7 @@ extension InstanceTable {
         at: place, UInt32(truncatingIfNeeded: copied),
         flags: bytes > copied ? Descriptor.Flags.headroom.union(.more) : .headroom,
         tag: asksForMore ? 0 : ours))
-    appendRest(port, firstPiece..<end, behind: copied, &burst)
+    Self.appendRest(port, firstPiece..<end, behind: copied, &burst)
     port.pointee.counts[.sentPackets] &+= 1
     port.pointee.counts[.sentBytes] &+= UInt64(bytes)
     port.pointee.counts[.headerBytesCopied] &+= UInt64(copied)
@@ -177,8 +180,9 @@ extension InstanceTable {
   }
 
   /// The packet's first bytes, from as many pieces as they lie in.
-  private func copyHeaders(_ port: Port, _ firstPiece: Int, _ count: Int) {
-    let target = headers.nextBytes
+  private static func copyHeaders(
+    _ port: Port, _ firstPiece: Int, _ count: Int, to target: UnsafeMutableRawPointer
+  ) {
     var done = 0
     var position = firstPiece
     while done < count {
@@ -192,7 +196,7 @@ extension InstanceTable {
   }
 
   /// What lies behind the copied bytes, in place.
-  private func appendRest(
+  private static func appendRest(
     _ port: Port, _ pieces: Range<Int>, behind copied: Int, _ burst: inout Burst
   ) {
     var skipped = copied

@@ -10,18 +10,18 @@ import Steering
 /// thread. One thread; the control thread talks to it by a ``PathMailbox``.
 @usableFromInline
 struct InstanceTable: ~Copyable {
-  typealias Port = UnsafeMutablePointer<InstancePort>
+  @usableFromInline typealias Port = UnsafeMutablePointer<InstancePort>
 
   // Invariant: `ports` has 64 initialised elements, and one that is not nil for each bit of `attached`, which is this
   // thread's alone until it has said that it is released.
-  private let ports: UnsafeMutablePointer<Port?>
+  @usableFromInline let ports: UnsafeMutablePointer<Port?>
   @usableFromInline let mailbox: PathMailbox
   var rules: DeliveryRules
   /// The window's first byte, in this process; the host's own arena lies there.
   let window: UnsafeMutableRawPointer
   let limits: FrameLimits
-  var headers: HeaderSlots
-  let counts = CounterBlock<SharedCounter>()
+  @usableFromInline var headers: HeaderSlots
+  @usableFromInline let counts = CounterBlock<SharedCounter>()
 
   /// Those with a port.
   private var attached: UInt64 = 0
@@ -59,6 +59,7 @@ struct InstanceTable: ~Copyable {
     self.limits = limits
   }
 
+  @inlinable
   deinit { ports.deallocate() }
 
   @inline(__always)
