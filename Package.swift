@@ -138,8 +138,8 @@ var targets: [Target] = [
   part(
     "Supervisor",
     [
-      "Host", "PCIDiscovery", "VhostUser", "VFIO", "Steering", "Channel", "Driver", "Memory", "PCI",
-      "CLinux", .product(name: "TOMLKit", package: "TOMLKit"),
+      "Host", "PCIDiscovery", "VhostUser", "VFIO", "Steering", "Commands", "Channel", "Driver",
+      "Memory", "PCI", "CLinux", .product(name: "TOMLKit", package: "TOMLKit"),
     ]),
 
   .target(
@@ -160,7 +160,7 @@ var targets: [Target] = [
   part(
     "Benchmarks",
     [
-      "Loops", "ControlLoops", "Supervisor", "VirtioNet", "RadioLink", "RadioLinkDevice",
+      "Loops", "ControlLoops", "Supervisor", "Stacks", "VirtioNet", "RadioLink", "RadioLinkDevice",
       "EmulatedPCI", "Wire", "VhostUser", "VFIO", "VirtioTransports", "Virtio", "Commands",
       "Channel", "Driver", "Memory", "PCI", "CLinux",
       .product(name: "Histogram", package: "hdrhistogram-swift"),

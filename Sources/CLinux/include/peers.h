@@ -25,9 +25,3 @@ LINUX_CALL int linux_peer_process(int socket, pid_t pid) {
   if (getsockopt(socket, SOL_SOCKET, SO_PEERPIDFD, &fd, &n) == 0) return fd;
   return linux_result(syscall(SYS_pidfd_open, pid, 0));
 }
-
-/// getrandom(2): all of the bytes, or -errno.
-LINUX_CALL int linux_random(void *_Nonnull bytes, size_t count) {
-  ssize_t r = getrandom(bytes, count, 0);
-  return r < 0 ? -errno : (size_t)r == count ? 0 : -EIO;
-}
