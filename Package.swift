@@ -143,8 +143,8 @@ var targets: [Target] = [
   part(
     "Supervisor",
     [
-      "Host", "PCIDiscovery", "VhostUser", "VFIO", "Steering", "Channel", "Driver", "Memory", "PCI",
-      "CLinux", .product(name: "TOMLKit", package: "TOMLKit"),
+      "Host", "PCIDiscovery", "VhostUser", "VFIO", "Steering", "Commands", "Channel", "Driver",
+      "Memory", "PCI", "CLinux", .product(name: "TOMLKit", package: "TOMLKit"),
     ]),
 
   .target(
@@ -168,8 +168,8 @@ var targets: [Target] = [
   part(
     "Benchmarks",
     [
-      "Loops", "ControlLoops", "PacketSeal", crypto, "Supervisor", "Handles", "VirtioNet",
-      "RadioLink", "RadioLinkDevice",
+      "Loops", "ControlLoops", "PacketSeal", crypto, "Supervisor", "Handles", "Stacks",
+      "VirtioNet", "RadioLink", "RadioLinkDevice",
       "EmulatedPCI", "Wire", "VhostUser", "VFIO", "VirtioTransports", "Virtio", "Commands",
       "Channel", "Driver", "Memory", "PCI", "CLinux",
       .product(name: "Histogram", package: "hdrhistogram-swift"),
