@@ -168,7 +168,8 @@ private func step<Queue: Virtqueue & ~Copyable, Device: RingDevice>(
   // What another thread writes is not what the queue believes.
   let descriptors = posted.values.reduce(0) { $0 + $1.descriptors }
   require(queue.room + descriptors == queue.size, "\(queue.room) free, \(descriptors) posted")
-  require(queue.outstanding == posted.count, "\(queue.outstanding) outstanding, not \(posted.count)")
+  require(
+    queue.outstanding == posted.count, "\(queue.outstanding) outstanding, not \(posted.count)")
 }
 
 private func take<Queue: Virtqueue & ~Copyable>(
