@@ -282,6 +282,17 @@ if hasLwIP {
   ]
 }
 
+// Fuzzing/run.sh sets this: the program links only with libFuzzer.
+if Context.environment["MARTLET_FUZZING"] != nil {
+  targets.append(
+    .executableTarget(
+      name: "martlet-fuzz",
+      dependencies: [
+        "Host", "Steering", "Channel", "Trace", "VhostUserMessages", "VFIOUserMessages",
+        "VirtioTransports", "Driver", "Rings", "Virtio", "PCI", "Memory", "CLinux",
+      ], path: "Fuzzing", exclude: ["Corpus", "run.sh"], swiftSettings: swift))
+}
+
 let package = Package(
   name: "martlet",
   products: [
