@@ -87,7 +87,8 @@ public struct HandleBroker: ~Copyable {
       } else if request.kind == .revocable {
         throw .alreadyShared
       }
-      guard let id = try? HandleID(), handles[id] == nil else { throw .kernel }
+      let id = HandleID()
+      guard handles[id] == nil else { throw .kernel }
       lastNumber += 1
       let handle = MemoryHandle(
         number: lastNumber, memory: key, kind: request.kind, rights: request.rights, range: range,

@@ -213,7 +213,7 @@ import Testing
       return String(decoding: bytes.prefix(max(0, length)), as: UTF8.self)
     }
     #expect(answer() == "hello version=1")
-    let guess = try HandleID().text
+    let guess = HandleID().text
     let cases: [(String, String)] = [
       ("nonsense", "malformed"), (" ", "malformed"), ("open", "malformed"),
       ("open id=12", "malformed"),
