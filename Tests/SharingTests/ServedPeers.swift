@@ -66,8 +66,7 @@ final class Served {
     let message = ControlMessage(
       "ready mac=52:54:00:6d:61:72 mtu=1500 link=up queues=2 offloads=0 features=")
     let interface = try InterfaceDescription(message)
-    let page = try CounterPage(
-      capacity: DriverHost.counterCapacity(queues: 2, isShared: true))
+    let page = try CounterPage(capacity: DriverHost.counterCapacity(queues: 2, isShared: true))
     server = SharingServer(
       policy: policy, listener: socket.descriptor, path: path,
       interface: interface, hostDoorbells: doorbells,
@@ -150,6 +149,13 @@ final class Peer {
     else { throw AttachError.ended }
     defer { for descriptor in descriptors { close(descriptor) } }
     return try Welcome(message, descriptorCount: descriptors.count)
+  }
+
+  /// The descriptors are the caller's to close.
+  func welcomeAndDescriptors() throws -> (Welcome, [Int32]) {
+    guard case .message(let message, let descriptors) = ControlMessage.receive(from: socket)
+    else { throw AttachError.ended }
+    return (try Welcome(message, descriptorCount: descriptors.count), descriptors)
   }
 
   var isClosed: Bool {
