@@ -51,6 +51,23 @@ import Testing
     #expect(server.closed() == nil)
   }
 
+  /// The next command comes at any distance from the server's falling asleep.
+  @Test func noWakeUpIsLostWhileFallingAsleep() throws {
+    let server = try TestServer()
+    let end = Flag()
+    let client = try server.attach(10)
+    let serving = serve(server, until: end)
+    client.client.spins = .max
+    for round in 0..<100_000 {
+      _ = try client.client.linkState()
+      for _ in 0..<round % 97 { cpu_pause() }
+    }
+    end.set()
+    _ = try? client.submit(CommandSubmission(.time))
+    let numbers = try serving.join()
+    #expect(numbers[0] > 100 && numbers[1] == 0, "sleeps, lost wake-ups: \(numbers)")
+  }
+
   @Test func manyOnTheWayFromSeveralThreads() throws {
     let server = try TestServer()
     let end = Flag()
