@@ -146,6 +146,11 @@ public final class InstanceEnvironment {
         switch message.word {
         case "stop": return false
         case "link": linkIsUp = message.rest == "up"
+        case "shrink":
+          // It has never taken more than it was given first: there is nothing to let go of.
+          if let bytes: Int = message.number("bytes"), bytes >= welcome.arenaBytes {
+            connection.send("shrunk bytes=\(bytes)")
+          }
         case "closed":
           throw StackError("the supervisor has closed this instance: \(Self.reason(message))")
         default: break
@@ -189,6 +194,27 @@ private final class ReceivedDescriptors {
     guard let position = welcome.position(of: which) else { return -1 }
     defer { descriptors[position] = -1 }
     return descriptors[position]
+  }
+}
+
+extension InstanceEnvironment {
+  /// Where received packets lie.
+  public var receivePart: ReceivePart { ReceivePart(start: arena.address, byteCount: receiveBytes) }
+}
+
+/// The part of an arena in which received packets lie.
+@frozen
+public struct ReceivePart {
+  // Invariant: mapped as long as the instance's environment.
+  @usableFromInline let start: UnsafeMutableRawPointer
+  @usableFromInline let byteCount: Int
+
+  /// A received piece's bytes; nil where it does not lie here.
+  @inlinable
+  public func bytes(of piece: Descriptor) -> UnsafeMutableRawBufferPointer? {
+    guard piece.position &+ UInt64(piece.length) <= UInt64(byteCount) else { return nil }
+    return UnsafeMutableRawBufferPointer(
+      start: start + Int(piece.position), count: Int(piece.length))
   }
 }
 

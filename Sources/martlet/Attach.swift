@@ -28,7 +28,7 @@ struct Attach: ParsableCommand {
   @Option(help: "The supervisor's socket.")
   var socket: String
 
-  @Option(help: "The stack: lwip, kernel, sink, or the path of a program.")
+  @Option(help: "The stack: lwip, kernel, gvisor, sink, or the path of a program.")
   var stack: String
 
   @Option(
@@ -89,9 +89,7 @@ struct Attach: ParsableCommand {
     }
   }
 
-  private var isOwnProgram: Bool {
-    [nil, RunPlan.Stack.none].contains(RunPlan.Stack(rawValue: stack))
-  }
+  private var isOwnProgram: Bool { stack.contains("/") }
 
   private func request() throws -> AttachRequest {
     if let address, StackAddress(address) == nil {
@@ -155,7 +153,7 @@ struct Attach: ParsableCommand {
   private func program() throws -> [String] {
     if isOwnProgram {
       guard access(stack, X_OK) == 0 else {
-        throw ValidationError("--stack takes lwip, kernel, sink or a program; \(stack) is none")
+        throw ValidationError("\(stack) is no program: build it, or name a stack")
       }
       return [stack] + arguments
     }

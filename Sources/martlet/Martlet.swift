@@ -12,6 +12,6 @@ struct Martlet: ParsableCommand {
       Replay.self, Status.self, Serve.self, Devices.self, Doctor.self, Bind.self,
       Unbind.self, NewDriverCommand.self, Bench.self, BenchEnd.self, Pattern.self,
       HoldNamespace.self,
-      KeepHugepages.self,
+      KeepHugepages.self, HandlesCommand.self,
     ])
 }

@@ -22,6 +22,7 @@ Stacks.KernelStack.* -> (Stacks.KernelStack.isGone|Glibc.errno|(readv|writev)@) 
 LwIPStack.LwIPInstance.service              lwIP's timers and the application, once a turn; flush is named by itself
 ^(martlet|pbuf|sys|mem|memp)_[a-z0-9_]*$    lwIP's own code, in C
 LwIPStack.LwIPInterface.input.* -> [*]      the same: the input function of a lwIP interface
+GVisorStack.GVisorInstance.* -> [*]         gVisor's own functions, by pointer, once a burst
 RadioLink.RadioLinkViolation.error          the device broke its contract: the text for people
 RadioLink.*Host.postSegments<.* -> memcpy@  the pair is copied to ask for its room, once a burst
 END
@@ -152,10 +153,12 @@ test -n "$drivers"
 names=()
 for driver in $drivers; do
   pair="$driver\\.[A-Za-z0-9]*QueuePair"
-  names+=("generic specialization <$pair> of .*Host\\.PacketPath<.*>\\.turn\\(")
-  names+=("generic specialization <$pair> of .*Host\\.SharedPath<.*>\\.turn\\(")
-  for path in PacketPath SharedPath; do
-    names+=("generic specialization <Host\\.$path<$pair>> of .*Host\\.QueueLoop<.*>\\.turnUntilToldToStop\\(")
+  # The same where checksums are completed in software.
+  for way in "$pair" "Driver\\.TransformingQueuePair<$pair, Driver\\.InternetChecksum>"; do
+    for path in PacketPath SharedPath; do
+      names+=("generic specialization <$way> of .*Host\\.$path<.*>\\.turn\\(")
+      names+=("generic specialization <Host\\.$path<$way>> of .*Host\\.QueueLoop<.*>\\.turnUntilToldToStop\\(")
+    done
   done
   for verb in postReceive receive transmit completeTransmit; do
     names+=("$pair\\.$verb\\(.*throws\\(Driver\\.DriverError\\)")
@@ -171,6 +174,8 @@ calls .build/release/martlet-stack > "$work/stack"
 names=(
   'Stacks\.KernelStack\.(receive|completed|service)\('
   'generic specialization <Stacks\.KernelStack> of .*Stacks\.InstanceLoop<.*>\.turn\('
+  'GVisorStack\.GVisorInstance\.(receive|completed|service)\('
+  'generic specialization <GVisorStack\.GVisorInstance> of .*Stacks\.InstanceLoop<.*>\.turn\('
 )
 if [ -e Sources/CLwIP/lwip/.version ]; then
   for name in input output complete flush; do names+=("LwIPStack\.LwIPInterface\.(\($name in|$name\()"); done
