@@ -98,6 +98,7 @@ var targets: [Target] = [
   part("Edu", in: "Drivers", ["Driver", "Rings", "Memory", "PCI"]),
   part("Steering", ["CLinux"]),
   part("Channel", ["Steering", "Memory", "CLinux"]),
+  part("Commands", ["Channel", "Memory", "CLinux"]),
   part("VFIOUserMessages", ["CLinux"]),
   part("VFIO", ["VFIOUserMessages", "PCI", "Memory", "CLinux"]),
   part("VhostUserMessages", ["VFIOUserMessages", "CLinux"]),
@@ -140,8 +141,8 @@ var targets: [Target] = [
   part(
     "Supervisor",
     [
-      "Host", "PCIDiscovery", "VhostUser", "VFIO", "Steering", "Channel", "Driver", "Memory", "PCI",
-      "CLinux",
+      "Host", "PCIDiscovery", "VhostUser", "VFIO", "Steering", "Commands", "Channel", "Driver",
+      "Memory", "PCI", "CLinux", .product(name: "TOMLKit", package: "TOMLKit"),
     ]),
 
   .target(
@@ -153,8 +154,8 @@ var targets: [Target] = [
   part(
     "Loops", in: "Benchmarks",
     [
-      "ControlLoops", "VirtioNet", "Host", "Channel", "VirtioTransports", "Virtio", "Driver",
-      "Memory", "PCI",
+      "ControlLoops", "VirtioNet", "Host", "Commands", "Channel", "VirtioTransports", "Virtio",
+      "Driver", "Memory", "PCI",
     ]),
   .executableTarget(
     name: "martlet-loops", dependencies: ["Loops"], path: "Benchmarks/Program",
@@ -162,9 +163,9 @@ var targets: [Target] = [
   part(
     "Benchmarks",
     [
-      "Loops", "ControlLoops", "Supervisor", "VirtioNet", "RadioLink", "RadioLinkDevice",
-      "EmulatedPCI", "Wire", "VhostUser", "VFIO", "VirtioTransports", "Virtio", "Channel",
-      "Driver", "Memory", "PCI", "CLinux",
+      "Loops", "ControlLoops", "Supervisor", "Stacks", "VirtioNet", "RadioLink", "RadioLinkDevice",
+      "EmulatedPCI", "Wire", "VhostUser", "VFIO", "VirtioTransports", "Virtio", "Commands",
+      "Channel", "Driver", "Memory", "PCI", "CLinux",
       .product(name: "Histogram", package: "hdrhistogram-swift"),
     ]),
   program(
@@ -176,7 +177,8 @@ var targets: [Target] = [
     [
       "Supervisor", "PCIDiscovery", "VFIOUserServer", "VhostUserServer", "VirtioNetDevice",
       "E1000eDevice", "Wire",
-      "EmulatedPCI", "NewDriver", "Benchmarks", "Loops", "Stacks", "Trace", "VFIO", "Driver",
+      "EmulatedPCI", "NewDriver", "Benchmarks", "Loops", "Stacks", "Steering", "Trace", "VFIO",
+      "Driver",
       "Channel",
       "Memory", "PCI", "CLinux", arguments, logging,
     ] + driverNames, plugins: ["RegisterDrivers"]),
@@ -200,7 +202,11 @@ var targets: [Target] = [
       "RadioLink", "RadioLinkDevice", "Benchmarks", "EmulatedPCI", "Wire", "Driver", "Rings",
       "Memory", "PCI", "CLinux",
     ]),
-  tests("ChannelTests", ["Channel", "CMartletChannel", "Steering", "Memory", "CLinux"]),
+  part("PlayedSupervisor", in: "Tests", ["Channel", "Memory", "CLinux"]),
+  tests(
+    "ChannelTests",
+    ["Channel", "CMartletChannel", "PlayedSupervisor", "Steering", "Memory", "CLinux"]),
+  tests("CommandsTests", ["Commands", "Channel", "Memory", "CLinux"]),
   tests("SteeringTests", ["Steering"]),
   tests("VFIOTests", ["VFIO", "VFIOUserMessages", "PCI", "Memory", "CLinux"]),
   tests(
@@ -222,11 +228,16 @@ var targets: [Target] = [
     "HostTests",
     [
       "Host", "CLinux", "Channel", "Driver", "Memory", "PCI", "Virtio", "VirtioNet",
-      "VirtioNetDevice",
+      "VirtioNetDevice", "Steering",
       "EmulatedPCI", "Wire",
     ]),
-  tests("StacksTests", ["Stacks"] + (hasLwIP ? ["LwIPStack"] : [])),
+  tests(
+    "StacksTests",
+    ["Stacks", "Channel", "PlayedSupervisor", "Steering", "Memory", "CLinux"]
+      + (hasLwIP ? ["LwIPStack"] : [])),
   tests("CommandTests", ["Supervisor"]),
+  tests(
+    "SharingTests", ["Supervisor", "Steering", "Channel", "Driver", "Memory", "PCI", "CLinux"]),
   tests("BenchmarksTests", ["Benchmarks"]),
   // These run in the lab's guest only; elsewhere they are skipped.
   tests(
@@ -285,6 +296,7 @@ let package = Package(
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
     .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+    .package(url: "https://github.com/LebJe/TOMLKit", from: "0.6.0"),
     .package(url: "https://github.com/HdrHistogram/hdrhistogram-swift", from: "0.2.0"),
   ],
   targets: targets,

@@ -26,6 +26,7 @@ public enum PathLoopName: String, CaseIterable, Sendable {
   case hostForward = "host.forward.split"
   case hostForwardPacked = "host.forward.packed"
   case channel = "channel"
+  case commands = "commands"
   case pool1 = "pool.bulk1"
   case pool32 = "pool.bulk32"
   case receiveInC = "receive.split.control"
@@ -56,6 +57,7 @@ public enum PathLoopName: String, CaseIterable, Sendable {
     case .hostForward: try visitor.visit(HostForwardLoop(.split))
     case .hostForwardPacked: try visitor.visit(HostForwardLoop(.packed))
     case .channel: try visitor.visit(ChannelLoop())
+    case .commands: try visitor.visit(CommandLoop())
     case .pool1: try visitor.visit(PoolLoop(bulk: 1))
     case .pool32: try visitor.visit(PoolLoop(bulk: 32))
     case .receiveInC: try visitor.visit(CReceiveLoop())

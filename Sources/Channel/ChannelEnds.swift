@@ -25,10 +25,14 @@ public struct ChannelMemory: ~Copyable {
   }
 
   /// Attaches to a channel that another process has made. The descriptor is the channel's from now on.
-  public init(adopting descriptor: Int32, layout: ChannelLayout) throws(ChannelError) {
+  /// - Parameter keepsDescriptor: false closes it as soon as the memory is mapped.
+  public init(
+    adopting descriptor: Int32, layout: ChannelLayout, keepsDescriptor: Bool = true
+  ) throws(ChannelError) {
     let arena: Arena
     do throws(MemoryError) {
-      arena = try Arena(adopting: descriptor, byteCount: layout.byteCount)
+      arena = try Arena(
+        adopting: descriptor, byteCount: layout.byteCount, keepsDescriptor: keepsDescriptor)
     } catch {
       throw .memory(error)
     }
@@ -46,6 +50,14 @@ public struct ChannelMemory: ~Copyable {
 
   /// Asks the instance to end: for one that polls and hears no message.
   public func askToEnd() { release_store32(endWord, 1) }
+
+  /// The host uses the channel no more: why, then the word that asks the instance to end.
+  public var end: ChannelEnd { ChannelEnd(header: arena.address) }
+
+  /// All of the channel's memory, in this process.
+  public var bytes: UnsafeMutableRawBufferPointer {
+    UnsafeMutableRawBufferPointer(start: arena.address, count: arena.byteCount)
+  }
 
   /// Not 0 once the instance should end.
   public var endWord: UnsafeMutableRawPointer { arena.address + ChannelLayout.endWord }
@@ -103,13 +115,20 @@ public struct Doorbell: @unchecked Sendable {
     if relaxed_load32(peerSleeps) != 0 { signal() }
   }
 
+  /// Looks before it writes: O_NONBLOCK belongs to the eventfd and not to a descriptor of it, so that the other end can
+  /// take it away and fill the eventfd. One that is full is readable: it wakes as well.
   @_semantics("no_performance_analysis")
   @inline(never) @usableFromInline
   func signal() {
     relaxed_store32(peerSleeps, 0)
+    var event = pollfd(fd: peerEvent, events: Int16(POLLOUT), revents: 0)
+    guard poll(&event, 1, 0) == 1, event.revents & Int16(POLLOUT) != 0 else { return }
     var one: UInt64 = 1
     _ = write(peerEvent, &one, 8)
   }
+
+  /// Wakes the other end whether or not it says that it sleeps: for the last word on a channel.
+  public func ringAlways() { signal() }
 
   /// Says that this end is about to sleep. Afterwards the caller looks at its rings once more before it does.
   @inlinable

@@ -28,6 +28,8 @@ public struct ChannelLayout: Sendable, Equatable {
   static let page = 4096
   /// Not 0 once the instance should end. On a cache line of its own, which the supervisor writes.
   static let endWord = 64
+  /// Beside it: why the host has closed the channel, a raw value of ``EndReason``.
+  static let endReason = 68
   /// Counts what the supervisor has sent over the control socket and wants to be read at once.
   static let newsWord = 72
   private var ringBytes: Int { (slots * 16 + Self.page - 1) / Self.page * Self.page }

@@ -69,9 +69,13 @@ public struct ControlMessage: Sendable, Equatable {
     var buffer = [UInt8](repeating: 0, count: maximumBytes)
     var descriptors = [Int32](repeating: -1, count: maximumDescriptors)
     var count: Int32 = 0
-    let length = linux_receive_descriptors(
-      socket, &buffer, buffer.count, &descriptors, Int32(descriptors.count), &count,
-      Int32(MSG_DONTWAIT))
+    var length = -Int(ECONNRESET)
+    // A peer that has gone without having read all that it was sent is said once, before what it has said itself.
+    for _ in 0..<2 where length == -Int(ECONNRESET) {
+      length = linux_receive_descriptors(
+        socket, &buffer, buffer.count, &descriptors, Int32(descriptors.count), &count,
+        Int32(MSG_DONTWAIT))
+    }
     if length == -Int(EAGAIN) || length == -Int(EINTR) { return .nothing }
     if length <= 0 { return .end }
     return .message(

@@ -30,7 +30,7 @@ public struct CounterPage: ~Copyable, @unchecked Sendable {
       adopting: descriptor, byteCount: Self.bytes(capacity), writable: writable)
   }
 
-  /// Names a counter. Names longer than 55 bytes are cut.
+  /// Names a counter, which is 0 then; without a name it is not shown. Names longer than 55 bytes are cut.
   public func name(_ index: Int, _ name: String) {
     precondition(index >= 0 && index < count)
     let entry = arena.address + 64 + index * 64
@@ -43,9 +43,21 @@ public struct CounterPage: ~Copyable, @unchecked Sendable {
     entry.storeBytes(of: 0, toByteOffset: at, as: UInt8.self)
   }
 
+  /// Adds to a counter that several threads have in common; what is taken away wraps round.
+  public func add(_ index: Int, _ change: UInt64) {
+    precondition(index >= 0 && index < count)
+    _ = atomic_add64(arena.address + 64 + index * 64, change)
+  }
+
   public func set(_ index: Int, _ value: UInt64) {
     precondition(index >= 0 && index < count)
     relaxed_store64(arena.address + 64 + index * 64, value)
+  }
+
+  /// One counter's value.
+  public func value(_ index: Int) -> UInt64 {
+    precondition(index >= 0 && index < count)
+    return relaxed_load64(arena.address + 64 + index * 64)
   }
 
   /// All counters that have a name. What another process wrote as a name is not trusted: only letters, digits and

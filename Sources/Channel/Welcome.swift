@@ -83,9 +83,9 @@ public struct Welcome: Sendable, Equatable {
 
   /// - Parameters:
   ///   - message: not believed where it makes no sense.
-  ///   - descriptorCount: descriptors that came with it.
+  ///   - descriptorCount: descriptors that came with it; nil where they are not asked about.
   /// - Throws: also ``AttachError/refused(_:)`` where the message says so.
-  public init(_ message: ControlMessage, descriptorCount: Int) throws(AttachError) {
+  public init(_ message: ControlMessage, descriptorCount: Int?) throws(AttachError) {
     if let refusal = Refusal(message) { throw .refused(refusal.reason) }
     let fields = try CheckedFields(message, word: "welcome")
     id = try fields.number("id", in: 0...(.max))
@@ -128,7 +128,7 @@ public struct Welcome: Sendable, Equatable {
       ? nil : try fields.number("arena-address", in: 4096...(.max))
     credential = try fields.bytes("credential", upTo: Self.maximumCredentialBytes)
     claims = try AttachRequest.claims(message["claims"])
-    guard descriptorCount == self.descriptorCount else {
+    if let descriptorCount, descriptorCount != self.descriptorCount {
       throw .descriptors(descriptorCount, needed: self.descriptorCount)
     }
   }
@@ -172,7 +172,7 @@ public enum InstanceDescriptor: Hashable, Sendable {
   case ownDoorbell
   /// The command channel's memory.
   case commands
-  /// An eventfd that wakes the server of commands.
+  /// The client's end of the command channel's doorbell (``CommandDoorbell``).
   case commandDoorbell
   /// An eventfd that wakes the host's thread of a queue.
   case hostDoorbell(Int)

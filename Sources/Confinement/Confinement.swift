@@ -20,11 +20,13 @@ public enum Confinement {
   /// After this the process makes no thread, process, file or core dump, and all of its threads have a list of system
   /// calls; any other one kills it.
   /// - Throws: the step that the kernel refused. The process should then exit.
-  public static func close() throws(ConfinementError) {
+  public static func close(
+    _ calls: SystemCallFilter = .driverHost
+  ) throws(ConfinementError) {
     try check("no core dumps", linux_limit(Int32(LINUX_RLIMIT_CORE), 0))
     try check("no files", linux_limit(Int32(LINUX_RLIMIT_FSIZE), 0))
     try check("no processes", linux_limit(Int32(LINUX_RLIMIT_NPROC), 0))
-    try SystemCallFilter.driverHost.load()
+    try calls.load()
   }
 
   private static func check(_ step: String, _ result: Int32) throws(ConfinementError) {

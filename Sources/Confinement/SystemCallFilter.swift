@@ -49,6 +49,26 @@ public struct SystemCallFilter: Sendable {
           conditions: [Condition(argument: 1, mask: 0xffff_ffff, value: UInt64($0))])
       })
 
+  /// The same for a host that instances come to and leave: it looks at memory that it is handed and maps it.
+  public static let sharedDriverHost = SystemCallFilter(
+    rules: driverHost.rules
+      // The size of a descriptor's memory: either call, as the C library has it, and none by path.
+      + [
+        Rule(call: "fstat"),
+        Rule(
+          call: "newfstatat",
+          conditions: [
+            Condition(
+              argument: 3, mask: UInt64(LINUX_AT_EMPTY_PATH), value: UInt64(LINUX_AT_EMPTY_PATH))
+          ]),
+      ]
+      // Whether its owner can shrink it; and a descriptor of one's own of it.
+      + [LINUX_F_GET_SEALS, F_DUPFD_CLOEXEC].map {
+        Rule(
+          call: "fcntl",
+          conditions: [Condition(argument: 1, mask: 0xffff_ffff, value: UInt64($0))])
+      })
+
   /// Loads the filter into all threads of this process, for good.
   public func load() throws(ConfinementError) {
     // SCMP_ACT_KILL_PROCESS and SCMP_ACT_ALLOW are macros with casts.

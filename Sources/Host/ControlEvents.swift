@@ -7,6 +7,8 @@ struct ControlEvents {
   /// Readable when a queue thread has failed.
   let failed: Int32
   let configurationInterrupt: Int32
+  /// Readable when a queue thread has done or noticed something about an instance; -1 where there is one instance only.
+  var instances: Int32 = -1
   /// The socket of a device that another process plays, which hangs up when that one goes; -1 for a kernel device.
   var device: Int32
   /// Is told of each interrupt; nil where nothing is recorded.
@@ -15,6 +17,7 @@ struct ControlEvents {
 
   struct Ready {
     var supervisor = false
+    var instances = false
   }
 
   /// How often a device is looked at that has not said anything. A look at a device behind a socket is some messages, and
@@ -30,7 +33,7 @@ struct ControlEvents {
 
   /// Sleeps until there is one, or a look at the device is due.
   func wait() -> Ready {
-    var entries = [supervisor, failed, configurationInterrupt].map {
+    var entries = [supervisor, failed, configurationInterrupt, instances].map {
       pollfd(fd: $0, events: Int16(POLLIN), revents: 0)
     }
     // What the server has to say is read by whoever asked; only its end is an event.
@@ -40,6 +43,7 @@ struct ControlEvents {
     if entries[2].revents != 0, read(configurationInterrupt, &value, 8) == 8 {
       recording?.interruptTaken(configurationInterrupt)
     }
-    return Ready(supervisor: entries[0].revents != 0)
+    if entries[3].revents != 0 { _ = read(instances, &value, 8) }
+    return Ready(supervisor: entries[0].revents != 0, instances: entries[3].revents != 0)
   }
 }

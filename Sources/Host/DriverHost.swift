@@ -18,11 +18,12 @@ public struct DriverHost: DriverVisitor, ~Copyable {
   private let arguments: HostArguments
   private let supervisor: SupervisorSocket
   private let rings: Arena
-  private let arena: Arena
-  private let channel: ChannelMemory
+  private var memory: HostMemory
   private var counters: CounterPage?
   private let configurationInterrupt: Int32
   private let queueInterrupts: [Int32]
+  /// Rung by the queue threads for the control thread, where many instances share the function.
+  private let instanceNews: Int32
   private let threads: [QueueThread]
   private let run: HostRun
   private let function: any PCIFunction
@@ -44,8 +45,9 @@ public struct DriverHost: DriverVisitor, ~Copyable {
   /// Slots of each ring of the channel.
   public static let channelSlots = 4096
   /// Entries of the counter page.
-  public static func counterCapacity(queues: Int) -> Int {
-    HostStatistics.capacity(queues: queues)
+  /// - Parameter isShared: whether many instances share the function.
+  public static func counterCapacity(queues: Int, isShared: Bool = false) -> Int {
+    HostStatistics.capacity(queues: queues, isShared: isShared)
   }
 
   /// The program's whole life. `body` offers each driver that the program has by ``visit(_:)``, until one takes the
@@ -70,28 +72,20 @@ public struct DriverHost: DriverVisitor, ~Copyable {
   private static func start(
     _ arguments: HostArguments, _ supervisor: SupervisorSocket
   ) throws(HostError) -> DriverHost {
-    let rings = try inherit(Inherited.rings, arguments.ringsBytes)
-    let arena = try inherit(
-      Inherited.arena, arguments.arenaBytes, at: arguments.arenaAddress)
-    guard let layout = ChannelLayout(queues: arguments.queues, slots: channelSlots) else {
-      throw .arguments("there is no channel for \(arguments.queues) queues")
-    }
-    let channel: ChannelMemory
-    do throws(ChannelError) {
-      channel = try ChannelMemory(adopting: Inherited.channel, layout: layout)
-    } catch {
-      throw .memory(error.description)
-    }
+    let rings = try HostMemory.adopt(Inherited.rings, arguments.ringsBytes)
+    let memory = try HostMemory(arguments, arena: Inherited.arena, channel: Inherited.channel)
     let counters: CounterPage
     do throws(MemoryError) {
       counters = try CounterPage(
-        adopting: Inherited.counters, capacity: counterCapacity(queues: arguments.queues),
+        adopting: Inherited.counters,
+        capacity: counterCapacity(queues: arguments.queues, isShared: arguments.isShared),
         writable: true)
     } catch {
       throw .memory(error.description)
     }
     // Everything that needs a path, a new descriptor of this kind or a right is done before it is given up.
     let interrupts = (0...arguments.queues).map { _ in eventfd(0, Int32(EFD_NONBLOCK)) }
+    let instanceNews = eventfd(0, Int32(EFD_NONBLOCK))
     let run = HostRun(
       failed: eventfd(0, Int32(EFD_NONBLOCK)), doorbells: doorbells(arguments.queues))
     let kicks =
@@ -100,9 +94,10 @@ public struct DriverHost: DriverVisitor, ~Copyable {
     let function = try openFunction(arguments, kicks)
     return DriverHost(
       arguments: arguments, function: function, identity: try identify(function),
-      supervisor: supervisor, rings: rings, arena: arena, channel: channel,
-      counters: counters, configurationInterrupt: interrupts[0],
-      queueInterrupts: Array(interrupts.dropFirst()), threads: threads, run: run)
+      supervisor: supervisor, rings: rings, memory: memory, counters: counters,
+      configurationInterrupt: interrupts[0],
+      queueInterrupts: Array(interrupts.dropFirst()), instanceNews: instanceNews,
+      threads: threads, run: run)
   }
 
   /// Gives up all rights and makes the queue threads.
@@ -119,7 +114,9 @@ public struct DriverHost: DriverVisitor, ~Copyable {
       threads.append(try QueueThread(queue: queue, core: core))
     }
     if arguments.isConfined {
-      try confining { () throws(ConfinementError) in try Confinement.close() }
+      try confining { () throws(ConfinementError) in
+        try Confinement.close(arguments.isShared ? .sharedDriverHost : .driverHost)
+      }
     }
     return threads
   }
@@ -138,32 +135,23 @@ public struct DriverHost: DriverVisitor, ~Copyable {
     (0..<Int32(queues)).map { Inherited.firstDoorbell + $0 }
   }
 
-  private static func inherit(
-    _ descriptor: Int32, _ byteCount: Int, at address: UInt? = nil
-  ) throws(HostError) -> Arena {
-    do throws(MemoryError) {
-      return try Arena(adopting: descriptor, byteCount: byteCount, at: address)
-    } catch {
-      throw .memory(error.description)
-    }
-  }
-
   private init(
     arguments: HostArguments, function: any PCIFunction, identity: PCIMatch,
     supervisor: SupervisorSocket, rings: consuming Arena,
-    arena: consuming Arena, channel: consuming ChannelMemory, counters: consuming CounterPage,
-    configurationInterrupt: Int32, queueInterrupts: [Int32], threads: [QueueThread], run: HostRun
+    memory: consuming HostMemory, counters: consuming CounterPage,
+    configurationInterrupt: Int32, queueInterrupts: [Int32], instanceNews: Int32,
+    threads: [QueueThread], run: HostRun
   ) {
     self.arguments = arguments
     self.function = function
     self.identity = identity
     self.supervisor = supervisor
     self.rings = rings
-    self.arena = arena
-    self.channel = channel
+    self.memory = memory
     self.counters = consume counters
     self.configurationInterrupt = configurationInterrupt
     self.queueInterrupts = queueInterrupts
+    self.instanceNews = instanceNews
     self.threads = threads
     self.run = run
   }
@@ -174,6 +162,9 @@ public struct DriverHost: DriverVisitor, ~Copyable {
     if hasDriven || !matches(driver) { return }
     if isRecorded {
       try record(driver)
+    } else if isShared {
+      var control = try makeSharedControl(driver)
+      try control.drive()
     } else {
       var control = try makeControl(driver)
       try control.drive()
@@ -181,6 +172,7 @@ public struct DriverHost: DriverVisitor, ~Copyable {
   }
 
   @usableFromInline var isRecorded: Bool { arguments.isRecorded }
+  @usableFromInline var isShared: Bool { arguments.isShared }
 
   @usableFromInline
   func matches<D: NetworkDriver & ~Copyable>(_ driver: D.Type) -> Bool {
@@ -191,7 +183,7 @@ public struct DriverHost: DriverVisitor, ~Copyable {
   @usableFromInline
   mutating func record<D: NetworkDriver & ~Copyable>(_ driver: D.Type) throws(HostError) {
     let recording = RunRecorder(descriptor: Inherited.trace)
-      .record(function, rings: ringsRange, arena: arenaRange)
+      .record(function, rings: ringsRange, arena: memory.range)
     defer { recording.finish() }
     var control = try makeControl(TracedDriver<D>.self, recording)
     try control.drive()
@@ -201,38 +193,69 @@ public struct DriverHost: DriverVisitor, ~Copyable {
     DMARange(address: rings.address, iova: arguments.ringsIOVA, byteCount: rings.byteCount)
   }
 
-  private var arenaRange: DMARange {
-    DMARange(address: arena.address, iova: arguments.arenaIOVA, byteCount: arena.byteCount)
-  }
-
-  /// Sets up the function and all of its packet paths.
+  /// Sets up the function for one instance.
   @usableFromInline
   mutating func makeControl<D: NetworkDriver & ~Copyable>(
     _ driver: D.Type, _ recording: RecordingFunction? = nil
-  ) throws(HostError) -> HostControl<D> {
-    guard let counters = counters.take() else { throw noDriver() }
+  ) throws(HostError) -> HostControl<D, PacketPath<D.QueuePair>> {
+    guard let channel = memory.channel.take(), let counters = counters.take() else {
+      throw noDriver()
+    }
     hasDriven = true
-    let interrupts = InterruptPlan(
-      configuration: configurationInterrupt,
-      queues: arguments.mode == .poll ? [] : queueInterrupts)
-    let setup = DriverSetup(
-      function: recording ?? function, rings: ringsRange, arena: arenaRange, arguments: arguments,
-      interrupts: interrupts)
+    let setup = makeSetup(recording ?? function)
     var device = try make(driver, setup)
     supervisor.say("ready " + describe(device.interface))
-    let paths = makePaths(&device)
-    let events = ControlEvents(
+    let paths = makePaths(&device, channel)
+    memory.channel = consume channel
+    return HostControl(
+      driver: device, setup: setup, paths: paths, threads: threads,
+      descriptors: descriptors(recording), mode: arguments.mode,
+      events: events(setup, recording), supervisor: supervisor,
+      statistics: HostStatistics(
+        page: counters, queues: arguments.queues, device: D.deviceStatistics), run: run)
+  }
+
+  /// Sets up the function for instances that come and go.
+  @usableFromInline
+  mutating func makeSharedControl<D: NetworkDriver & ~Copyable>(
+    _ driver: D.Type
+  ) throws(HostError) -> HostControl<D, SharedPath<D.QueuePair>> {
+    guard let window = memory.window.take(), let counters = counters.take() else {
+      throw noDriver()
+    }
+    hasDriven = true
+    let setup = makeSetup(function)
+    var device = try make(driver, setup)
+    supervisor.say("ready " + describe(device.interface))
+    let statistics = HostStatistics(
+      page: counters, queues: arguments.queues, device: D.deviceStatistics, isShared: true)
+    let instances = InstanceControl(
+      plan: SharedPlan(driver, device.interface, hostArenaBytes: arguments.arenaBytes),
+      window: window, doorbells: Self.doorbells(arguments.queues), changed: instanceNews,
+      statistics: statistics, supervisor: supervisor)
+    var events = events(setup, nil)
+    events.instances = instanceNews
+    return HostControl(
+      driver: device, setup: setup,
+      paths: instances.makePaths(&device, receiveBytes: arguments.receiveBytes),
+      threads: threads, descriptors: descriptors(nil), mode: arguments.mode, events: events,
+      supervisor: supervisor, statistics: statistics, run: run, instances: instances)
+  }
+
+  private func makeSetup(_ function: any PCIFunction) -> DriverSetup {
+    DriverSetup(
+      function: function, rings: ringsRange, arena: memory.range, arguments: arguments,
+      interrupts: InterruptPlan(
+        configuration: configurationInterrupt,
+        queues: arguments.mode == .poll ? [] : queueInterrupts))
+  }
+
+  private func events(_ setup: DriverSetup, _ recording: RecordingFunction?) -> ControlEvents {
+    ControlEvents(
       supervisor: supervisor.descriptor, failed: run.failed,
       configurationInterrupt: configurationInterrupt,
       device: arguments.access == .vfio ? -1 : Inherited.device, recording: recording,
-      look: look(interrupts))
-    return HostControl(
-      driver: device, setup: setup, paths: paths, threads: threads,
-      descriptors: descriptors(recording),
-      mode: arguments.mode, events: events, supervisor: supervisor,
-      statistics: HostStatistics(
-        page: counters, queues: arguments.queues, device: D.deviceStatistics),
-      run: run)
+      look: look(setup.interrupts))
   }
 
   /// How often the device has to be looked at.
@@ -308,10 +331,10 @@ public struct DriverHost: DriverVisitor, ~Copyable {
 
   /// One path for each queue pair, with an equal part of the receive segments.
   private func makePaths<D: NetworkDriver & ~Copyable>(
-    _ device: inout D
-  ) -> PathArray<D.QueuePair> {
+    _ device: inout D, _ channel: borrowing ChannelMemory
+  ) -> PathArray<PacketPath<D.QueuePair>> {
     let count = device.interface.queuePairs
-    var paths = PathArray<D.QueuePair>(capacity: count)
+    var paths = PathArray<PacketPath<D.QueuePair>>(capacity: count)
     let share = arguments.receiveBytes / count / 4096 * 4096
     for queue in 0..<count {
       paths.append(
@@ -322,7 +345,7 @@ public struct DriverHost: DriverVisitor, ~Copyable {
             firstUnit: UInt32(queue * share / Descriptor.unit), byteCount: share,
             segmentSize: D.receiveBufferBytes ?? 2048, isColoured: D.receiveBufferBytes == nil,
             headerBytes: D.receiveHeaderBytes),
-          transmitPart: UInt64(arguments.receiveBytes)..<UInt64(arena.byteCount)))
+          transmitPart: UInt64(arguments.receiveBytes)..<UInt64(arguments.arenaBytes)))
     }
     return paths
   }

@@ -13,6 +13,10 @@ struct HostArguments {
   var arenaAddress: UInt?
   /// The arena's first bytes are the host's and device-writable; the rest is the instance's.
   var receiveBytes = 0
+  /// Many instances share the function; the arena is the host's own then.
+  var isShared = false
+  /// Bytes of addresses for the arenas of host and instances, in shared mode.
+  var windowBytes = 0
   var queues = 1
   var ringSize = 256
   /// Bytes behind the Ethernet header, where the device leaves the choice; nil for what is usual.
@@ -46,6 +50,8 @@ struct HostArguments {
       case "--arena-bytes": arenaBytes = try Self.number(name, value)
       case "--arena-address": arenaAddress = try Self.number(name, value) as UInt
       case "--receive-bytes": receiveBytes = try Self.number(name, value)
+      case "--shared": isShared = value == "yes"
+      case "--window-bytes": windowBytes = try Self.number(name, value)
       case "--queues": queues = try Self.number(name, value)
       case "--ring-size": ringSize = try Self.number(name, value)
       case "--mtu": mtu = try Self.number(name, value) as Int
@@ -66,6 +72,12 @@ struct HostArguments {
     }
     guard receiveBytes > 0, receiveBytes < arenaBytes, ringsBytes > 0, queues > 0 else {
       throw .arguments("martlet-host is started by `martlet run`, which says what memory there is")
+    }
+    guard !isShared || windowBytes >= arenaBytes else {
+      throw .arguments("--window-bytes \(windowBytes) has no room for --arena-bytes \(arenaBytes)")
+    }
+    guard !isShared || !isRecorded else {
+      throw .arguments("a run is recorded with one instance of its own, not where many share")
     }
     guard cores.isEmpty || cores.count == queues else {
       throw .arguments("--cores names \(cores.count) cores for \(queues) queue pairs")

@@ -4,7 +4,7 @@ import PCI
 
 /// A device that another process plays may go and come back. The host and its instance stay: the supervisor connects
 /// again, and the driver is made anew on the same memory.
-extension HostControl where D: ~Copyable {
+extension HostControl where D: ~Copyable, Path: ~Copyable {
   /// With the queue threads at rest: stops the driver, takes back all that the device held, and waits for a new socket.
   /// - Returns: false when the host should end.
   /// - Throws: where what comes back is another device.
@@ -18,6 +18,7 @@ extension HostControl where D: ~Copyable {
       for index in 0..<paths.count where !paths[index].takeBackFromDevice() { isAllBack = false }
       switch supervisor.await(milliseconds: 100) {
       case .nothing: continue
+      case .instance(let message, let descriptors): take(message, descriptors)
       case .stop: return false
       case .device(let socket):
         close(events.device)
@@ -28,7 +29,13 @@ extension HostControl where D: ~Copyable {
           for index in 0..<paths.count where !paths[index].takeBackFromDevice() {
             isAllBack = false
           }
-          if !isAllBack, case .stop = supervisor.await(milliseconds: 10) { return false }
+          if isAllBack { break }
+          switch supervisor.await(milliseconds: 10) {
+          case .nothing: continue
+          case .stop: return false
+          case .device(let another): close(another)
+          case .instance(let message, let descriptors): take(message, descriptors)
+          }
         }
         do throws(DriverError) {
           try goOn(with: device, over: socket)

@@ -9,10 +9,11 @@ import PCI
 ///
 /// What is inlinable is compiled for each driver of a host program.
 @usableFromInline
-struct HostControl<D: NetworkDriver & ~Copyable>: ~Copyable {
+struct HostControl<D: NetworkDriver & ~Copyable, Path: QueuePath & ~Copyable>: ~Copyable
+where Path.QueuePair == D.QueuePair {
   var driver: D
   private let setup: DriverSetup
-  @usableFromInline let paths: PathArray<D.QueuePair>
+  @usableFromInline let paths: PathArray<Path>
   private let threads: [QueueThread]
   private let descriptors: [QueueDescriptors]
   private let mode: PollMode
@@ -20,6 +21,8 @@ struct HostControl<D: NetworkDriver & ~Copyable>: ~Copyable {
   let supervisor: SupervisorSocket
   let statistics: HostStatistics
   private let run: HostRun
+  /// nil where there is one instance only.
+  let instances: InstanceControl?
   /// How often the device has gone and come back.
   var reconnects: UInt64 = 0
   private(set) var announced: NetworkInterface
@@ -28,10 +31,11 @@ struct HostControl<D: NetworkDriver & ~Copyable>: ~Copyable {
   ///   - threads: one for each queue pair at least.
   ///   - descriptors: for each of them, what it sleeps on.
   init(
-    driver: consuming D, setup: DriverSetup, paths: consuming PathArray<D.QueuePair>,
+    driver: consuming D, setup: DriverSetup, paths: consuming PathArray<Path>,
     threads: [QueueThread],
     descriptors: [QueueDescriptors], mode: PollMode, events: ControlEvents,
-    supervisor: SupervisorSocket, statistics: HostStatistics, run: HostRun
+    supervisor: SupervisorSocket, statistics: HostStatistics, run: HostRun,
+    instances: InstanceControl? = nil
   ) {
     announced = driver.interface
     self.driver = driver
@@ -44,6 +48,7 @@ struct HostControl<D: NetworkDriver & ~Copyable>: ~Copyable {
     self.supervisor = supervisor
     self.statistics = statistics
     self.run = run
+    self.instances = instances
   }
 
   /// Runs until the supervisor says so or is gone.
@@ -79,7 +84,7 @@ struct HostControl<D: NetworkDriver & ~Copyable>: ~Copyable {
   }
 
   @usableFromInline
-  func makeLoop(_ queue: Int) -> QueueLoop<D.QueuePair> {
+  func makeLoop(_ queue: Int) -> QueueLoop<Path> {
     QueueLoop(
       path: paths.elements + queue, queue: queue, mode: mode, descriptors: descriptors[queue],
       statistics: statistics, run: run)
@@ -101,7 +106,10 @@ struct HostControl<D: NetworkDriver & ~Copyable>: ~Copyable {
     while true {
       let event = events.wait()
       if let failure = run.firstFailure { throw failure }
-      if event.supervisor, !supervisor.mayGoOn() { return .stop }
+      if event.supervisor, !listen() { return .stop }
+      instances?.service()
+      // Instances that come and go are no reason to look at the device.
+      if event.instances { continue }
       statistics.publish(device: driver.readDeviceStatistics())
       var changed = false
       do throws(DriverError) {
@@ -121,6 +129,31 @@ struct HostControl<D: NetworkDriver & ~Copyable>: ~Copyable {
     }
   }
 
+  /// Reads what the supervisor has said.
+  /// - Returns: false where it says stop, or is gone.
+  private func listen() -> Bool {
+    let maps = DeviceMaps(function: setup.function, supervisor: supervisor)
+    // Bounded: a supervisor that talks without end does not keep the host from its device.
+    for _ in 0..<64 {
+      switch supervisor.next() {
+      case .nothing: return true
+      case .stop: return false
+      case .device(let socket): close(socket)
+      case .instance(let message, let descriptors):
+        if !maps.take(message, descriptors) { take(message, descriptors) }
+      }
+    }
+    return true
+  }
+
+  func take(_ message: ControlMessage, _ descriptors: [Int32]) {
+    if let instances {
+      instances.take(message, descriptors)
+    } else {
+      for descriptor in descriptors { close(descriptor) }
+    }
+  }
+
   @usableFromInline
   mutating func finish() {
     run.stop()
@@ -129,7 +162,8 @@ struct HostControl<D: NetworkDriver & ~Copyable>: ~Copyable {
     statistics.publish(device: driver.readDeviceStatistics())
     for queue in 0..<paths.count {
       paths[queue].takeBackFromDevice()
-      statistics.publish(paths[queue], queue: queue)
+      statistics.publish(paths[queue].report, queue: queue)
+      paths[queue].publish(to: statistics)
     }
   }
 }

@@ -51,7 +51,7 @@ extension InstanceOffence: CustomStringConvertible {
     case .ledger(let error): "\(error)"
     case .outsideTransmitPart(let position, let length):
       "\(length) bytes at \(position) to be sent lie outside its transmit part"
-    case .badOffload: "offload metadata of a kind that does not exist"
+    case .badOffload: "offload metadata of a kind that does not exist, or where none may stand"
     }
   }
 }

@@ -11,7 +11,7 @@ import Memory
 /// Seen by the benchmarks in this package too. All of it is inlinable, so that a host program has it compiled for each of its drivers: Tests/System/hot-path.sh sees
 /// to it that nothing in ``turn()`` counts references, allocates, locks or goes through a witness table.
 @usableFromInline
-package struct PacketPath<QueuePair: NetworkQueuePair & ~Copyable>: ~Copyable {
+package struct PacketPath<QueuePair: NetworkQueuePair & ~Copyable>: ~Copyable, QueuePath {
   @usableFromInline var queuePair: QueuePair
   @usableFromInline var channel: HostEnd
   /// Who owns each receive segment: the host, the device or the instance.
@@ -45,7 +45,7 @@ package struct PacketPath<QueuePair: NetworkQueuePair & ~Copyable>: ~Copyable {
   @inlinable @inline(never)
   package mutating func turn() throws(HostError) -> Bool {
     var worked = try takeReturnedSegments()
-    try postSegments()
+    try postSegments(of: &ledger, to: &queuePair, by: &posts)
     if try receive() { worked = true }
     if try transmit() { worked = true }
     if try complete() { worked = true }
@@ -68,23 +68,6 @@ package struct PacketPath<QueuePair: NetworkQueuePair & ~Copyable>: ~Copyable {
       throw .instance(.ledger(error))
     }
     return true
-  }
-
-  /// Free segments go to the device in bulk.
-  @inlinable
-  mutating func postSegments() throws(HostError) {
-    let room = min(queuePair.receiveRoom, posts.capacity)
-    if room < 16 { return }
-    ledger.lend(upTo: room, into: &posts)
-    if posts.isEmpty { return }
-    do throws(DriverError) {
-      try queuePair.postReceive(&posts)
-    } catch {
-      throw .driver(error)
-    }
-    // What the ring did not take is still free.
-    for index in 0..<posts.count { ledger.reclaim(posts[index].segment) }
-    posts.removeAll()
   }
 
   /// Device -> receive ring.
@@ -130,10 +113,12 @@ package struct PacketPath<QueuePair: NetworkQueuePair & ~Copyable>: ~Copyable {
     return sending.count != before
   }
 
-  /// Every piece lies inside the instance's own transmit part, or the instance is closed. Flags that are not an
-  /// instance's to set are taken off: above all the one that says that nobody else writes before its data.
+  /// Every piece lies inside the instance's own transmit part, or the instance is closed. Metadata stands only before a
+  /// packet's pieces: elsewhere a driver takes the slot for a piece, whose place nobody would have checked. Flags that are
+  /// not an instance's to set are taken off: above all the one that says that nobody else writes before its data.
   @inlinable
   mutating func checkPieces() throws(HostError) {
+    var isFirst = true
     for index in 0..<sending.count {
       let slot = sending[index]
       if slot.flags.rawValue & ~Descriptor.Flags.ofInstances.rawValue != 0 {
@@ -141,7 +126,9 @@ package struct PacketPath<QueuePair: NetworkQueuePair & ~Copyable>: ~Copyable {
           rawValue: slot.flags.rawValue & Descriptor.Flags.ofInstances.rawValue)
       }
       if slot.flags.contains(.offload) {
-        if Offload(slot) == nil { throw .instance(.badOffload) }
+        if !isFirst || !slot.flags.contains(.more) || Offload(slot) == nil {
+          throw .instance(.badOffload)
+        }
       } else {
         let start = slot.position
         let end = start &+ UInt64(slot.length)
@@ -149,7 +136,8 @@ package struct PacketPath<QueuePair: NetworkQueuePair & ~Copyable>: ~Copyable {
           throw .instance(.outsideTransmitPart(position: start, length: slot.length))
         }
       }
-      if !slot.flags.contains(.more) { inFlight &+= 1 }
+      isFirst = !slot.flags.contains(.more)
+      if isFirst { inFlight &+= 1 }
     }
   }
 
@@ -170,23 +158,21 @@ package struct PacketPath<QueuePair: NetworkQueuePair & ~Copyable>: ~Copyable {
     return done > 0
   }
 
-  /// Arms the device's interrupts and the channel's doorbell.
-  /// - Returns: whether the caller may sleep; false when something has arrived meanwhile.
-  mutating func prepareToSleep() -> Bool {
+  @usableFromInline
+  package mutating func prepareToSleep() -> Bool {
     guard sending.isEmpty, channel.prepareToSleep() else { return false }
     return queuePair.armInterrupts(transmit: inFlight > 0)
   }
 
-  mutating func wake() {
+  @usableFromInline
+  package mutating func wake() {
     queuePair.disarmInterrupts()
     channel.doorbell.awake()
   }
 
-  /// After the driver has stopped: what the device held is the host's again, and packets that it has not sent, which are
-  /// lost, are the instance's.
-  /// - Returns: whether all of it is back: false while the instance leaves no room in its completion ring.
-  @discardableResult
-  mutating func takeBackFromDevice() -> Bool {
+  /// - Returns: false while the instance leaves no room in its completion ring.
+  @discardableResult @usableFromInline
+  package mutating func takeBackFromDevice() -> Bool {
     while true {
       queuePair.takeBack(segments: &posts, packets: &completed)
       let count = completed.count
@@ -201,18 +187,23 @@ package struct PacketPath<QueuePair: NetworkQueuePair & ~Copyable>: ~Copyable {
     }
   }
 
-  /// Another queue pair in place of one from which all has been taken back.
-  mutating func goOn(with new: consuming QueuePair) {
+  @usableFromInline
+  package mutating func goOn(with new: consuming QueuePair) {
     earlier += queuePair.statistics
     queuePair = new
   }
 
-  /// What all queue pairs of this path have counted.
-  var statistics: QueueStatistics {
+  @usableFromInline
+  package var report: PathReport {
     var sum = earlier
     sum += queuePair.statistics
-    return sum
+    return PathReport(
+      driver: sum, dropsRingFull: counts.dropsRingFull, segmentsWithHost: ledger.hostCount,
+      segmentsWithDevice: ledger.deviceCount, segmentsWithInstance: ledger.instanceCount)
   }
+
+  @usableFromInline
+  package mutating func publish(to statistics: HostStatistics) {}
 }
 
 extension Descriptor.Flags {
@@ -230,7 +221,7 @@ struct PathCounts {
 }
 
 extension QueueStatistics {
-  fileprivate static func += (sum: inout QueueStatistics, other: QueueStatistics) {
+  static func += (sum: inout QueueStatistics, other: QueueStatistics) {
     sum.receivedPackets &+= other.receivedPackets
     sum.receivedBytes &+= other.receivedBytes
     sum.receiveErrors &+= other.receiveErrors

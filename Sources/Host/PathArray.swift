@@ -1,10 +1,8 @@
-import Driver
-
-/// The packet paths of a host, one for each queue pair. Owns them.
+/// The paths of a host, one for each queue pair. Owns them.
 @usableFromInline
-struct PathArray<QueuePair: NetworkQueuePair & ~Copyable>: ~Copyable {
+struct PathArray<Path: QueuePath & ~Copyable>: ~Copyable {
   // Invariant: the first `count` elements of `elements` are initialised; room for `capacity`.
-  @usableFromInline let elements: UnsafeMutablePointer<PacketPath<QueuePair>>
+  @usableFromInline let elements: UnsafeMutablePointer<Path>
   private let capacity: Int
   @usableFromInline var count = 0
 
@@ -19,14 +17,14 @@ struct PathArray<QueuePair: NetworkQueuePair & ~Copyable>: ~Copyable {
     elements.deallocate()
   }
 
-  mutating func append(_ path: consuming PacketPath<QueuePair>) {
+  mutating func append(_ path: consuming Path) {
     precondition(count < capacity)
     (elements + count).initialize(to: path)
     count += 1
   }
 
   @inlinable
-  subscript(index: Int) -> PacketPath<QueuePair> {
+  subscript(index: Int) -> Path {
     _read {
       precondition(index >= 0 && index < count)
       yield elements[index]

@@ -1,17 +1,16 @@
 import CLinux
 import Channel
-import Driver
 import Glibc
 
-/// The loop of a queue thread: it turns its packet path until told to stop, and in between publishes its counters, polls
+/// The loop of a queue thread: it turns its path until told to stop, and in between publishes its counters, polls
 /// or sleeps. While there is work it makes no system call and reads no clock.
 ///
 /// What is inlinable is compiled for each driver of a host program; the rest is off the way of packets.
 @usableFromInline
-struct QueueLoop<QueuePair: NetworkQueuePair & ~Copyable>: @unchecked Sendable {
+struct QueueLoop<Path: QueuePath & ~Copyable>: @unchecked Sendable {
   // Invariant: from the thread's start to its end the path is that thread's alone, and outlives it; so does `stopWord`,
   // which `run` holds.
-  @usableFromInline let path: UnsafeMutablePointer<PacketPath<QueuePair>>
+  @usableFromInline let path: UnsafeMutablePointer<Path>
   @usableFromInline let stopWord: UnsafeMutableRawPointer
   private let queue: Int
   @usableFromInline let mode: PollMode
@@ -29,7 +28,7 @@ struct QueueLoop<QueuePair: NetworkQueuePair & ~Copyable>: @unchecked Sendable {
   private var counts = SleepCounts()
 
   init(
-    path: UnsafeMutablePointer<PacketPath<QueuePair>>, queue: Int, mode: PollMode,
+    path: UnsafeMutablePointer<Path>, queue: Int, mode: PollMode,
     descriptors: QueueDescriptors, statistics: HostStatistics, run: HostRun
   ) {
     self.path = path
@@ -106,7 +105,10 @@ struct QueueLoop<QueuePair: NetworkQueuePair & ~Copyable>: @unchecked Sendable {
   }
 
   @usableFromInline
-  func publish() { statistics.publish(path.pointee, counts, queue: queue) }
+  func publish() {
+    statistics.publish(path.pointee.report, counts, queue: queue)
+    path.pointee.publish(to: statistics)
+  }
 
   @usableFromInline
   func fail(_ error: HostError) { run.fail(error) }

@@ -1,4 +1,5 @@
 import CLinux
+import Channel
 import Glibc
 
 /// The host's end of its control socket: short texts, one a message.
@@ -6,43 +7,35 @@ struct SupervisorSocket {
   let descriptor: Int32
 
   func say(_ text: String) {
-    let bytes = Array(text.utf8.prefix(4000))
-    _ = linux_send_descriptors(descriptor, bytes, bytes.count, nil, 0, Int32(MSG_DONTWAIT))
+    ControlMessage.send(String(text.prefix(4000)), to: descriptor, flags: Int32(MSG_DONTWAIT))
   }
 
-  /// What a host that waits for its device may be told.
+  /// What a host may be told.
   enum Word {
     case nothing, stop
     case device(Int32)
+    /// Of an instance; the descriptors are the receiver's to close.
+    case instance(ControlMessage, descriptors: [Int32])
+  }
+
+  /// The supervisor's next word, if there is one. Where it is gone that is a stop.
+  func next() -> Word {
+    switch ControlMessage.receive(from: descriptor) {
+    case .nothing: return .nothing
+    case .end: return .stop
+    case .message(let message, let descriptors):
+      switch message.word {
+      case "stop" where descriptors.isEmpty: return .stop
+      case "device" where descriptors.count == 1: return .device(descriptors[0])
+      default: return .instance(message, descriptors: descriptors)
+      }
+    }
   }
 
   /// Waits for the supervisor's next word, at most so long.
   func await(milliseconds: Int32) -> Word {
     var entry = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
     guard poll(&entry, 1, milliseconds) > 0 else { return .nothing }
-    var buffer = [UInt8](repeating: 0, count: 256)
-    var received: Int32 = -1
-    var count: Int32 = 0
-    let length = linux_receive_descriptors(
-      descriptor, &buffer, buffer.count, &received, 1, &count, Int32(MSG_DONTWAIT))
-    if length == -Int(EAGAIN) || length == -Int(EINTR) { return .nothing }
-    if length <= 0 { return .stop }
-    switch String(decoding: buffer[..<length], as: UTF8.self) {
-    case "stop": return .stop
-    case "device" where count == 1: return .device(received)
-    default: return .nothing
-    }
-  }
-
-  /// Reads what the supervisor sent.
-  /// - Returns: false when it says "stop" or is gone.
-  func mayGoOn() -> Bool {
-    var buffer = [UInt8](repeating: 0, count: 256)
-    var count: Int32 = 0
-    let length = linux_receive_descriptors(
-      descriptor, &buffer, buffer.count, nil, 0, &count, Int32(MSG_DONTWAIT))
-    if length == -Int(EAGAIN) || length == -Int(EINTR) { return true }
-    if length <= 0 { return false }
-    return String(decoding: buffer[..<length], as: UTF8.self) != "stop"
+    return next()
   }
 }

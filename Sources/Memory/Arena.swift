@@ -11,7 +11,7 @@ public struct Arena: ~Copyable, @unchecked Sendable {
   public let byteCount: Int
   /// Of the pages that the memory is made of.
   public let pageSize: PageSize
-  /// The memory's descriptor, to pass on; the arena closes it.
+  /// The memory's descriptor, to pass on; the arena closes it. -1 where it has not been kept.
   public let descriptor: Int32
 
   /// Pages that memory can be made of; raw values in bytes.
@@ -70,27 +70,37 @@ public struct Arena: ~Copyable, @unchecked Sendable {
   ///   - byteCount: how many bytes were promised; more may be behind the descriptor.
   ///   - writable: false maps it for reading only.
   ///   - address: where to map it, and nowhere else; nil leaves that to the kernel.
+  ///   - keepsDescriptor: false closes it once the memory is mapped.
   /// - Throws: ``MemoryError``: it is too small, not sealed, or cannot be mapped there.
   public init(
-    adopting descriptor: Int32, byteCount: Int, writable: Bool = true, at address: UInt? = nil
+    adopting descriptor: Int32, byteCount: Int, writable: Bool = true, at address: UInt? = nil,
+    keepsDescriptor: Bool = true
   ) throws(MemoryError) {
     do throws(MemoryError) {
-      var status = stat()
-      guard fstat(descriptor, &status) == 0 else { throw .system(call: "fstat", errno: errno) }
-      guard byteCount > 0, Int(status.st_size) >= byteCount else {
-        throw .tooSmall(byteCount: Int(status.st_size), needed: byteCount)
-      }
-      let seals = linux_fcntl(descriptor, LINUX_F_GET_SEALS, 0)
-      guard seals >= 0, seals & LINUX_F_SEAL_SHRINK != 0 else { throw .notSealed }
+      let pageSize = try Self.check(descriptor, holds: byteCount)
       self.address = try Self.map(
         descriptor, byteCount: byteCount, call: "mapping memory", writable: writable, at: address)
-      pageSize = PageSize(rawValue: Int(status.st_blksize)) ?? .ordinary
+      self.pageSize = pageSize
     } catch {
       close(descriptor)
       throw error
     }
     self.byteCount = byteCount
-    self.descriptor = descriptor
+    if !keepsDescriptor { close(descriptor) }
+    self.descriptor = keepsDescriptor ? descriptor : -1
+  }
+
+  /// Whether memory of another process is as large as was promised and stays so.
+  /// - Returns: of what pages it is.
+  static func check(_ descriptor: Int32, holds byteCount: Int) throws(MemoryError) -> PageSize {
+    var status = stat()
+    guard fstat(descriptor, &status) == 0 else { throw .system(call: "fstat", errno: errno) }
+    guard byteCount > 0, Int(status.st_size) >= byteCount else {
+      throw .tooSmall(byteCount: Int(status.st_size), needed: byteCount)
+    }
+    let seals = linux_fcntl(descriptor, LINUX_F_GET_SEALS, 0)
+    guard seals >= 0, seals & LINUX_F_SEAL_SHRINK != 0 else { throw .notSealed }
+    return PageSize(rawValue: Int(status.st_blksize)) ?? .ordinary
   }
 
   /// New memory in 2 MiB pages where there are any, else in ordinary pages.
@@ -110,7 +120,7 @@ public struct Arena: ~Copyable, @unchecked Sendable {
 
   deinit {
     munmap(address, byteCount)
-    close(descriptor)
+    if descriptor >= 0 { close(descriptor) }
   }
 
   private static func map(

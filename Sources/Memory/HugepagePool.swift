@@ -6,6 +6,9 @@ public enum HugepagePool {
   private static let size = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages"
   private static let free = "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages"
 
+  /// Pages that nobody uses; -1 where the system has none.
+  public static var freePages: Int { read(free) }
+
   /// Sees to it that `pages` are free, as far as the system lets us.
   /// - Returns: how many were added, for ``giveBack(_:)``; 0 where enough were free or not all can be had.
   public static func grow(toFree pages: Int) -> Int {

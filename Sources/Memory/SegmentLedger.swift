@@ -2,13 +2,17 @@
 /// believes nobody. One thread.
 ///
 /// All segments are of one size. A segment is with the host, the device or the instance, and only moves
-/// host -> device -> instance -> host, or back to the host when the device or the instance is no more.
+/// host -> device -> instance -> host, or back to the host when the device or the instance is no more. Where packets are
+/// copied for an instance (``giveFree(length:)``) it goes host -> instance -> host, and instance -> sending ->
+/// instance where the instance sends it in place.
 public struct SegmentLedger: ~Copyable, @unchecked Sendable {
   @usableFromInline
   enum Owner: UInt8 {
     case host = 0
     case device = 1
     case instance = 2
+    /// The instance's, while the device sends it in place.
+    case sending = 3
   }
 
   // Invariant: `owners` has `count` initialised bytes; the first `freeCount` of `free` are the segments whose owner
@@ -17,6 +21,7 @@ public struct SegmentLedger: ~Copyable, @unchecked Sendable {
   @usableFromInline let free: UnsafeMutablePointer<UInt32>
   @usableFromInline var freeCount: Int
   @usableFromInline var withDevice = 0
+  @usableFromInline var beingSent = 0
   /// Segments in all.
   public let count: Int
   @usableFromInline let firstUnit: UInt32
@@ -64,7 +69,9 @@ public struct SegmentLedger: ~Copyable, @unchecked Sendable {
   /// Segments that the device has.
   @inlinable public var deviceCount: Int { withDevice }
   /// Segments that the instance has.
-  @inlinable public var instanceCount: Int { count - freeCount - withDevice }
+  @inlinable public var instanceCount: Int { count - freeCount - withDevice - beingSent }
+  /// Segments of the instance that the device sends in place.
+  @inlinable public var sendingCount: Int { beingSent }
 
   /// Appends up to `limit` free segments to the burst, as far as it has room: they are the device's now.
   ///
@@ -155,6 +162,7 @@ public struct SegmentLedger: ~Copyable, @unchecked Sendable {
   public mutating func reclaim(_ segment: UInt32) {
     let number = self.number(of: segment)
     precondition(number < count && owners[number] != Owner.host.rawValue)
+    precondition(owners[number] != Owner.sending.rawValue)
     if owners[number] == Owner.device.rawValue { withDevice &-= 1 }
     owners[number] = Owner.host.rawValue
     free[freeCount] = UInt32(truncatingIfNeeded: number)
@@ -166,6 +174,44 @@ public struct SegmentLedger: ~Copyable, @unchecked Sendable {
     for index in 0..<count where owners[index] == Owner.instance.rawValue {
       reclaim(firstUnit &+ UInt32(index) &<< unitsShift)
     }
+  }
+
+  // MARK: Segments into which the host itself puts packets, and which the instance may send as they lie
+
+  /// A free segment is the instance's from now on.
+  /// - Parameter length: bytes that the host is about to put into it, at most ``segmentSize``.
+  /// - Returns: its place and the length; nil where none is free. Bytes begin at one of eight offsets, as
+  ///   ``lend(upTo:into:)`` has it, where so many fit behind it.
+  @inlinable @inline(__always) @_noLocks
+  public mutating func giveFree(length: UInt32) -> Descriptor? {
+    if freeCount == 0 { return nil }
+    freeCount &-= 1
+    let index = free[freeCount]
+    owners[Int(index)] = Owner.instance.rawValue
+    let colour = (index &>> 1 & colours) &* 64 &+ lead
+    let fits = Int(colour) &+ Int(length) <= segmentSize
+    return Descriptor(
+      segment: firstUnit &+ index &<< unitsShift, offset: fits ? colour : 0, length: length)
+  }
+
+  /// The device is about to send bytes of a segment in place.
+  /// - Throws: the segment does not begin there or is not the instance's. The caller has checked that the bytes lie in
+  ///   it.
+  @inlinable @_noLocks
+  public mutating func beginSending(_ segment: UInt32) throws(LedgerError) {
+    let number = self.number(of: segment)
+    if number >= count || owners[number] != Owner.instance.rawValue { throw refusal(of: segment) }
+    owners[number] = Owner.sending.rawValue
+    beingSent &+= 1
+  }
+
+  /// The device has done with a segment, which is the instance's again.
+  @inlinable @_noLocks
+  public mutating func endSending(_ segment: UInt32) {
+    let number = self.number(of: segment)
+    precondition(number < count && owners[number] == Owner.sending.rawValue)
+    owners[number] = Owner.instance.rawValue
+    beingSent &-= 1
   }
 
   /// The segment's number, or one beyond all where no segment begins there.

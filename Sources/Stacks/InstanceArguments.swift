@@ -3,12 +3,17 @@ import Glibc
 
 /// The command line of a stack instance: what the application wants. What the instance is given comes with its welcome.
 public struct InstanceArguments: Sendable {
+  /// The stack's name.
   public var stack = ""
+  /// When the instance polls and when it sleeps.
   public var mode = PollMode.adaptive
   /// In host byte order, with its prefix length; 0 for none.
   public var address: UInt32 = 0
+  /// Of the network that the address is in.
   public var prefixLength = 24
+  /// In host byte order; 0 for none.
   public var gateway: UInt32 = 0
+  /// Of lwIP's HTTP server; 0 for none.
   public var httpPort: UInt16 = 0
   /// A task instead of a server: fetch so many bytes from this address, check them, end.
   public var client: (address: UInt32, port: UInt16, byteCount: UInt64)?

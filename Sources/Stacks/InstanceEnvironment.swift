@@ -6,19 +6,23 @@ import Memory
 import Steering
 
 /// What a stack instance is given: its interface, its memory, its channel and the connection to its supervisor. Made
-/// from a ``Welcome``, whether `martlet run` has started the process or it has attached by itself.
+/// from a `Welcome`, whether `martlet run` has started the process or it has attached by itself.
 public final class InstanceEnvironment {
   /// What the supervisor said.
   public let welcome: Welcome
+  /// Goes when the environment goes.
   public let connection: SupervisorConnection
+  /// The packets' memory: the receive part, then the transmit part.
   public let arena: Arena
+  /// The rings' memory; ``InstanceChannel`` has their ends.
   public let channel: ChannelMemory
+  /// For the instance to name and set: `martlet` shows them.
   public let counters: CounterPage
   /// An eventfd: readable when the host has news and the instance has said that it sleeps.
   public let ownDoorbell: Int32
   /// Eventfds that wake the host's threads, one for each queue.
   public let hostDoorbells: [Int32]
-  /// The command channel's memory and the eventfd of its server; nil where there is none.
+  /// The command channel's memory and the instance's end of its doorbell; nil where there is none.
   public let commands: (memory: Int32, doorbell: Int32)?
   /// What the supervisor last said of the link.
   public internal(set) var linkIsUp = true
@@ -26,11 +30,15 @@ public final class InstanceEnvironment {
   /// Entries of an instance's counter page.
   public static let counterCapacity = 64
 
+  /// The NIC's, the first byte on the wire first.
   public var macAddress: [UInt8] { welcome.macAddress }
+  /// Bytes of the largest packet without its Ethernet header.
   public var mtu: Int { welcome.mtu }
+  /// What the device does of sums and segmentation.
   public var offloads: NetworkInterface.Offloads { .init(rawValue: welcome.offloads) }
   /// Where the transmit part begins, in bytes from the arena's start.
   public var receiveBytes: Int { welcome.receiveBytes }
+  /// Queue pairs.
   public var queues: Int { welcome.queues }
 
   /// Attaches to the NIC behind the socket of `martlet run --share PATH`.
@@ -101,6 +109,16 @@ public final class InstanceEnvironment {
     }
   }
 
+  /// The instance's end of its command channel; nil where it has none. To be made once: both ends count.
+  public func makeCommandClient() throws(StackError) -> CommandClient? {
+    guard let commands, let credential = CredentialID(bytes: welcome.credential) else { return nil }
+    let memory = try asStackError { () throws(CommandError) -> CommandMemory in
+      try CommandMemory(adopting: dup(commands.memory))
+    }
+    return CommandClient(
+      memory, doorbell: CommandDoorbell(adopting: dup(commands.doorbell)), credential: credential)
+  }
+
   /// Whether the instance may send from an address, of at least some ports.
   public func maySend(from address: NetworkAddress) -> Bool {
     welcome.use == .exclusive
@@ -135,6 +153,18 @@ public final class InstanceEnvironment {
       }
     }
     return true
+  }
+
+  /// After the channel was asked to end.
+  /// - Throws: why, where it was closed for a reason.
+  @usableFromInline
+  func checkEnd() throws(StackError) {
+    let reason = channel.end.reason
+    if reason != .none {
+      throw StackError(
+        "the driver host has closed this instance: \(reason.name.replacing("_", with: " "))")
+    }
+    _ = try hearNews()
   }
 
   private static func reason(_ message: ControlMessage) -> String {
@@ -185,7 +215,9 @@ public struct ReceivePart {
 
 /// Why an instance cannot go on: one line.
 public struct StackError: Error, CustomStringConvertible {
+  /// What is wrong and, where that is known, what to do.
   public var description: String
+  /// - Parameter description: one line.
   public init(_ description: String) { self.description = description }
 
   @inline(never) @usableFromInline

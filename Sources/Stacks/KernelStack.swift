@@ -33,6 +33,7 @@ public struct KernelStack: StackInstance, ~Copyable {
     var ringFull: UInt64 = 0
   }
 
+  /// - Parameter arguments: an open TAP interface with virtio-net headers.
   public init(
     _ environment: InstanceEnvironment, _ arguments: InstanceArguments, channel: InstanceChannel
   ) throws(StackError) {
@@ -110,6 +111,7 @@ public struct KernelStack: StackInstance, ~Copyable {
     publish()
   }
 
+  /// The device has done with these packets.
   public mutating func completed(_ burst: inout Burst) {
     hasNews = true
     for index in 0..<burst.count {
@@ -171,6 +173,7 @@ public struct KernelStack: StackInstance, ~Copyable {
     environment.counters.set(4, UInt64(pool.totalReferences))
   }
 
+  /// The TAP interface.
   public var descriptor: Int32 { tap }
 }
 

@@ -18,6 +18,7 @@ public struct SinkStack: StackInstance, ~Copyable {
     var refused: UInt64 = 0
   }
 
+  /// Names its counters.
   public init(
     _ environment: InstanceEnvironment, _ arguments: InstanceArguments, channel: InstanceChannel
   ) {
@@ -29,6 +30,7 @@ public struct SinkStack: StackInstance, ~Copyable {
     ].enumerated() { environment.counters.name(index, name) }
   }
 
+  /// Reads, counts, gives back.
   public mutating func receive(_ burst: inout Burst, queue: Int) {
     var isFirst = true
     for index in 0..<burst.count {
@@ -59,5 +61,6 @@ public struct SinkStack: StackInstance, ~Copyable {
   /// It sends nothing.
   public mutating func completed(_ burst: inout Burst) {}
 
+  /// Nothing is due by itself.
   public mutating func service() -> Bool { false }
 }

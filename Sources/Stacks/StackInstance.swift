@@ -6,15 +6,8 @@ import Memory
 /// A protocol stack on a channel. The loop (``InstanceLoop``) calls it; one thread. A program gets it with one line
 /// (``InstalledStack``).
 public protocol StackInstance: ~Copyable {
-  /// - Parameters:
-  ///   - environment: interface, memory and counters.
-  ///   - arguments: what the user wants of the stack: addresses, services.
-  ///   - channel: where it sends (``InstanceEnd/transmit``) and gives segments back (``InstanceChannel/giveBack(_:queue:)``).
-  init(
-    _ environment: InstanceEnvironment, _ arguments: InstanceArguments, channel: InstanceChannel
-  ) throws(StackError)
-
-  /// Packets that have come, whole ones: the instance gives each piece's segment back, at once or later.
+  /// Packets that have come, whole ones: the instance gives each piece's segment back, at once or
+  /// later (``InstanceChannel/giveBack(_:queue:)``).
   mutating func receive(_ burst: inout Burst, queue: Int)
 
   /// The device has done with these packets, named by their tags.
@@ -58,6 +51,10 @@ public struct InstanceLoop<Stack: StackInstance & ~Copyable>: ~Copyable {
   /// Turns without work before the loop sleeps; nil where it never does.
   @usableFromInline let patience: Int?
 
+  /// - Parameters:
+  ///   - stack: the loop's from now on.
+  ///   - channel: the one that the stack uses.
+  ///   - mode: when it polls and when it sleeps.
   public init(stack: consuming Stack, channel: InstanceChannel, mode: PollMode) {
     self.stack = stack
     self.channel = channel
@@ -101,6 +98,7 @@ public struct InstanceLoop<Stack: StackInstance & ~Copyable>: ~Copyable {
         cpu_pause()
       }
     }
+    try channel.environment.checkEnd()
     return 0
   }
 
@@ -155,19 +153,23 @@ public struct InstanceLoop<Stack: StackInstance & ~Copyable>: ~Copyable {
 /// All of an instance's channel ends. Shared by the loop and the stack, in one thread.
 public final class InstanceChannel {
   // Invariant: `queues` initialised elements until deinit.
+  /// One for each queue pair.
   public let ends: UnsafeMutablePointer<InstanceEnd>
+  /// Queue pairs.
   public let queues: Int
   // Invariant: `queues` initialised elements until deinit.
   /// Segments on their way back; what a queue's free ring does not take waits here.
   @usableFromInline let returning: UnsafeMutablePointer<Burst>
   /// More segments of a queue have come than it has.
   @usableFromInline @exclusivity(unchecked) var hasTooMany = false
+  /// What the instance was given.
   public let environment: InstanceEnvironment
   // Invariant: both stay mapped as long as the environment.
   @usableFromInline let endWord: UnsafeMutableRawPointer
   @usableFromInline let newsWord: UnsafeMutableRawPointer
   @usableFromInline @exclusivity(unchecked) var newsHeard: UInt32
 
+  /// Makes the ends. Once for each environment: two would not know of each other.
   public init(_ environment: InstanceEnvironment) {
     self.environment = environment
     endWord = environment.channel.endWord

@@ -16,8 +16,8 @@ public struct SupervisorConnection: ~Copyable {
   public init(adopting descriptor: Int32 = inheritedDescriptor) { self.descriptor = descriptor }
 
   /// Connects to the socket of `martlet run --share PATH` and asks to be attached.
-  /// - Throws: ``AttachError/noSupervisor(path:errno:)`` where nobody can be reached, or
-  ///   ``AttachError/bad(name:value:)`` for a name that no instance can have.
+  /// - Throws: `AttachError.noSupervisor` where nobody can be reached, or
+  ///   `AttachError.bad` for a name that no instance can have.
   public static func attach(
     path: String, request: AttachRequest
   ) throws(AttachError) -> SupervisorConnection {
@@ -46,7 +46,7 @@ public struct SupervisorConnection: ~Copyable {
   public func send(_ text: String) { ControlMessage.send(text, to: descriptor) }
 
   /// The next message.
-  /// - Throws: ``AttachError/noAnswer(milliseconds:)``, or ``AttachError/ended`` where the supervisor is gone.
+  /// - Throws: `AttachError.noAnswer`, or `AttachError.ended` where the supervisor is gone.
   public func receive(
     withinMilliseconds limit: Int32
   ) throws(AttachError) -> (ControlMessage, descriptors: [Int32]) {
@@ -60,9 +60,26 @@ public struct SupervisorConnection: ~Copyable {
     }
   }
 
+  /// Waits for the answer to the attach request and leaves it where it is, for the program that takes the connection
+  /// over.
+  /// - Throws: as ``awaitWelcome(withinMilliseconds:)``.
+  public func peekWelcome(
+    withinMilliseconds limit: Int32 = 10_000
+  ) throws(AttachError) -> Welcome {
+    var entry = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+    guard poll(&entry, 1, limit) > 0 else { throw .noAnswer(milliseconds: limit) }
+    var buffer = [UInt8](repeating: 0, count: ControlMessage.maximumBytes)
+    // Without room for descriptors, none are made.
+    let length = recv(
+      descriptor, &buffer, buffer.count, Int32(MSG_PEEK) | Int32(MSG_DONTWAIT))
+    guard length > 0 else { throw .ended }
+    let message = ControlMessage(String(decoding: buffer[..<length], as: UTF8.self))
+    return try Welcome(message, descriptorCount: nil)
+  }
+
   /// Waits for the answer to the attach request.
   /// - Returns: the welcome and the descriptors that came with it: the caller's to close from now on.
-  /// - Throws: ``AttachError/refused(_:)`` with the supervisor's reason, or what is wrong with its answer.
+  /// - Throws: `AttachError.refused` with the supervisor's reason, or what is wrong with its answer.
   public func awaitWelcome(
     withinMilliseconds limit: Int32 = 10_000
   ) throws(AttachError) -> (Welcome, descriptors: [Int32]) {

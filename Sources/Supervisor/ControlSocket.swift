@@ -38,12 +38,12 @@ public struct ControlSocket: ~Copyable {
     guard poll(&entry, 1, milliseconds) > 0 else {
       throw .timedOut(process: process, waitingFor: what)
     }
-    var buffer = [UInt8](repeating: 0, count: 4096)
-    var count: Int32 = 0
-    let length = linux_receive_descriptors(
-      descriptor, &buffer, buffer.count, nil, 0, &count, Int32(MSG_DONTWAIT))
-    guard length > 0 else { return nil }
-    return ControlMessage(String(decoding: buffer[..<length], as: UTF8.self))
+    switch ControlMessage.receive(from: descriptor) {
+    case .nothing, .end: return nil
+    case .message(let message, let descriptors):
+      for descriptor in descriptors { close(descriptor) }
+      return message
+    }
   }
 
   /// - Parameter descriptors: go with the message; they stay the caller's.

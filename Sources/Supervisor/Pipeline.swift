@@ -1,6 +1,5 @@
 import CLinux
 import Channel
-import Driver
 import Glibc
 import Host
 import Memory
@@ -14,12 +13,10 @@ public struct Pipeline: ~Copyable {
   public let access: any DeviceAccess
   public let interface: InterfaceDescription
   private var memory: DeviceMemory
-  private var host: ChildProcess
-  private var hostControl: ControlSocket
+  private var host: HostProcess
   private var instance: ChildProcess
   private var instanceControl: ControlSocket
   private let channel: ChannelMemory
-  private let hostCounters: CounterPage
   private let instanceCounters: CounterPage
   public let memoryWarning: String?
   /// nil where the device cannot come back, or is there.
@@ -49,44 +46,24 @@ public struct Pipeline: ~Copyable {
     let channel = try asInput { () throws(ChannelError) -> ChannelMemory in
       try ChannelMemory(layout: layout)
     }
-    let hostCounters = try asInput { () throws(MemoryError) -> CounterPage in
-      try CounterPage(capacity: DriverHost.counterCapacity(queues: plan.queues))
-    }
     let instanceCounters = try asInput { () throws(MemoryError) -> CounterPage in
       try CounterPage(capacity: instanceCounterCapacity)
     }
-    // One for each queue thread of the host, one for the instance's only thread.
-    var bells: [Int32] = []
-    defer { for bell in bells { close(bell) } }
-    for _ in 0...plan.queues { bells.append(try event()) }
-    let (instanceBell, hostBells) = (bells[0], Array(bells.dropFirst()))
-
-    var hostControl = try ControlSocket()
-    let host = try ChildProcess(
-      name: "driver host", program: plan.hostProgram,
-      arguments: [
-        "--access", access.kind.rawValue, "--device-name", access.name,
-        "--rings-iova", "\(memory.ringsIOVA)", "--rings-bytes", "\(memory.rings.byteCount)",
-        "--arena-iova", "\(memory.arenaIOVA + (plan.fault == .dmaOutside ? 64 << 30 : 0))",
-        "--arena-bytes", "\(memory.arena.byteCount)",
-        "--receive-bytes", "\(memory.receiveBytes)", "--queues", "\(plan.queues)",
-        "--ring-size", "\(plan.ringSize)", "--mode", plan.mode.rawValue,
-        "--confined", plan.isConfined ? "yes" : "no",
-        "--behind-iommu", access.kind == .vfio ? "yes" : "no",
-        "--recorded", trace == nil ? "no" : "yes",
-      ] + placement + (plan.mtu.map { ["--mtu", "\($0)"] } ?? [])
-        + (plan.without.isEmpty ? [] : ["--without", plan.without.joined(separator: ",")])
-        + (plan.cores.isEmpty
-          ? [] : ["--cores", plan.cores.map(String.init).joined(separator: ",")]),
-      descriptors: [
-        -1, 1, 2, hostControl.peer, access.descriptor, memory.rings.descriptor,
-        memory.arena.descriptor, channel.descriptor, hostCounters.descriptor,
-        trace?.hostEnd ?? -1, instanceBell,
-      ] + hostBells, isolation: plan.isConfined ? .everything : [])
-    hostControl.closePeer()
-    trace?.closeHostEnd()
-    let message = try awaitReady(hostControl, of: "driver host", milliseconds: 10_000)
-    let interface = try InterfaceDescription(message)
+    let instanceBell = try makeEvent()
+    defer { close(instanceBell) }
+    let host = try HostProcess.start(
+      plan, on: access,
+      HostProcess.Resources(
+        arguments: [
+          "--rings-iova", "\(memory.ringsIOVA)", "--rings-bytes", "\(memory.rings.byteCount)",
+          "--arena-iova", "\(memory.arenaIOVA + (plan.fault == .dmaOutside ? 64 << 30 : 0))",
+          "--arena-bytes", "\(memory.arena.byteCount)",
+          "--receive-bytes", "\(memory.receiveBytes)",
+        ] + placement,
+        rings: memory.rings.descriptor, arena: memory.arena.descriptor,
+        channel: channel.descriptor, instanceDoorbell: instanceBell,
+        counterCapacity: DriverHost.counterCapacity(queues: plan.queues)), trace: trace)
+    let interface = host.interface
 
     var instanceControl = try ControlSocket()
     var arguments = [
@@ -112,29 +89,26 @@ public struct Pipeline: ~Copyable {
       // In the order of InstanceDescriptor.
       descriptors: [
         memory.arena.descriptor, channel.descriptor, instanceCounters.descriptor, instanceBell,
-      ] + hostBells.prefix(interface.queues))
+      ] + host.doorbells.prefix(interface.queues))
     instanceControl.closePeer()
-    _ = try awaitReady(instanceControl, of: "stack instance", milliseconds: 10_000)
+    _ = try instanceControl.awaitReady(of: "stack instance", milliseconds: 10_000)
     return Pipeline(
-      access: access, interface: interface, host: host, hostControl: hostControl,
-      instance: instance, instanceControl: instanceControl, hostCounters: hostCounters,
-      instanceCounters: instanceCounters, memory: memory, channel: channel)
+      access: access, interface: interface, host: host, instance: instance,
+      instanceControl: instanceControl, instanceCounters: instanceCounters, memory: memory,
+      channel: channel)
   }
 
   private init(
-    access: any DeviceAccess, interface: InterfaceDescription, host: consuming ChildProcess,
-    hostControl: consuming ControlSocket, instance: consuming ChildProcess,
-    instanceControl: consuming ControlSocket, hostCounters: consuming CounterPage,
+    access: any DeviceAccess, interface: InterfaceDescription, host: consuming HostProcess,
+    instance: consuming ChildProcess, instanceControl: consuming ControlSocket,
     instanceCounters: consuming CounterPage, memory: consuming DeviceMemory,
     channel: consuming ChannelMemory
   ) {
     self.access = access
     self.interface = interface
     self.host = host
-    self.hostControl = hostControl
     self.instance = instance
     self.instanceControl = instanceControl
-    self.hostCounters = hostCounters
     self.instanceCounters = instanceCounters
     memoryWarning = memory.warning
     self.memory = memory
@@ -146,7 +120,7 @@ public struct Pipeline: ~Copyable {
 
   /// What to watch: when one becomes readable, ``check()`` says why.
   public var descriptors: [Int32] {
-    [host.descriptor, hostControl.descriptor, instance.descriptor, instanceControl.descriptor]
+    host.descriptors + [instance.descriptor, instanceControl.descriptor]
   }
 
   /// Reads what the processes have said since the last time.
@@ -154,14 +128,12 @@ public struct Pipeline: ~Copyable {
   /// - Throws: when a process has ended or has said that it cannot go on.
   public mutating func check() throws(SupervisorError) -> [String] {
     var news: [String] = []
-    for message in try Self.news(of: "driver host", hostControl) { news.append(note(message)) }
-    for message in try Self.news(of: "stack instance", instanceControl) {
+    for message in try host.news() { news.append(note(message)) }
+    for message in try instanceControl.news(of: "stack instance") {
       news.append("stack instance: \(message.word) \(message.rest)")
     }
-    if Self.hasEnded(host) {
-      throw .ended(process: "driver host", how: host.end(withinMilliseconds: 0))
-    }
-    if Self.hasEnded(instance) {
+    try host.checkAlive()
+    if instance.isOver {
       throw .ended(process: "stack instance", how: instance.end(withinMilliseconds: 0))
     }
     return news
@@ -190,7 +162,7 @@ public struct Pipeline: ~Copyable {
     do throws(PCIError) {
       try back.reconnect()
       reconnection = nil
-      hostControl.send("device", descriptors: [back.descriptor])
+      host.send("device", descriptors: [back.descriptor])
     } catch {
       lastReconnection.postpone(at: RunSession.now())
       reconnection = lastReconnection
@@ -199,7 +171,7 @@ public struct Pipeline: ~Copyable {
 
   /// Counters of host and instance, by name.
   public var counters: [(name: String, value: UInt64)] {
-    hostCounters.read() + instanceCounters.read()
+    host.counters + instanceCounters.read()
   }
 
   /// Becomes readable when the instance ends by itself, as one with a client's task does.
@@ -216,81 +188,12 @@ public struct Pipeline: ~Copyable {
       let end = instance.end(withinMilliseconds: 2000)
       if end != .exited(0) { complaints.append("the stack instance \(end)") }
     }
-    if !host.hasEnded {
-      hostControl.send("stop")
-      let end = host.end(withinMilliseconds: 3000)
-      if end != .exited(0) { complaints.append("the driver host \(end)") }
-    }
+    complaints += host.stop()
     do throws(PCIError) {
       try memory.release()
     } catch {
       complaints.append("\(access.name) could not be made quiet: \(error)")
     }
     return complaints
-  }
-
-  private static func hasEnded(_ process: borrowing ChildProcess) -> Bool {
-    var entry = pollfd(fd: process.descriptor, events: Int16(POLLIN), revents: 0)
-    return poll(&entry, 1, 0) > 0
-  }
-
-  private static func news(
-    of process: String, _ control: borrowing ControlSocket
-  ) throws(SupervisorError) -> [ControlMessage] {
-    var news: [ControlMessage] = []
-    // Bounded: a process that talks without end is not waited for.
-    for _ in 0..<16 {
-      var entry = pollfd(fd: control.descriptor, events: Int16(POLLIN), revents: 0)
-      guard poll(&entry, 1, 0) > 0 else { break }
-      guard
-        let message = try control.receive(from: process, waitingFor: "anything", milliseconds: 0)
-      else { break }
-      if message.word == "error" { throw .refused(process: process, reason: message.rest) }
-      news.append(message)
-    }
-    return news
-  }
-
-  private static func awaitReady(
-    _ control: borrowing ControlSocket, of process: String, milliseconds: Int32
-  ) throws(SupervisorError) -> ControlMessage {
-    guard
-      let message = try control.receive(
-        from: process, waitingFor: "that it is ready", milliseconds: milliseconds)
-    else { throw .refused(process: process, reason: "it ended at its start") }
-    guard message.word == "ready" else {
-      throw .refused(process: process, reason: message.rest)
-    }
-    return message
-  }
-
-  private static func event() throws(SupervisorError) -> Int32 {
-    let descriptor = eventfd(0, Int32(EFD_NONBLOCK | EFD_CLOEXEC))
-    guard descriptor >= 0 else { throw .system("eventfd", errno) }
-    return descriptor
-  }
-}
-
-/// The interface as the driver host describes it. The host is not trusted: every value is checked.
-public struct InterfaceDescription: Sendable {
-  public var macAddress: MACAddress
-  public var mtu: Int
-  public var queues: Int
-  public var offloads: UInt32
-  public var linkIsUp: Bool
-  public var features: [String]
-
-  init(_ message: ControlMessage) throws(SupervisorError) {
-    guard let mac = message["mac"].flatMap(MACAddress.init),
-      let mtu = message["mtu"].flatMap(Int.init),
-      (68...65535).contains(mtu), let queues = message["queues"].flatMap(Int.init),
-      (1...64).contains(queues), let offloads = message["offloads"].flatMap(UInt32.init)
-    else { throw .refused(process: "driver host", reason: "it describes no interface") }
-    macAddress = mac
-    self.mtu = mtu
-    self.queues = queues
-    self.offloads = offloads
-    linkIsUp = message["link"] == "up"
-    features = (message["features"] ?? "").split(separator: ",").map(String.init)
   }
 }

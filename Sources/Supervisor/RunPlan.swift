@@ -31,8 +31,12 @@ public struct RunPlan: Sendable {
     public static let kernel = Stack(rawValue: "kernel")
     /// Reads each packet's header, counts, answers nothing.
     public static let sink = Stack(rawValue: "sink")
+    /// Nothing: with a shared NIC, instances attach by themselves.
+    public static let none = Stack(rawValue: "none")
 
-    var isOwnProgram: Bool { rawValue.contains("/") }
+    public var isOwnProgram: Bool { rawValue.contains("/") }
+    /// Its name, or that of the program's file.
+    public var name: String { rawValue.split(separator: "/").last.map(String.init) ?? rawValue }
     /// What runs it.
     var program: String { isOwnProgram ? rawValue : Programs.stack }
     /// The command line's part that names it.

@@ -1,19 +1,12 @@
 import CLinux
 import Glibc
-import PCI
-import VFIO
-import VhostUser
 
 /// Everything that one `martlet run` has started. When it goes away, so does all of it.
 public struct RunSession: ~Copyable {
   public private(set) var pipeline: Pipeline
-  private let device: EmulatedDevice?
-  /// The far end of an emulated wire.
-  public let namespace: NetworkNamespace?
+  private let device: RunDevice
   /// Where the kernel stack's interface is, with an emulated device.
   public let stackNamespace: NetworkNamespace?
-  /// Where a real function's IOMMU faults are seen.
-  private let faultLog: IOMMUFaultLog?
   private let termination: Int32
   private let report: (String) -> Void
   private let eachSecond: (borrowing RunSession) -> Void
@@ -32,25 +25,8 @@ public struct RunSession: ~Copyable {
   ) throws(SupervisorError) -> RunSession {
     let termination = linux_termination_descriptor()
     guard termination >= 0 else { throw .system("signalfd", -termination) }
-    let access: any DeviceAccess
-    var device: EmulatedDevice?
-    var namespace: NetworkNamespace?
-    var functionAddress: String?
-    switch plan.device {
-    case .emulated(let model):
-      namespace = try kernelFarEnd(plan, report)
-      let wire = namespace.map { EmulatedDevice.Wire.tap($0.tap) } ?? StackFarEnd.nearWire
-      let emulated = try EmulatedDevice.start(
-        model, wire: wire, macAddress: "52:54:00:6d:61:72", queues: plan.queues,
-        mode: plan.mode)
-      access = emulated.access
-      device = emulated
-    case .vfioUser(let path): access = try Self.connect(path)
-    case .vhostUser(let path): access = try Self.connect(backEnd: path)
-    case .function(let address):
-      access = try Self.open(address)
-      functionAddress = address
-    }
+    let device = try RunDevice.open(
+      plan, farEndAddress: plan.address.neighbour.description, report: report)
     var stackNamespace: NetworkNamespace?
     var tap: Int32 = -1
     if plan.stack == .kernel {
@@ -63,9 +39,7 @@ public struct RunSession: ~Copyable {
         tap = try KernelInterface.open(name: "martlet0")
       }
     }
-    // Before the device can do anything.
-    let faultLog = functionAddress.flatMap { IOMMUFaultLog(address: $0) }
-    let pipeline = try Pipeline.start(plan, on: access, tap: tap, trace: trace)
+    let pipeline = try Pipeline.start(plan, on: device.access, tap: tap, trace: trace)
     if plan.stack == .kernel {
       if let stackNamespace {
         try stackNamespace.setAddress(pipeline.interface.macAddress.description)
@@ -74,75 +48,32 @@ public struct RunSession: ~Copyable {
       }
     }
     return RunSession(
-      pipeline: pipeline, device: device, namespace: namespace, stackNamespace: stackNamespace,
-      faultLog: faultLog, termination: termination, report: report,
-      eachSecond: eachSecond)
+      pipeline: pipeline, device: device, stackNamespace: stackNamespace,
+      termination: termination, report: report, eachSecond: eachSecond)
   }
 
   private init(
-    pipeline: consuming Pipeline, device: EmulatedDevice?,
-    namespace: NetworkNamespace?, stackNamespace: NetworkNamespace?,
-    faultLog: IOMMUFaultLog?, termination: Int32, report: @escaping (String) -> Void,
+    pipeline: consuming Pipeline, device: RunDevice, stackNamespace: NetworkNamespace?,
+    termination: Int32, report: @escaping (String) -> Void,
     eachSecond: @escaping (borrowing RunSession) -> Void
   ) {
     self.pipeline = pipeline
     self.device = device
-    self.namespace = namespace
     self.stackNamespace = stackNamespace
-    self.faultLog = faultLog
     self.termination = termination
     self.report = report
     self.eachSecond = eachSecond
     nextSecond = Self.now() + 1000
   }
 
-  /// The kernel as the far end, in a namespace of its own; nil where a stack has to do.
-  private static func kernelFarEnd(
-    _ plan: RunPlan, _ report: (String) -> Void
-  ) throws(SupervisorError) -> NetworkNamespace? {
-    if plan.farEnd == .stack { return nil }
-    do throws(SupervisorError) {
-      return try NetworkNamespace.make(
-        interface: "martlet0", addresses: [plan.address.neighbour.description])
-    } catch {
-      if plan.farEnd == .kernel { throw error }
-      report("the kernel cannot be the far end (\(error)): a second stack instance is")
-      return nil
-    }
-  }
-
-  private static func connect(_ path: String) throws(SupervisorError) -> any DeviceAccess {
-    do throws(PCIError) {
-      return try VFIOUserAccess(path: path)
-    } catch {
-      throw .device("vfio-user:\(path): \(error)")
-    }
-  }
-
-  private static func connect(backEnd path: String) throws(SupervisorError) -> any DeviceAccess {
-    do throws(PCIError) {
-      return try VhostUserAccess(path: path)
-    } catch {
-      throw .device("\(error)")
-    }
-  }
-
-  private static func open(_ address: String) throws(SupervisorError) -> any DeviceAccess {
-    do throws(DeviceOpenError) {
-      return try KernelVFIOAccess(address: address)
-    } catch {
-      throw .device("\(error)")
-    }
-  }
-
-  public var deviceIdentifier: pid_t? { device?.identifier }
+  public var deviceIdentifier: pid_t? { device.process?.identifier }
+  /// The far end of an emulated wire.
+  public var namespace: NetworkNamespace? { device.namespace }
 
   /// All counters by name: device, host, instance.
   public var counters: [(name: String, value: UInt64)] {
-    (device?.counters ?? []) + pipeline.counters + [("iommu_faults", faults)]
+    device.counters + pipeline.counters + [("iommu_faults", device.faults)]
   }
-  /// Times that the IOMMU has stopped the function, as the kernel's log says.
-  private var faults: UInt64 { faultLog?.count ?? 0 }
 
   /// Waits until a descriptor is readable, a signal asks for the end, or time is up, and watches all processes
   /// meanwhile.
@@ -154,10 +85,8 @@ public struct RunSession: ~Copyable {
     let end = Self.now() + limit
     while true {
       var entries = pipeline.descriptors.map(Self.entry)
-      entries.append(Self.entry(faultLog?.descriptor ?? -1))
-      entries.append(Self.entry(namespace?.descriptor ?? -1))
+      entries += device.descriptors.map(Self.entry)
       entries.append(Self.entry(stackNamespace?.descriptor ?? -1))
-      entries.append(Self.entry(device?.descriptor ?? -1))
       entries.append(Self.entry(termination))
       entries.append(Self.entry(descriptor))
       let now = Self.now()
@@ -172,16 +101,11 @@ public struct RunSession: ~Copyable {
       if count <= 0 { continue }
       let last = entries.count - 1
       if entries[last - 1].revents != 0 { return .interrupted }
+      for line in try device.check() { report(line) }
       if entries[last - 2].revents != 0 {
-        let how = device?.end() ?? .exited(0)
-        throw .ended(process: "device", how: how)
-      }
-      for (index, held) in [(last - 3, stackNamespace), (last - 4, namespace)]
-      where entries[index].revents != 0 {
-        throw .ended(process: "namespace holder", how: held?.end() ?? .exited(0))
+        throw .ended(process: "namespace holder", how: stackNamespace?.end() ?? .exited(0))
       }
       for line in try pipeline.check() { report(line) }
-      for line in faultLog?.newFaults() ?? [] { report("the IOMMU stopped the device: \(line)") }
       if entries[last].revents != 0 { return .ready }
     }
   }
@@ -189,12 +113,7 @@ public struct RunSession: ~Copyable {
   /// Ends everything in order: instance, host, device.
   /// - Returns: what did not end as it should.
   public mutating func stop() -> [String] {
-    var complaints = pipeline.stop()
-    if let device {
-      let how = device.stop()
-      if how != .exited(0) { complaints.append("the device \(how)") }
-    }
-    return complaints
+    pipeline.stop() + device.stop()
   }
 
   private static func entry(_ descriptor: Int32) -> pollfd {

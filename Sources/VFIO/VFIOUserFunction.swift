@@ -237,6 +237,26 @@ public final class VFIOUserFunction: PCIFunction {
       (control | enable) & ~functionMask, at: capability + 2, width: .word)
   }
 
+  // MARK: Memory
+
+  /// Lets the device reach memory, while it runs.
+  /// - Parameter descriptor: the memory, from its first byte; it stays the caller's.
+  public func mapDMA(
+    _ descriptor: Int32, iova: UInt64, byteCount: UInt64, rights: DMARights
+  ) throws(PCIError) {
+    let message = DMAMapMessage(
+      flags: (rights.contains(.read) ? DMAMapMessage.readable : 0)
+        | (rights.contains(.write) ? DMAMapMessage.writable : 0),
+      offset: 0, address: iova, size: byteCount)
+    _ = try connection.exchange(.dmaMap, message.bytes, descriptors: [descriptor])
+  }
+
+  /// Takes it away again.
+  public func unmapDMA(iova: UInt64, byteCount: UInt64) throws(PCIError) {
+    _ = try connection.exchange(
+      .dmaUnmap, DMAUnmapMessage(address: iova, size: byteCount).bytes)
+  }
+
   // MARK: Reset
 
   public func reset() throws(PCIError) {

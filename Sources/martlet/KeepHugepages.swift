@@ -6,7 +6,5 @@ struct KeepHugepages: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "keep-hugepages", shouldDisplay: false)
 
-  @Option var pages: Int
-
-  func run() { HugepageKeeping.run(pages: pages, control: 3) }
+  func run() { HugepageKeeping.run(control: 3) }
 }

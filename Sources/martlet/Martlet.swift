@@ -7,7 +7,8 @@ struct Martlet: ParsableCommand {
     abstract:
       "User-space network drivers, confined, with protocol stacks in processes of their own.",
     subcommands: [
-      Run.self, Replay.self, Status.self, Serve.self, Devices.self, Doctor.self, Bind.self,
+      Run.self, Attach.self, PolicyCommand.self, Stats.self, MemoryCommand.self, Close.self,
+      Replay.self, Status.self, Serve.self, Devices.self, Doctor.self, Bind.self,
       Unbind.self, NewDriverCommand.self, Bench.self, BenchEnd.self, Pattern.self,
       HoldNamespace.self,
       KeepHugepages.self,

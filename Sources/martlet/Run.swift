@@ -27,9 +27,21 @@ struct Run: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "The stack that gets the NIC: lwip, kernel, gvisor (after `make gvisor`), or sink, which reads each packet's header, counts, and answers nothing, to measure what comes in. A path names a program of your own with a StackInstance.",
+      "The stack that gets the NIC: lwip (without this option), kernel, gvisor (after `make gvisor`), or sink, which reads each packet's header, counts, and answers nothing, to measure what comes in. A path names a program of your own with a StackInstance. With --share, the first of those that get it, or none (without this option).",
       valueName: "stack"))
-  var stack = RunPlan.Stack.lwip
+  var stack: RunPlan.Stack?
+
+  @Option(
+    help: ArgumentHelp(
+      "Share the NIC: instances attach over this UNIX socket (`martlet attach`) and go, while the run goes on.",
+      valueName: "socket"))
+  var share: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "With --share: who may attach, and what each gets (`martlet policy`). Without this, this user and root, with any addresses that nobody else has and 64 MiB each.",
+      valueName: "file"))
+  var policy: String?
 
   @Option(help: "The stack's IPv4 address with prefix length.")
   var address = "10.0.0.2/24"
@@ -117,7 +129,15 @@ struct Run: ParsableCommand {
   func run() throws {
     let plan = try makePlan()
     do {
-      try RunConsole(plan, seconds: seconds, json: json).run()
+      if let share {
+        let rules = try policy.map { try Policy(path: $0) } ?? .usual()
+        try SharedConsole(plan, seconds: seconds, json: json).run(socket: share, policy: rules)
+      } else {
+        try RunConsole(plan, seconds: seconds, json: json).run()
+      }
+    } catch let error as PolicyError {
+      writeLine("\(error)", to: 2)
+      throw ExitCode(64)
     } catch let error as SupervisorError {
       writeLine("martlet run: \(error)", to: 2)
       throw ExitCode(1)
@@ -131,6 +151,7 @@ struct Run: ParsableCommand {
     var plan = RunPlan(address: parsed)
     plan.stack = try parseStack()
     plan.device = try parseDevice()
+    try checkSharing(plan)
     if let gateway {
       guard StackAddress.parse(gateway) != nil else {
         throw ValidationError("\(gateway) is no IPv4 address")
@@ -196,10 +217,31 @@ struct Run: ParsableCommand {
 
   /// Which names there are, only the program knows that has the stacks.
   private func parseStack() throws -> RunPlan.Stack {
+    let stack = stack ?? (share == nil ? .lwip : .none)
     if stack.rawValue.contains("/") && access(stack.rawValue, X_OK) != 0 {
       throw ValidationError("\(stack.rawValue) is no program: build it, or name a stack")
     }
     return stack
+  }
+
+  private func checkSharing(_ plan: RunPlan) throws {
+    guard share != nil else {
+      if plan.stack == .none { throw ValidationError("--stack none takes --share SOCKET") }
+      if policy != nil { throw ValidationError("--policy takes --share SOCKET") }
+      return
+    }
+    if record != nil {
+      throw ValidationError("--share leaves no --record: a trace is of one instance")
+    }
+    if iova == "virtual" {
+      throw ValidationError("--share takes --iova linear: each instance sees its memory elsewhere")
+    }
+    if pages == "1G" { throw ValidationError("--share takes --pages 2M or 4K") }
+    if case .vhostUser = plan.device {
+      throw ValidationError(
+        "a vhost-user back-end is told of all memory before it starts, so that nobody can attach later: leave --share out, or use vfio-user"
+      )
+    }
   }
 
   /// A program of the user's own has drivers that this one does not know: it checks the names itself.

@@ -56,7 +56,7 @@ final class RunConsole {
     }
     failures += session.stop()
     // The host has read what the device counts at its end.
-    printTotals(session.counters)
+    Self.printTotals(session.counters, json: json)
     if !failures.isEmpty { throw SupervisorError.checkFailed(failures.joined(separator: "; ")) }
   }
 
@@ -165,7 +165,7 @@ final class RunConsole {
     return rest == suffix || rest.hasPrefix(suffix + "_")
   }
 
-  private func printTotals(_ counters: [(name: String, value: UInt64)]) {
+  static func printTotals(_ counters: [(name: String, value: UInt64)], json: Bool) {
     if json {
       let pairs = counters.map { "\"\($0.name)\": \($0.value)" }
       say("{\(pairs.joined(separator: ", "))}")

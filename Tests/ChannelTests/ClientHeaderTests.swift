@@ -2,6 +2,7 @@ import CLinux
 import CMartletChannel
 import Foundation
 import Memory
+import PlayedSupervisor
 import Steering
 import Testing
 
@@ -15,6 +16,7 @@ import Testing
     #expect(MARTLET_CHANNEL_VERSION == ChannelLayout.version)
     #expect(MARTLET_PAGE == ChannelLayout.page)
     #expect(MARTLET_END_WORD == ChannelLayout.endWord)
+    #expect(MARTLET_END_REASON == ChannelLayout.endReason)
     #expect(MARTLET_NEWS_WORD == ChannelLayout.newsWord)
     #expect(MARTLET_MAXIMUM_QUEUES == 64)
     #expect(ChannelLayout(queues: MARTLET_MAXIMUM_QUEUES, slots: 64) != nil)
@@ -254,6 +256,27 @@ import Testing
     defer { drop(instance) }
     supervisor.channel.askToEnd()
     #expect(closed(instance) == "the supervisor asks the program to end")
+  }
+
+  @Test(arguments: EndReason.allCases)
+  func everyReasonOfTheHostIsSaid(_ reason: EndReason) throws {
+    let supervisor = try PlayedSupervisor()
+    let instance = try attached(supervisor)
+    defer { drop(instance) }
+    supervisor.channel.end.close(reason)
+    let said = try #require(closed(instance))
+    #expect(!said.contains("does not know"))
+    // One that is not in the list.
+    let other = try PlayedSupervisor()
+    let stranger = try attached(other)
+    defer { drop(stranger) }
+    other.channel.end.close(.detached)
+    store32(other.channel, ChannelLayout.endReason, 1000)
+    #expect(closed(stranger)?.contains("does not know") == true)
+  }
+
+  func store32(_ channel: borrowing ChannelMemory, _ offset: Int, _ value: UInt32) {
+    release_store32(channel.address(offset), value)
   }
 }
 

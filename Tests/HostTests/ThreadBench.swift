@@ -216,7 +216,7 @@ final class ThreadBench: @unchecked Sendable {
     } catch {
       throw .driver(error)
     }
-    var paths = PathArray<VirtioNetQueuePair>(capacity: Self.pairs)
+    var paths = PathArray<PacketPath<VirtioNetQueuePair>>(capacity: Self.pairs)
     let share = Self.partBytes / Self.pairs
     for queue in 0..<Self.pairs {
       paths.append(
@@ -232,7 +232,7 @@ final class ThreadBench: @unchecked Sendable {
     let statistics = HostStatistics(page: page, queues: Self.pairs, device: [])
     defer { for (name, value) in statistics.counters { counters[name] = value } }
     self.statistics.withLock { $0 = statistics }
-    var host = HostControl<VirtioNet>(
+    var host = HostControl<VirtioNet, PacketPath<VirtioNetQueuePair>>(
       driver: driver, setup: setup, paths: paths, threads: threads,
       descriptors: (0..<Self.pairs).map {
         QueueDescriptors(

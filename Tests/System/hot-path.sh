@@ -10,8 +10,13 @@ trap 'rm -rf "$work"' EXIT
 # Functions at which the search ends, and why; with an arrow, where one function calls another.
 allowed=$(cat << 'END'
 Channel.Doorbell.signal                     wakes a peer that sleeps: a system call, no more than one a sleep
+Host.PathMailbox.tell\(                       tells the control thread that an instance has come, gone or broken a rule
 PCI.RegisterWindow.(load|store)Elsewhere    registers that are not mapped: one call of a C function a burst
+Host.InstancePort..reason in                an instance is closed for what it did: once in its life
 Host.QueueLoop<.*>.pause\(                  publishes counters, once in 1024 turns; waits, where there is no work
+Channel.CommandDoorbell.ring                wakes an end of a command channel that sleeps, once a sleep
+Commands.CommandServer.(begin|begun|finish|wake|close|shut)   commands that take longer, sleep, and the end of a client
+Commands.CommandServer.(now|turn<).* -> clock_gettime@   the kernel's page of code (vdso) answers
 Stacks.StackError                           the stack ends: the text for people
 Stacks.KernelStack.* -> (Stacks.KernelStack.isGone|Glibc.errno|(readv|writev)@)   a frame is a call of the kernel
 LwIPStack.LwIPInstance.service              lwIP's timers and the application, once a turn; flush is named by itself
@@ -19,7 +24,7 @@ LwIPStack.LwIPInstance.service              lwIP's timers and the application, o
 LwIPStack.LwIPInterface.input.* -> [*]      the same: the input function of a lwIP interface
 GVisorStack.GVisorInstance.* -> [*]         gVisor's own functions, by pointer, once a burst
 RadioLink.RadioLinkViolation.error          the device broke its contract: the text for people
-RadioLink.*PacketPath<.*>.postSegments\(.* -> memcpy@  the pair is copied to ask for its room, once a burst
+RadioLink.*Host.postSegments<.* -> memcpy@  the pair is copied to ask for its room, once a burst
 END
 )
 # Outside the program: what closes the gap in a burst, and the guard of C's stack. Not memcpy: it copies a whole queue
@@ -149,7 +154,10 @@ names=()
 for driver in $drivers; do
   pair="$driver\\.[A-Za-z0-9]*QueuePair"
   names+=("generic specialization <$pair> of .*Host\\.PacketPath<.*>\\.turn\\(")
-  names+=("generic specialization <$pair> of .*Host\\.QueueLoop<.*>\\.turnUntilToldToStop\\(")
+  names+=("generic specialization <$pair> of .*Host\\.SharedPath<.*>\\.turn\\(")
+  for path in PacketPath SharedPath; do
+    names+=("generic specialization <Host\\.$path<$pair>> of .*Host\\.QueueLoop<.*>\\.turnUntilToldToStop\\(")
+  done
   for verb in postReceive receive transmit completeTransmit; do
     names+=("$pair\\.$verb\\(.*throws\\(Driver\\.DriverError\\)")
   done
@@ -173,3 +181,9 @@ if [ -e Sources/CLwIP/lwip/.version ]; then
   names+=('generic specialization <LwIPStack\.LwIPInstance> of .*Stacks\.InstanceLoop<.*>\.turn\(')
 fi
 check "$work/stack" "${names[@]}"
+
+calls .build/release/martlet > "$work/martlet"
+check "$work/martlet" \
+  'generic specialization <Supervisor\.InstanceCommandService> of .*Commands\.CommandServer\.turn<' \
+  'Channel\.CommandClient\.submit\(Channel\.CommandSubmission' 'Channel\.CommandClient\.poll\(' \
+  'Channel\.CommandServerEnd\.(take|answer|publish)\('

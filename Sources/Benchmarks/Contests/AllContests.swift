@@ -26,6 +26,7 @@ public struct AllContests {
     let groups: [(name: String, run: () throws -> Void)] = [
       ("pool, path", { try LoopContests(plan: plan, dpdk: dpdk).run(rows) }),
       ("channel", { try ChannelContests(plan: plan, dpdk: dpdk).run(rows) }),
+      ("commands", { try CommandContests(plan: plan).run(rows) }),
       ("startup, tcp, memory", { try WholeRunContest(plan: plan).run(rows) }),
       ("host", { try HostContests(plan: plan, dpdk: dpdk).run(rows) }),
       ("sweep", { try SweepContests(plan: plan, dpdk: dpdk).run(rows) }),

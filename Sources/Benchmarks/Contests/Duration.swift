@@ -26,6 +26,7 @@ struct ContestDuration {
       Self(
         names: names("channel.", ["rate.1", "rate.8", "rate.32", "rate.64", "roundtrip."]),
         sides: 1 + peer, overhead: 150, start: 1000),
+      Self(names: CommandContests.names, sides: 2, overhead: 20, start: 50),
       Self(
         names: ["startup.emulated", "startup.emulated.kernel"], sides: 1, overhead: 2600, start: 0),
     ]

@@ -18,6 +18,10 @@ extension BenchmarkReport {
       Line(
         title: "channel, round trip of 32, p50 / p99 / p99.9", unit: "ns",
         names: ["p50", "p99", "p999"].map { "channel.roundtrip.\($0)" }),
+      Line(
+        title: "command to the supervisor, round trip, p50 / p99 / p99.9", unit: "ns",
+        names: ["p50", "p99", "p999"].map { "commands.roundtrip.\($0)" }),
+      Line(title: "commands, 32 on the way", unit: "M/s", names: ["commands.rate"]),
     ]
     + ["rx", "tx", "forward"].flatMap { verb in
       ["split", "packed"].map { ring in

@@ -28,6 +28,7 @@ LINUX_HOT void release_store16(void *_Nonnull p, uint16_t v) { __atomic_store_n(
 LINUX_HOT void release_store32(void *_Nonnull p, uint32_t v) { __atomic_store_n((uint32_t *)p, v, __ATOMIC_RELEASE); }
 LINUX_HOT void release_store64(void *_Nonnull p, uint64_t v) { __atomic_store_n((uint64_t *)p, v, __ATOMIC_RELEASE); }
 LINUX_HOT uint32_t atomic_add32(void *_Nonnull p, uint32_t v) { return __atomic_fetch_add((uint32_t *)p, v, __ATOMIC_ACQ_REL); }
+LINUX_HOT uint64_t atomic_add64(void *_Nonnull p, uint64_t v) { return __atomic_fetch_add((uint64_t *)p, v, __ATOMIC_ACQ_REL); }
 LINUX_HOT uint32_t atomic_subtract32(void *_Nonnull p, uint32_t v) { return __atomic_fetch_sub((uint32_t *)p, v, __ATOMIC_ACQ_REL); }
 LINUX_HOT uint32_t atomic_exchange32(void *_Nonnull p, uint32_t v) { return __atomic_exchange_n((uint32_t *)p, v, __ATOMIC_ACQ_REL); }
 LINUX_HOT int atomic_compare_exchange64(void *_Nonnull p, uint64_t expected, uint64_t desired) { return __atomic_compare_exchange_n((uint64_t *)p, &expected, desired, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE); }

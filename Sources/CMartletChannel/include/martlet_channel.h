@@ -9,7 +9,7 @@
      receive     host -> program   packets that came, in segments of the arena's receive part
      free        program -> host   those segments, given back one by one; none may be given back twice
      transmit    program -> host   packets to send: pieces in the transmit part, which is the program's to divide, or a
-                                   received segment that the program still has (shared NICs, one piece a packet)
+                                   received segment that the program still has (shared NICs: one piece a packet, on the queue it came from)
      completion  host -> program   tags of packets that have left: what they were made of is the program's again
 
    A packet is one or more descriptors; all but its last have MARTLET_MORE. Its first may be offload metadata
@@ -59,7 +59,7 @@ enum {
   MARTLET_CHANNEL_VERSION = 1,
   MARTLET_PAGE = 4096,
   MARTLET_END_WORD = 64,          /* not 0: use the channel no more */
-  MARTLET_END_REASON = 68,        /* why the host closed it: martlet_reasons */
+  MARTLET_END_REASON = 68,        /* why the host closed it: see martlet_closed */
   MARTLET_NEWS_WORD = 72,         /* changes when a message waits on the socket */
   MARTLET_RING_STRIDE = 128,      /* of the indices in a control page: producer's, consumer's 64 bytes behind */
   MARTLET_CONSUMER_INDEX = 64,
@@ -265,6 +265,7 @@ static inline const char *martlet_closed(struct martlet_instance *m) {
   if (!m->is_closed && __atomic_load_n((uint32_t *)(void *)(m->channel + MARTLET_NEWS_WORD), __ATOMIC_ACQUIRE) != m->news) martlet_hear(m);
   if (!m->is_closed && __atomic_load_n((uint32_t *)(void *)(m->channel + MARTLET_END_WORD), __ATOMIC_ACQUIRE)) {
     uint32_t reason = __atomic_load_n((uint32_t *)(void *)(m->channel + MARTLET_END_REASON), __ATOMIC_RELAXED);
+    if (reason == 0) martlet_hear(m); /* what the supervisor says is more */
     martlet_close_for(m, reason < sizeof reasons / sizeof *reasons ? reasons[reason] : "for a reason that this program does not know");
   }
   return m->is_closed ? m->reason : NULL;

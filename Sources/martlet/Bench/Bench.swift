@@ -91,10 +91,42 @@ struct BenchAll: ParsableCommand {
 struct BenchEnd: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "bench-end", shouldDisplay: false,
-    subcommands: [Channel.self, Driver.self, Scratch.self])
+    subcommands: [
+      Channel.self, Commands.self, CommandPairing.self, AttachedCommands.self, Driver.self,
+      Scratch.self,
+    ])
 
   struct Channel: ParsableCommand {
     func run() throws { try reporting { try failing { try ChannelInstanceSide.run() } } }
+  }
+
+  struct Commands: ParsableCommand {
+    @Argument var credentials: [UInt64]
+
+    func run() throws {
+      try reporting { try failing { try CommandClientSide.run(credentials: credentials) } }
+    }
+  }
+
+  /// Commands of an instance that attaches to a supervisor that runs.
+  struct AttachedCommands: ParsableCommand {
+    static let configuration = CommandConfiguration(commandName: "attached-commands")
+
+    @Argument var socket: String
+    @Argument var count: Int
+
+    func run() throws {
+      try reporting { try failing { try AttachedCommandClient.run(socket: socket, count: count) } }
+    }
+  }
+
+  /// Both ends, for a number of commands.
+  struct CommandPairing: ParsableCommand {
+    static let configuration = CommandConfiguration(commandName: "command-pair")
+
+    @Argument var count: Int
+
+    func run() throws { try reporting { try failing { try CommandPair().exchange(count) } } }
   }
 
   struct Scratch: ParsableCommand {

@@ -1,0 +1,58 @@
+import Channel
+import Driver
+import Memory
+
+/// The way of every packet through one queue pair, as the thread that turns it and the control thread see it.
+@usableFromInline
+package protocol QueuePath: ~Copyable, SendableMetatype {
+  associatedtype QueuePair: NetworkQueuePair & ~Copyable
+
+  /// One burst in each direction.
+  /// - Returns: whether there was anything to do.
+  mutating func turn() throws(HostError) -> Bool
+  /// Arms the device's interrupts and the channels' doorbells.
+  /// - Returns: whether the caller may sleep; false when something has arrived meanwhile.
+  mutating func prepareToSleep() -> Bool
+  mutating func wake()
+  /// After the driver has stopped: what the device held is the host's again, and packets that it has not sent, which are
+  /// lost, are their sender's.
+  /// - Returns: whether all of it is back.
+  @discardableResult
+  mutating func takeBackFromDevice() -> Bool
+  /// Another queue pair in place of one from which all has been taken back.
+  mutating func goOn(with new: consuming QueuePair)
+  /// What the path has counted so far.
+  var report: PathReport { get }
+  /// Publishes what only this kind of path counts.
+  mutating func publish(to statistics: HostStatistics)
+}
+
+/// What every path counts.
+@usableFromInline
+package struct PathReport {
+  var driver: QueueStatistics
+  var dropsRingFull: UInt64
+  var segmentsWithHost: Int
+  var segmentsWithDevice: Int
+  var segmentsWithInstance: Int
+}
+
+/// Free segments go to the device in bulk.
+/// - Parameter posts: empty before and after.
+@inlinable @inline(never)
+func postSegments<QueuePair: NetworkQueuePair & ~Copyable>(
+  of ledger: inout SegmentLedger, to queuePair: inout QueuePair, by posts: inout Burst
+) throws(HostError) {
+  let room = min(queuePair.receiveRoom, posts.capacity)
+  if room < 16 { return }
+  ledger.lend(upTo: room, into: &posts)
+  if posts.isEmpty { return }
+  do throws(DriverError) {
+    try queuePair.postReceive(&posts)
+  } catch {
+    throw .driver(error)
+  }
+  // What the ring did not take is still free.
+  for index in 0..<posts.count { ledger.reclaim(posts[index].segment) }
+  posts.removeAll()
+}

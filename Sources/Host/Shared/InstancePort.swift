@@ -1,0 +1,166 @@
+import Channel
+import Memory
+
+/// One instance as one queue thread knows it: its end of the channel, who owns which of its receive segments, what it may
+/// send, and what it has used of its share. One thread.
+///
+/// Positions that the instance uses count from the start of its own arena; the host's from the start of the window.
+@usableFromInline
+struct InstancePort: ~Copyable {
+  /// 0 to 63.
+  let index: Int
+  var channel: HostEnd
+  /// The word by which the channel is closed.
+  let end: ChannelEnd
+  /// Its receive segments on this queue: they are the host's, the instance's, or being sent in place.
+  var ledger: SegmentLedger
+  /// The first byte of its arena, in this process.
+  let arena: UnsafeMutableRawPointer
+  /// Where its arena begins in the window, in bytes.
+  let base: UInt64
+  /// What it may send from, besides segments that it has received.
+  var transmitPart: Range<UInt64>
+  /// Its share of the host's work, beside those of the others.
+  let weight: Int
+  /// How many receive segments it may hold on this queue.
+  let segmentLimit: Int
+  let counts = CounterBlock<InstanceCounter>()
+
+  /// Packets that are on their way to its receive ring.
+  var delivering = Burst(capacity: 128)
+  /// Slots that its receive ring has room for, as of when this burst's first packet for it came.
+  var receiveRoom = 0
+  /// What it may still be given while the interface is overloaded.
+  var receiveCredit = 0
+  /// Packets of its transmit ring; those before `nextToSend` are done with.
+  var sending = Burst(capacity: 128)
+  var nextToSend = 0
+  /// What it may still send in this round.
+  var deficit = 0
+  /// Packets that the device has, counted apart before and after the transmit part was last made smaller.
+  var inFlight = (0, 0)
+  var epoch: UInt8 = 0
+  /// Tags that are its again and wait for room in its completion ring. Bounded: no more packets are taken from an instance
+  /// than have room here.
+  var completed = Burst(capacity: Self.maximumInFlight)
+  private var returned = Burst(capacity: 64)
+  /// Turns without work, one after the other.
+  var idleTurns = 0
+  var isClosed = false
+
+  /// Packets of one instance that are with the device or wait to be handed back.
+  static let maximumInFlight = 256
+
+  /// Whether it has as many packets under way as it may have while others send too.
+  var isHeldBack: Bool { inFlightCount &+ completed.count >= Self.inFlightBesideOthers }
+  /// Packets under way of one instance while others have some to send too.
+  static let inFlightBesideOthers = 64
+
+  var inFlightCount: Int { inFlight.0 &+ inFlight.1 }
+
+  init(
+    index: Int, channel: consuming HostEnd, end: ChannelEnd, ledger: consuming SegmentLedger,
+    arena: UnsafeMutableRawPointer, base: UInt64, transmitPart: Range<UInt64>, weight: Int,
+    segmentLimit: Int
+  ) {
+    self.index = index
+    self.channel = channel
+    self.end = end
+    self.ledger = ledger
+    self.arena = arena
+    self.base = base
+    self.transmitPart = transmitPart
+    self.weight = weight
+    self.segmentLimit = segmentLimit
+  }
+
+  // MARK: From the instance
+
+  /// Free ring: the instance gives receive segments back.
+  /// - Returns: whether there were any.
+  mutating func takeReturnedSegments(_ offence: inout EndReason) -> Bool {
+    do throws(ChannelError) {
+      try channel.free.pop(into: &returned)
+    } catch {
+      offence = Self.reason(consume error)
+      return false
+    }
+    if returned.isEmpty { return false }
+    do throws(LedgerError) {
+      try ledger.takeBack(&returned)
+    } catch {
+      offence = .notItsSegment
+      returned.removeAll()
+    }
+    return true
+  }
+
+  /// Transmit ring: takes the next packets where those before are done with.
+  /// - Returns: whether there are packets to send.
+  mutating func takePackets(_ offence: inout EndReason) -> Bool {
+    if nextToSend < sending.count { return true }
+    sending.removeAll()
+    nextToSend = 0
+    do throws(ChannelError) {
+      try channel.transmit.pop(into: &sending)
+    } catch {
+      offence = Self.reason(consume error)
+    }
+    return !sending.isEmpty
+  }
+
+  @inline(never)
+  private static func reason(_ error: consuming ChannelError) -> EndReason {
+    if case .endlessPacket = error { .endlessPacket } else { .indexJump }
+  }
+
+  // MARK: To the instance
+
+  /// Copies a packet into segments of the instance: the only copy between the device and the instance.
+  /// - Parameters:
+  ///   - slots: the packet's, metadata included; their bytes lie in the host's arena.
+  ///   - host: the host's arena in this process.
+  mutating func copy(
+    _ slots: UnsafePointer<Descriptor>, _ count: Int, from host: UnsafeMutableRawPointer
+  ) {
+    var bytes: UInt64 = 0
+    var position = 0
+    while position < count {
+      let slot = slots[position]
+      position &+= 1
+      if slot.flags.contains(.offload) {
+        delivering.append(slot)
+        continue
+      }
+      guard var own = ledger.giveFree(length: slot.length) else { preconditionFailure() }
+      own.flags = slot.flags
+      own.tag = slot.tag
+      (arena + Int(own.position)).copyMemory(
+        from: host + Int(slot.position), byteCount: Int(slot.length))
+      delivering.append(own)
+      bytes &+= UInt64(slot.length)
+    }
+    counts[.receivedPackets] &+= 1
+    counts[.receivedBytes] &+= bytes
+    counts[.copiedPackets] &+= 1
+    counts[.copiedBytes] &+= bytes
+  }
+
+  /// The device has done with a packet of the instance.
+  mutating func land(_ flight: HeaderSlots.Flight) {
+    if flight.epoch == 0 { inFlight.0 &-= 1 } else { inFlight.1 &-= 1 }
+    if flight.segment != HeaderSlots.noSegment { ledger.endSending(flight.segment) }
+    if !isClosed { completed.append(Descriptor(segment: 0, tag: flight.tag)) }
+  }
+
+  /// Whether nothing is with the device any more that was so before the transmit part was last made smaller.
+  var isSettled: Bool { (epoch == 0 ? inFlight.1 : inFlight.0) == 0 }
+
+  /// Publishes the change of each counter since the last time.
+  mutating func publish(to statistics: HostStatistics) {
+    counts[.segmentsHost] = UInt64(ledger.hostCount)
+    counts[.segmentsInstance] = UInt64(ledger.instanceCount)
+    counts[.segmentsSending] = UInt64(ledger.sendingCount)
+    counts.publish { statistics.add($1, instance: index, counter: $0) }
+  }
+}

@@ -1,0 +1,136 @@
+import Channel
+import Driver
+import Memory
+import Steering
+
+/// The way of every packet between one queue pair and the instances that share it, in both directions, run to completion in
+/// bursts. Read ``turn()`` from top to bottom.
+///
+/// A received packet is copied once, from the host's arena into that of each instance that it is for; a packet to be sent is
+/// read by the device where the instance has put it, but for its headers. The device is checked by the driver, the
+/// instances by their table.
+@usableFromInline
+package struct SharedPath<Pair: NetworkQueuePair & ~Copyable>: ~Copyable, QueuePath {
+  @usableFromInline package typealias QueuePair = Pair
+
+  @usableFromInline var queuePair: Pair
+  @usableFromInline var instances: InstanceTable
+  /// Who owns each of the host's own receive segments: the host or the device.
+  @usableFromInline var ledger: SegmentLedger
+
+  @usableFromInline var posts = Burst(capacity: 64)
+  @usableFromInline var received = Burst(capacity: 128)
+  @usableFromInline var sending = Burst(capacity: 192)
+  @usableFromInline var completed = Burst(capacity: 64)
+  /// What earlier queue pairs of this path have counted.
+  private var earlier = QueueStatistics()
+
+  init(
+    queuePair: consuming Pair, instances: consuming InstanceTable, ledger: consuming SegmentLedger
+  ) {
+    self.queuePair = queuePair
+    self.instances = instances
+    self.ledger = ledger
+  }
+
+  @inlinable @inline(never)
+  package mutating func turn() throws(HostError) -> Bool {
+    if instances.mailbox.hasUpdate { instances.takeUpdate() }
+    instances.beginTurn()
+    var worked = instances.takeReturnedSegments()
+    try postSegments(of: &ledger, to: &queuePair, by: &posts)
+    if try receive() { worked = true }
+    if try transmit() { worked = true }
+    if try complete() { worked = true }
+    instances.ringDoorbells()
+    return worked
+  }
+
+  /// Device -> receive rings.
+  @inlinable
+  mutating func receive() throws(HostError) -> Bool {
+    do throws(DriverError) {
+      try queuePair.receive(into: &received)
+    } catch {
+      throw .driver(error)
+    }
+    if received.isEmpty { return false }
+    instances.deliver(received)
+    for index in 0..<received.count where !received[index].flags.contains(.offload) {
+      ledger.reclaim(received[index].segment)
+    }
+    received.removeAll()
+    return true
+  }
+
+  /// Transmit rings -> device.
+  @inlinable
+  mutating func transmit() throws(HostError) -> Bool {
+    if sending.isEmpty { instances.gather(into: &sending) }
+    if sending.isEmpty { return false }
+    let before = sending.count
+    do throws(DriverError) {
+      try queuePair.transmit(&sending)
+    } catch {
+      throw .driver(error)
+    }
+    return sending.count != before
+  }
+
+  /// Device -> completion rings.
+  @inlinable
+  mutating func complete() throws(HostError) -> Bool {
+    do throws(DriverError) {
+      try queuePair.completeTransmit(into: &completed)
+    } catch {
+      throw .driver(error)
+    }
+    let worked = !completed.isEmpty
+    instances.complete(&completed)
+    return worked
+  }
+
+  @usableFromInline
+  package mutating func prepareToSleep() -> Bool {
+    guard sending.isEmpty, instances.prepareToSleep() else { return false }
+    return queuePair.armInterrupts(transmit: instances.inFlight > 0)
+  }
+
+  @usableFromInline
+  package mutating func wake() {
+    queuePair.disarmInterrupts()
+    instances.wake()
+  }
+
+  @discardableResult @usableFromInline
+  package mutating func takeBackFromDevice() -> Bool {
+    // Packets that the driver has not taken yet will not be sent either: the burst holds them until the new pair does.
+    while true {
+      queuePair.takeBack(segments: &posts, packets: &completed)
+      if posts.isEmpty && completed.isEmpty { break }
+      for index in 0..<posts.count { ledger.reclaim(posts[index].segment) }
+      posts.removeAll()
+      instances.complete(&completed)
+    }
+    instances.ringDoorbells()
+    return true
+  }
+
+  @usableFromInline
+  package mutating func goOn(with new: consuming Pair) {
+    earlier += queuePair.statistics
+    queuePair = new
+  }
+
+  @usableFromInline
+  package var report: PathReport {
+    var sum = earlier
+    sum += queuePair.statistics
+    return PathReport(
+      driver: sum, dropsRingFull: 0, segmentsWithHost: ledger.hostCount,
+      segmentsWithDevice: ledger.deviceCount, segmentsWithInstance: instances.segmentsWithInstances)
+  }
+
+  @usableFromInline
+  package mutating func publish(to statistics: HostStatistics) { instances.publish(to: statistics) }
+}

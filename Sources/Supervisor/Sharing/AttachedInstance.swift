@@ -1,0 +1,50 @@
+/// An instance as the supervisor holds it, from its request until everybody has let go of its memory. One thread.
+final class AttachedInstance {
+  var record: InstanceRecord
+  let memory: InstanceMemory
+  /// nil once the process is gone or was sent away.
+  var connection: PeerConnection?
+  var state = State.announced
+  /// Answers of the driver host that are missing: one to the instance and one to each claim.
+  var missingAnswers: Int
+  /// Whether the device may read its memory.
+  var isMapped = true
+  /// When the state has to have changed, in milliseconds of the monotonic clock; nil for never.
+  var deadline: UInt64?
+  /// What of its command channel goes with the welcome.
+  var commandDescriptors: CommandDescriptors?
+  /// Why it ends.
+  var reason = ""
+
+  enum State {
+    /// The driver host has been told and has not answered.
+    case announced
+    /// Has its welcome, and has not said that it is ready.
+    case welcomed
+    case running
+    /// The driver host has been told to let go.
+    case leaving
+    /// The device's mapping is being taken away.
+    case unmapping
+    /// The driver host does not let go: the memory stays as it is until the host has ended.
+    case stuck
+  }
+
+  init(
+    record: InstanceRecord, memory: InstanceMemory, connection: PeerConnection, deadline: UInt64
+  ) {
+    self.record = record
+    self.memory = memory
+    self.connection = connection
+    self.deadline = deadline
+    missingAnswers = 1 + record.claims.count
+  }
+
+  /// Whether it is on its way out.
+  var isLeaving: Bool {
+    switch state {
+    case .announced, .welcomed, .running: false
+    case .leaving, .unmapping, .stuck: true
+    }
+  }
+}

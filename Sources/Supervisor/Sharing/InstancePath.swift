@@ -1,0 +1,57 @@
+import Channel
+import Glibc
+import Memory
+import PCI
+import VFIO
+
+/// The two that have to know of an instance's memory: the device, which may read it, and the driver host.
+protocol InstancePath: AnyObject {
+  /// Tells the driver host something.
+  func tell(_ text: String, _ descriptors: [Int32])
+  /// Lets the device read an instance's arena, before the host is told of it.
+  func map(_ arena: borrowing Arena, iova: UInt64, id: UInt32) throws(PCIError)
+  /// Takes the arena from the device, after the host has let go of it.
+  /// - Returns: false where the host does it and will say `unmapped`.
+  func unmap(iova: UInt64, byteCount: Int, id: UInt32) throws(PCIError) -> Bool
+}
+
+/// A driver host that runs, with its device.
+///
+/// The kernel's VFIO is told of memory by the supervisor, which alone has the container. A vfio-user device has one
+/// socket, which the running host has: it passes the supervisor's word on, in order, and whoever has the socket could map
+/// memory anyway.
+final class HostPath: InstancePath {
+  var host: HostProcess
+  private let access: any DeviceAccess
+
+  init(_ host: consuming HostProcess, _ access: any DeviceAccess) {
+    self.host = host
+    self.access = access
+  }
+
+  private var isRelayed: Bool { access.kind == .vfioUser }
+
+  func tell(_ text: String, _ descriptors: [Int32]) {
+    host.send(text, descriptors: descriptors)
+  }
+
+  func map(_ arena: borrowing Arena, iova: UInt64, id: UInt32) throws(PCIError) {
+    if isRelayed {
+      tell("map id=\(id) iova=\(iova) bytes=\(arena.byteCount)", [arena.descriptor])
+      return
+    }
+    try access.mapDMA(
+      DMAMemory(
+        address: arena.address, descriptor: arena.descriptor, offset: 0,
+        byteCount: UInt64(arena.byteCount)), iova: iova, rights: .read)
+  }
+
+  func unmap(iova: UInt64, byteCount: Int, id: UInt32) throws(PCIError) -> Bool {
+    if isRelayed {
+      tell("unmap id=\(id) iova=\(iova) bytes=\(byteCount)", [])
+      return false
+    }
+    try access.unmapDMA(iova: iova, byteCount: UInt64(byteCount))
+    return true
+  }
+}

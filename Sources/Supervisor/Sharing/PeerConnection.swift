@@ -1,0 +1,88 @@
+import CLinux
+import Channel
+import Glibc
+
+/// A connection to the supervisor's socket: who is at its other end, as the kernel knows it, and how far it is. What it
+/// says is never believed. One thread.
+final class PeerConnection {
+  let socket: Int32
+  let uid: uid_t
+  let pid: pid_t
+  /// Readable when the process that connected has ended; -1 where there is no such process for us.
+  let process: Int32
+  var stage = Stage.silent
+  /// When it is closed if nothing happens, in milliseconds of the monotonic clock; nil for never.
+  var deadline: UInt64?
+  /// Words that it may still say within this second.
+  private var words = wordsPerSecond
+  private var second: UInt64 = 0
+
+  enum Stage {
+    /// Has not said yet what it wants.
+    case silent
+    /// Wants to be an instance as soon as another has let go of what it asks for.
+    case waiting(AttachRequest)
+    /// Is, or is to be, the instance in this slot.
+    case instance(Int)
+    /// Asks as an administrator.
+    case administrator
+  }
+
+  static let wordsPerSecond = 64
+
+  /// - Parameter socket: the connection's from now on.
+  init?(socket: Int32, deadline: UInt64?) {
+    var pid: pid_t = 0
+    var uid = uid_t.max
+    guard linux_peer(socket, &pid, &uid) == 0 else {
+      close(socket)
+      return nil
+    }
+    self.socket = socket
+    self.uid = uid
+    self.pid = pid
+    self.deadline = deadline
+    process = linux_peer_process(socket, pid)
+  }
+
+  deinit {
+    close(socket)
+    if process >= 0 { close(process) }
+  }
+
+  /// The slot of its instance.
+  var slot: Int? { if case .instance(let slot) = stage { slot } else { nil } }
+
+  /// Sends without waiting: a peer that does not read loses what is said to it.
+  @discardableResult
+  func say(_ text: String, _ descriptors: [Int32] = []) -> Bool {
+    ControlMessage.send(text, descriptors: descriptors, to: socket, flags: Int32(MSG_DONTWAIT))
+  }
+
+  /// What has come over the socket.
+  enum News {
+    case nothing
+    case message(ControlMessage)
+    /// The peer has closed the connection or ended.
+    case end
+    /// It has sent what nobody has asked for.
+    case offence(String)
+  }
+
+  func next(at now: UInt64) -> News {
+    if process >= 0, isReadable(process) { return .end }
+    switch ControlMessage.receive(from: socket) {
+    case .nothing: return .nothing
+    case .end: return .end
+    case .message(let message, let descriptors):
+      for descriptor in descriptors { close(descriptor) }
+      if !descriptors.isEmpty { return .offence("descriptors") }
+      if now / 1000 != second {
+        second = now / 1000
+        words = Self.wordsPerSecond
+      }
+      words -= 1
+      return words < 0 ? .offence("flood") : .message(message)
+    }
+  }
+}

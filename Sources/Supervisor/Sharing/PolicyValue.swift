@@ -1,0 +1,73 @@
+import Channel
+import Glibc
+
+/// What a policy's texts and numbers stand for.
+enum PolicyValue {
+  /// The value, or what it has to be, for the message where it is not.
+  enum Reading<Value> {
+    case value(Value)
+    case wrong(String)
+  }
+
+  static func shown(_ tree: TOMLTree) -> String {
+    switch tree {
+    case .string(let text): "\"\(text.prefix(64))\""
+    case .integer(let number): "\(number)"
+    default: tree.kind
+    }
+  }
+
+  static func user(_ tree: TOMLTree) -> Reading<uid_t> {
+    let due = "users of this system by name or number"
+    switch tree {
+    case .integer(let number):
+      return uid_t(exactly: number).map { .value($0) } ?? .wrong(due)
+    case .string(let name):
+      return getpwnam(name).map { .value($0.pointee.pw_uid) } ?? .wrong(due)
+    default: return .wrong(due)
+    }
+  }
+
+  static func group(_ tree: TOMLTree) -> Reading<gid_t> {
+    let due = "a group of this system by name or number"
+    switch tree {
+    case .integer(let number):
+      return gid_t(exactly: number).map { .value($0) } ?? .wrong(due)
+    case .string(let name):
+      return getgrnam(name).map { .value($0.pointee.gr_gid) } ?? .wrong(due)
+    default: return .wrong(due)
+    }
+  }
+
+  static func mode(_ tree: TOMLTree) -> Reading<mode_t> {
+    guard case .string(let text) = tree, let mode = mode_t(text, radix: 8), mode <= 0o777 else {
+      return .wrong("permissions in octal, such as \"0660\"")
+    }
+    return .value(mode)
+  }
+
+  static func name(_ tree: TOMLTree) -> Reading<String> {
+    guard case .string(let text) = tree, AttachRequest.isName(text) else {
+      return .wrong("1 to 32 letters, digits, -, _ and .")
+    }
+    return .value(text)
+  }
+
+  static func digest(_ tree: TOMLTree) -> Reading<[UInt8]> {
+    guard case .string(let text) = tree, let bytes = Hexadecimal.bytes(text), bytes.count == 32
+    else {
+      return .wrong(
+        "64 hexadecimal digits (`sha256sum` of the file with the token)")
+    }
+    return .value(bytes)
+  }
+
+  static func claim(_ tree: TOMLTree) -> Reading<ClaimLimit> {
+    guard case .string(let text) = tree, let limit = ClaimLimit(text) else {
+      return .wrong(
+        "claims such as \"ipv4:10.0.0.3\", \"ipv4:10.0.0.0/24/tcp/8000-8999\", \"group:224.0.0.251\", \"rest\" or \"any\""
+      )
+    }
+    return .value(limit)
+  }
+}

@@ -1,0 +1,170 @@
+import CLinux
+import Channel
+import Glibc
+import Host
+import Memory
+import PCI
+import VFIO
+
+/// Everything that one `martlet run --share` has started: device, driver host, and a socket where instances come and go.
+/// When it goes away, so does all of it.
+public struct SharedSession: ~Copyable {
+  private let device: RunDevice
+  private let memory: SharedMemory
+  private let path: HostPath
+  private let server: SharingServer
+  private let socket: SharingSocket
+  private let termination: Int32
+  private let report: (String) -> Void
+  private let first: FirstInstance?
+
+  /// - Parameters:
+  ///   - policy: who may attach.
+  ///   - report: gets a line whenever there is news.
+  public static func start(
+    _ plan: RunPlan, socket path: String, policy: Policy, report: @escaping (String) -> Void
+  ) throws(SupervisorError) -> SharedSession {
+    let termination = linux_termination_descriptor()
+    guard termination >= 0 else { throw .system("signalfd", -termination) }
+    // Before anything is started: most of what can be wrong is wrong with the socket.
+    let socket = try SharingSocket(path: path, policy)
+    let device = try RunDevice.open(
+      plan, farEndAddress: plan.address.neighbour.description, report: report)
+    let memory = try SharedMemory.make(
+      for: device.access, plan, largestInstance: policy.largestInstance)
+    let host = try HostProcess.start(
+      plan, on: device.access,
+      HostProcess.Resources(
+        arguments: [
+          "--rings-iova", "\(memory.ringsIOVA)", "--rings-bytes", "\(memory.rings.byteCount)",
+          "--arena-iova", "\(memory.windowIOVA)", "--arena-bytes", "\(memory.arena.byteCount)",
+          "--receive-bytes", "\(memory.receiveBytes)", "--shared", "yes",
+          "--window-bytes", "\(memory.windowBytes)",
+        ], rings: memory.rings.descriptor, arena: memory.arena.descriptor,
+        counterCapacity: DriverHost.counterCapacity(queues: plan.queues, isShared: true)))
+    let (interface, doorbells) = (host.interface, host.doorbells)
+    let commands = try InstanceCommands(
+      interface, hostQueues: plan.queues, counters: dup(host.counterDescriptor))
+    let hostPath = HostPath(host, device.access)
+    let server = SharingServer(
+      policy: policy, listener: socket.descriptor, path: hostPath, interface: interface,
+      hostDoorbells: doorbells,
+      window: WindowPlan(byteCount: memory.windowBytes, hostBytes: memory.arena.byteCount),
+      windowIOVA: memory.windowIOVA, keeper: memory.keeper, hasHugePages: memory.hasHugePages,
+      commands: commands, report: report)
+    server.hostBytes = memory.arena.byteCount + memory.rings.byteCount
+    server.counters = {
+      device.counters + hostPath.host.counters + commands.counters
+        + [("iommu_faults", device.faults)]
+    }
+    var first: FirstInstance?
+    if plan.stack != .none {
+      first = try FirstInstance.start(plan, interface) { socket in
+        server.adopt(socket, at: RunSession.now()) != nil
+      }
+    }
+    return SharedSession(
+      device: device, memory: memory, path: hostPath, server: server, socket: socket,
+      first: first, termination: termination, report: report)
+  }
+
+  private init(
+    device: RunDevice, memory: consuming SharedMemory, path: HostPath, server: SharingServer,
+    socket: consuming SharingSocket, first: FirstInstance?, termination: Int32,
+    report: @escaping (String) -> Void
+  ) {
+    self.device = device
+    self.memory = memory
+    self.path = path
+    self.server = server
+    self.socket = socket
+    self.first = first
+    self.termination = termination
+    self.report = report
+  }
+
+  deinit { close(termination) }
+
+  public var interface: InterfaceDescription { server.interface }
+  public var hostIdentifier: pid_t { path.host.identifier }
+  public var deviceIdentifier: pid_t? { device.process?.identifier }
+  /// The far end of an emulated wire.
+  public var namespace: NetworkNamespace? { device.namespace }
+  /// Where the kernel stack's interface is, with an emulated device.
+  public var stackNamespace: NetworkNamespace? { first?.namespace }
+  /// Instances that there are.
+  public var instances: [InstanceRecord] { server.records }
+  /// All counters by name: device, host, and what has happened on the socket.
+  public var counters: [(name: String, value: UInt64)] {
+    server.counters() + server.counts.sorted { $0.key < $1.key }.map { ($0.key, $0.value) }
+  }
+
+  /// Serves until a signal asks for the end or time is up.
+  /// - Throws: when a process has ended that the run cannot do without, or says that it cannot go on.
+  public func serve(milliseconds limit: UInt64) throws(SupervisorError) {
+    let end = RunSession.now() + min(limit, .max / 4)
+    while true {
+      let now = RunSession.now()
+      if now >= end { return }
+      if try turn(until: end, termination) { return }
+    }
+  }
+
+  /// One look at everything, and a wait before it where there is nothing.
+  /// - Parameter signal: readable when a signal asks for the end; -1 where that is known.
+  /// - Returns: whether one does.
+  private func turn(until end: UInt64, _ signal: Int32) throws(SupervisorError) -> Bool {
+    let isBusy = server.serveCommands(at: RunSession.now())
+    let now = RunSession.now()
+    let watched =
+      [signal] + path.host.descriptors + device.descriptors + server.descriptors(at: now)
+    var entries = watched.map { pollfd(fd: $0, events: Int16(POLLIN), revents: 0) }
+    // Huge pages that a process still had when it was let go of are looked for once a second.
+    let next = min(end, server.deadline ?? .max, now + 1000)
+    let mayWait = !isBusy && server.commands.prepareToSleep()
+    _ = poll(&entries, UInt(entries.count), mayWait ? Int32(next - min(next, now)) : 0)
+    if entries[0].revents != 0 { return true }
+    for line in try device.check() { report(line) }
+    for message in try path.host.news() {
+      if message.word == "interface" { server.commands.note(message) }
+      if !server.hear(host: message, at: RunSession.now()) {
+        report("driver host: \(message.word) \(message.rest)")
+      }
+    }
+    try path.host.checkAlive()
+    server.step(at: RunSession.now())
+    return false
+  }
+
+  /// Ends everything in order: instances, host, device.
+  /// - Returns: what did not end as it should.
+  public mutating func stop() -> [String] {
+    var complaints: [String] = []
+    server.close()
+    // Each instance gets a moment to end by itself, and then is let go of.
+    for limit in [SharingServer.readyLimit / 5, SharingServer.hostLimit + 500] {
+      let end = RunSession.now() + limit
+      while !server.records.isEmpty, !server.areAllStuck, RunSession.now() < end {
+        do throws(SupervisorError) {
+          _ = try turn(until: end, -1)
+        } catch {
+          complaints.append("\(error)")
+          break
+        }
+      }
+      server.leaveAll("the run ends", at: RunSession.now())
+    }
+    complaints += first?.end() ?? []
+    complaints += path.host.stop()
+    do throws(PCIError) {
+      try memory.release(
+        server.records.map {
+          (iova: memory.windowIOVA + UInt64($0.slot), byteCount: $0.arenaBytes)
+        })
+    } catch {
+      complaints.append("\(device.access.name) could not be made quiet: \(error)")
+    }
+    complaints += server.records.map { "instance \($0.id) was never let go of" }
+    return complaints + device.stop()
+  }
+}

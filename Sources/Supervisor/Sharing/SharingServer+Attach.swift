@@ -1,0 +1,177 @@
+import Channel
+import Glibc
+import Memory
+import PCI
+import Steering
+
+/// From a request to an instance that runs.
+extension SharingServer {
+  func attach(_ message: ControlMessage, from connection: PeerConnection, at now: UInt64) {
+    do throws(AttachError) {
+      attach(try AttachRequest(message), from: connection, at: now)
+    } catch {
+      if case .version = error {
+        refuse(connection, "version: \(error)")
+      } else {
+        refuse(connection, "request: \(error)")
+      }
+    }
+  }
+
+  private func attach(
+    _ request: AttachRequest, from connection: PeerConnection, at now: UInt64
+  ) {
+    guard let rule = policy.rule(for: request.name) else {
+      return refuse(connection, "name: the policy has no instance named \(request.name)")
+    }
+    guard (rule.users ?? policy.users).contains(connection.uid) else {
+      return refuse(connection, "user: user \(connection.uid) may not attach as \(request.name)")
+    }
+    if let digest = rule.tokenDigest, !TokenDigest.matches(request.token, digest) {
+      return refuse(connection, "token: it is not \(request.name)'s")
+    }
+    for claim in request.claims where !rule.allows(claim) || !policy.isFree(claim, for: rule) {
+      return refuse(connection, "claim: \(request.name) may not have \(claim)")
+    }
+    let maximum = request.memory.map { ($0 + 1) / 2 * 2 << 20 } ?? rule.maximumBytes
+    guard maximum <= rule.maximumBytes, maximum >= 4 << 20 else {
+      return refuse(
+        connection,
+        "memory: \(request.name) may have 4 to \(rule.maximumBytes >> 20) MiB")
+    }
+    grant(request, rule, maximumBytes: maximum, to: connection, at: now)
+  }
+
+  /// Looks for a slot, a place and free claims; where one that leaves has them, the request waits for its end.
+  private func grant(
+    _ request: AttachRequest, _ rule: InstanceRule, maximumBytes: Int,
+    to connection: PeerConnection, at now: UInt64
+  ) {
+    var mustWait = false
+    for case let other? in instances {
+      for claim in request.claims where isTaken(claim, by: other, uid: connection.uid, rule) {
+        if !other.isLeaving || other.state == .stuck {
+          return refuse(connection, "claim: \(claim) is another instance's")
+        }
+        mustWait = true
+      }
+    }
+    let isFull = !instances.contains { $0 == nil }
+    if isFull, !instances.contains(where: { $0?.isLeaving ?? false }) {
+      return refuse(connection, "instances: there are \(Self.maximumInstances) already")
+    }
+    if mustWait || isFull {
+      connection.stage = .waiting(request)
+      waiting.append(connection)
+      return
+    }
+    guard let place = window.reserve(maximumBytes) else {
+      return refuse(connection, "window: no room for \(maximumBytes >> 20) MiB more")
+    }
+    do throws(SupervisorError) {
+      try admit(request, rule, place, maximumBytes, connection, at: now)
+    } catch {
+      window.release(place)
+      report("no instance \(request.name): \(error)")
+      refuse(connection, "resources: \(error)")
+    }
+  }
+
+  /// Whether another instance keeps this one from a claim: it has it, or it is another user's and has the whole address.
+  func isTaken(
+    _ claim: Claim, by other: AttachedInstance, uid: uid_t,
+    _ rule: InstanceRule
+  ) -> Bool {
+    other.record.claims.contains { taken in
+      if claim.excludes(taken) { return true }
+      guard case .ports(let address, _, _) = claim, case .address(address) = taken else {
+        return false
+      }
+      return other.record.uid != uid && !rule.namesExactly(claim)
+    }
+  }
+
+  private func admit(
+    _ request: AttachRequest, _ rule: InstanceRule, _ place: Int, _ maximumBytes: Int,
+    _ connection: PeerConnection, at now: UInt64
+  ) throws(SupervisorError) {
+    guard let layout = ChannelLayout(queues: interface.queues, slots: rule.slots),
+      let slot = instances.firstIndex(where: { $0 == nil })
+    else { throw .input("there is no channel of \(rule.slots) slots") }
+    let guaranteed = min(rule.guaranteedBytes, maximumBytes)
+    let memory = try InstanceMemory(
+      byteCount: guaranteed, layout: layout, hasHugePages: hasHugePages, keeper: keeper)
+    generations[slot] = generations[slot] % 0xff_ffff + 1
+    // Received packets are copied, and soon given back: a quarter is enough.
+    let receiveBytes = max(1, guaranteed / 4 / WindowPlan.granule) * WindowPlan.granule
+    let number = UInt32(slot) | generations[slot] << 8
+    let channel = try commands.open(number, uid: connection.uid, seconds: rule.credentialSeconds)
+    let record = InstanceRecord(
+      id: number, name: request.name, uid: connection.uid,
+      pid: connection.pid, claims: Array(Set(request.claims)),
+      credential: channel.credential, weight: rule.weight,
+      slot: place, receiveBytes: receiveBytes, guaranteedBytes: guaranteed,
+      maximumBytes: maximumBytes, arenaBytes: guaranteed)
+    do throws(PCIError) {
+      try path.map(memory.arena, iova: windowIOVA + UInt64(place), id: record.id)
+    } catch {
+      commands.close(number)
+      throw .device("\(error)")
+    }
+    let instance = AttachedInstance(
+      record: record, memory: memory, connection: connection, deadline: now + Self.hostLimit)
+    instance.commandDescriptors = channel
+    instances[slot] = instance
+    connection.stage = .instance(slot)
+    connection.deadline = nil
+    let id = "id=\(record.id)"
+    path.tell(
+      "attach \(id) slot=\(place) receive=\(receiveBytes) bytes=\(guaranteed) slots=\(rule.slots)"
+        + " weight=\(rule.weight) segments=\(rule.segments ?? receiveBytes / 2048)",
+      [memory.arena.descriptor, memory.channel.descriptor, memory.doorbell])
+    for claim in record.claims { path.tell("claim \(id) claim=\(claim)", []) }
+  }
+
+  /// The driver host has taken the instance: now its process may begin.
+  func welcome(_ instance: AttachedInstance, at now: UInt64) {
+    let record = instance.record
+    let memory = instance.memory
+    let welcome = Welcome(
+      id: record.id, macAddress: interface.macAddress.array, mtu: interface.mtu,
+      offloads: interface.offloads, queues: interface.queues, channel: memory.channel.layout,
+      receiveBytes: record.receiveBytes, arenaBytes: record.arenaBytes,
+      maximumBytes: record.maximumBytes, use: .shared, hasCommands: true,
+      credential: record.credential.bytes,
+      claims: record.claims)
+    // In the order of InstanceDescriptor.
+    let descriptors =
+      [
+        memory.arena.descriptor, memory.channel.descriptor, memory.counters.descriptor,
+        memory.doorbell, instance.commandDescriptors?.memory ?? -1,
+        instance.commandDescriptors?.doorbell ?? -1,
+      ] + hostDoorbells.prefix(interface.queues)
+    guard let connection = instance.connection, connection.say(welcome.text, descriptors) else {
+      return close(instance, "socket: it takes no welcome", at: now)
+    }
+    instance.commandDescriptors = nil
+    instance.state = .welcomed
+    instance.deadline = now + Self.readyLimit
+    count("instances_attached")
+    let claims = record.claims.map(\.description).joined(separator: " ")
+    report(
+      "instance \(record.id) (\(record.name)): process \(record.pid) of user \(record.uid), \(claims)"
+    )
+  }
+
+  /// One has gone: those that wait may have what it had.
+  func retryWaiting(at now: UInt64) {
+    let retried = waiting
+    waiting = []
+    for connection in retried {
+      if case .waiting(let request) = connection.stage {
+        connection.stage = .silent
+        attach(request, from: connection, at: now)
+      }
+    }
+  }
+}

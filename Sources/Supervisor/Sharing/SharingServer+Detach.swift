@@ -1,0 +1,140 @@
+import Channel
+import Glibc
+import PCI
+
+/// From an instance that runs to memory that is nobody's: the driver host lets go first, then the device, then we.
+extension SharingServer {
+  /// What the driver host has said of an instance.
+  /// - Returns: false where it is about something else.
+  func hear(host message: ControlMessage, at now: UInt64) -> Bool {
+    guard let id: UInt32 = message.number("id") else { return false }
+    guard let instance = instance(id) else {
+      count("host_stale_messages")
+      return true
+    }
+    if noteClaim(message, of: instance) { return true }
+    switch message.word {
+    case "attached", "claimed":
+      instance.missingAnswers -= 1
+      if instance.state == .announced, instance.missingAnswers == 0 { welcome(instance, at: now) }
+    case "refused":
+      let what = "\(message["what"] ?? "?"): \(message["reason"] ?? "no reason")"
+      switch message["what"] {
+      case "map": instance.isMapped = false
+      // It never had it.
+      case "detach": unmap(instance, at: now)
+      case "unmap": noteUnmappable(instance, what)
+      default: break
+      }
+      if instance.isLeaving { return true }
+      if instance.state == .announced, let connection = instance.connection {
+        refuse(connection, "host: the driver host refuses \(what)")
+        leave(instance, "refused by the driver host", at: now)
+      } else {
+        report("the driver host refuses instance \(id) \(what)")
+      }
+    case "closed":
+      count("instances_closed_by_host")
+      close(instance, message["reason"] ?? "no reason", at: now)
+    case "detached":
+      if !instance.isLeaving { leave(instance, "let go of by the driver host", at: now) }
+      unmap(instance, at: now)
+    case "mapped": break
+    case "unmapped": if instance.state == .unmapping { forget(instance, at: now) }
+    default: return false
+    }
+    return true
+  }
+
+  func instance(_ id: UInt32) -> AttachedInstance? {
+    guard let instance = instances[Int(id & 0xff) % Self.maximumInstances],
+      instance.record.id == id
+    else { return nil }
+    return instance
+  }
+
+  /// Tells an instance's process why, and ends it.
+  func close(_ instance: AttachedInstance, _ reason: String, at now: UInt64) {
+    if let connection = instance.connection {
+      connection.say("closed reason=\(reason)")
+      drop(connection)
+    }
+    leave(instance, reason, at: now)
+  }
+
+  /// Begins to take everything back.
+  func leave(_ instance: AttachedInstance, _ reason: String, at now: UInt64) {
+    if instance.isLeaving { return }
+    report("instance \(instance.record.id) (\(instance.record.name)) ends: \(reason)")
+    instance.reason = reason
+    instance.state = .leaving
+    commands.close(instance.record.id)
+    instance.deadline = now + Self.hostLimit
+    // For a process that goes on in spite of it all.
+    instance.memory.channel.askToEnd()
+    wake(instance)
+    path.tell("detach id=\(instance.record.id)", [])
+  }
+
+  private func unmap(_ instance: AttachedInstance, at now: UInt64) {
+    guard instance.state == .leaving || instance.state == .stuck else { return }
+    instance.state = .unmapping
+    instance.deadline = now + Self.hostLimit
+    if !instance.isMapped { return forget(instance, at: now) }
+    do throws(PCIError) {
+      let record = instance.record
+      if try path.unmap(
+        iova: windowIOVA + UInt64(record.slot), byteCount: record.arenaBytes, id: record.id)
+      {
+        forget(instance, at: now)
+      }
+    } catch {
+      noteUnmappable(instance, "\(error)")
+    }
+  }
+
+  private func noteUnmappable(_ instance: AttachedInstance, _ reason: String) {
+    report("instance \(instance.record.id): its memory cannot be taken from the device: \(reason)")
+    instance.state = .stuck
+    instance.deadline = nil
+  }
+
+  /// Has it look at its channel and its socket.
+  func wake(_ instance: AttachedInstance) {
+    instance.memory.channel.announceNews()
+    var one: UInt64 = 1
+    _ = write(instance.memory.doorbell, &one, 8)
+  }
+
+  /// All have let go: memory, place and slot are free.
+  private func forget(_ instance: AttachedInstance, at now: UInt64) {
+    let record = instance.record
+    if let connection = instance.connection { drop(connection) }
+    window.release(record.slot)
+    instances[record.index] = nil
+    count("instances_detached")
+    unusedPages += instance.memory.addedPages
+    retryWaiting(at: now)
+  }
+
+  func missedDeadline(_ instance: AttachedInstance, at now: UInt64) {
+    switch instance.state {
+    case .announced:
+      if let connection = instance.connection {
+        refuse(connection, "host: the driver host has not answered")
+      }
+      leave(instance, "the driver host has not taken it", at: now)
+    case .welcomed:
+      count("refused_timeout")
+      close(instance, "timeout: it was not ready in time", at: now)
+    case .leaving, .unmapping:
+      count("detach_timeouts")
+      report(
+        "the driver host has not let go of instance \(instance.record.id) in \(Self.hostLimit) ms: its memory stays as it is until the host ends"
+      )
+      instance.state = .stuck
+      instance.deadline = nil
+    case .running, .stuck: instance.deadline = nil
+    }
+  }
+}
