@@ -140,8 +140,8 @@ var targets: [Target] = [
   part(
     "Supervisor",
     [
-      "Host", "PCIDiscovery", "VhostUser", "VFIO", "Steering", "Channel", "Driver", "Memory", "PCI",
-      "CLinux", .product(name: "TOMLKit", package: "TOMLKit"),
+      "Host", "PCIDiscovery", "VhostUser", "VFIO", "Steering", "Commands", "Channel", "Driver",
+      "Memory", "PCI", "CLinux", .product(name: "TOMLKit", package: "TOMLKit"),
     ]),
 
   .target(
@@ -165,7 +165,7 @@ var targets: [Target] = [
   part(
     "Benchmarks",
     [
-      "Loops", "ControlLoops", "PacketSeal", crypto, "Supervisor", "Handles", "VirtioNet",
+      "Loops", "ControlLoops", "PacketSeal", crypto, "Supervisor", "Handles", "Stacks", "VirtioNet",
       "RadioLink", "RadioLinkDevice",
       "EmulatedPCI", "Wire", "VhostUser", "VFIO", "VirtioTransports", "Virtio", "Commands",
       "Channel", "Driver", "Memory", "PCI", "CLinux",

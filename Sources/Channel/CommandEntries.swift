@@ -2,7 +2,7 @@ import CLinux
 
 /// Names a credential: 128 random bits, known only to the server and to the client that it was given to.
 @frozen
-public struct CredentialID: BitwiseCopyable, Sendable {
+public struct CredentialID: BitwiseCopyable, Sendable, Equatable {
   public var high: UInt64
   public var low: UInt64
 
@@ -24,6 +24,11 @@ public struct CredentialID: BitwiseCopyable, Sendable {
     [high, low].flatMap { word in
       stride(from: 56, through: 0, by: -8).map { UInt8(truncatingIfNeeded: word >> UInt64($0)) }
     }
+  }
+
+  @inlinable
+  public static func == (left: CredentialID, right: CredentialID) -> Bool {
+    left.isSame(as: right)
   }
 
   /// Takes as long whether they differ early or late.

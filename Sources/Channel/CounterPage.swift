@@ -54,6 +54,12 @@ public struct CounterPage: ~Copyable, @unchecked Sendable {
     relaxed_store64(arena.address + 64 + index * 64, value)
   }
 
+  /// One counter's value.
+  public func value(_ index: Int) -> UInt64 {
+    precondition(index >= 0 && index < count)
+    return relaxed_load64(arena.address + 64 + index * 64)
+  }
+
   /// All counters that have a name. What another process wrote as a name is not trusted: only letters, digits and
   /// underscores are taken.
   public func read() -> [(name: String, value: UInt64)] {

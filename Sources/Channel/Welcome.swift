@@ -172,7 +172,7 @@ public enum InstanceDescriptor: Hashable, Sendable {
   case ownDoorbell
   /// The command channel's memory.
   case commands
-  /// An eventfd that wakes the server of commands.
+  /// The client's end of the command channel's doorbell (``CommandDoorbell``).
   case commandDoorbell
   /// An eventfd that wakes the host's thread of a queue.
   case hostDoorbell(Int)

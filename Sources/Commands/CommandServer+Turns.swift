@@ -53,8 +53,8 @@ extension CommandServer {
     }
   }
 
-  @inlinable
-  func begun<Service: CommandService & ~Copyable>(
+  @inlinable @inline(never)
+  mutating func begun<Service: CommandService & ~Copyable>(
     _ command: Admitted, _ token: CommandToken, _ service: inout Service
   ) -> CommandOutcome {
     let operands = command.submission.operands
@@ -162,7 +162,7 @@ extension CommandServer {
   }
 
   @usableFromInline
-  func text(of command: Admitted) -> String? {
+  mutating func text(of command: Admitted) -> String? {
     clients[command.place].end.text(of: command.submission)
   }
 

@@ -22,7 +22,7 @@ public final class InstanceEnvironment {
   public let ownDoorbell: Int32
   /// Eventfds that wake the host's threads, one for each queue.
   public let hostDoorbells: [Int32]
-  /// The command channel's memory and the eventfd of its server; nil where there is none.
+  /// The command channel's memory and the instance's end of its doorbell; nil where there is none.
   public let commands: (memory: Int32, doorbell: Int32)?
   /// What the supervisor last said of the link.
   public internal(set) var linkIsUp = true
@@ -107,6 +107,16 @@ public final class InstanceEnvironment {
       close(commands.memory)
       close(commands.doorbell)
     }
+  }
+
+  /// The instance's end of its command channel; nil where it has none. To be made once: both ends count.
+  public func makeCommandClient() throws(StackError) -> CommandClient? {
+    guard let commands, let credential = CredentialID(bytes: welcome.credential) else { return nil }
+    let memory = try asStackError { () throws(CommandError) -> CommandMemory in
+      try CommandMemory(adopting: dup(commands.memory))
+    }
+    return CommandClient(
+      memory, doorbell: CommandDoorbell(adopting: dup(commands.doorbell)), credential: credential)
   }
 
   /// Whether the instance may send from an address, of at least some ports.

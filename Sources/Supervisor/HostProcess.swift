@@ -78,6 +78,8 @@ struct HostProcess: ~Copyable {
 
   var identifier: pid_t { process.identifier }
   var counters: [(name: String, value: UInt64)] { page.read() }
+  /// Of the counter page.
+  var counterDescriptor: Int32 { page.descriptor }
 
   /// What to watch.
   var descriptors: [Int32] { [process.descriptor, control.descriptor] }

@@ -14,6 +14,9 @@ Host.PathMailbox.tell\(                       tells the control thread that an i
 PCI.RegisterWindow.(load|store)Elsewhere    registers that are not mapped: one call of a C function a burst
 Host.InstancePort..reason in                an instance is closed for what it did: once in its life
 Host.QueueLoop<.*>.pause\(                  publishes counters, once in 1024 turns; waits, where there is no work
+Channel.CommandDoorbell.ring                wakes an end of a command channel that sleeps, once a sleep
+Commands.CommandServer.(begin|begun|finish|wake|close|shut)   commands that take longer, sleep, and the end of a client
+Commands.CommandServer.(now|turn<).* -> clock_gettime@   the kernel's page of code (vdso) answers
 Stacks.StackError                           the stack ends: the text for people
 Stacks.KernelStack.* -> (Stacks.KernelStack.isGone|Glibc.errno|(readv|writev)@)   a frame is a call of the kernel
 LwIPStack.LwIPInstance.service              lwIP's timers and the application, once a turn; flush is named by itself
@@ -177,3 +180,9 @@ if [ -e Sources/CLwIP/lwip/.version ]; then
   names+=('generic specialization <LwIPStack\.LwIPInstance> of .*Stacks\.InstanceLoop<.*>\.turn\(')
 fi
 check "$work/stack" "${names[@]}"
+
+calls .build/release/martlet > "$work/martlet"
+check "$work/martlet" \
+  'generic specialization <Supervisor\.InstanceCommandService> of .*Commands\.CommandServer\.turn<' \
+  'Channel\.CommandClient\.submit\(Channel\.CommandSubmission' 'Channel\.CommandClient\.poll\(' \
+  'Channel\.CommandServerEnd\.(take|answer|publish)\('

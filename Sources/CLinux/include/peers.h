@@ -26,9 +26,3 @@ LINUX_CALL int linux_peer_process(int socket, pid_t pid) {
   if (errno != ENOPROTOOPT) return -errno;
   return linux_result(syscall(SYS_pidfd_open, pid, 0));
 }
-
-/// getrandom(2): all of the bytes, or -errno.
-LINUX_CALL int linux_random(void *_Nonnull bytes, size_t count) {
-  ssize_t r = getrandom(bytes, count, 0);
-  return r < 0 ? -errno : (size_t)r == count ? 0 : -EIO;
-}

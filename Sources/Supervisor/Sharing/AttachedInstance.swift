@@ -1,6 +1,6 @@
 /// An instance as the supervisor holds it, from its request until everybody has let go of its memory. One thread.
 final class AttachedInstance {
-  let record: InstanceRecord
+  var record: InstanceRecord
   let memory: InstanceMemory
   /// nil once the process is gone or was sent away.
   var connection: PeerConnection?
@@ -11,6 +11,8 @@ final class AttachedInstance {
   var isMapped = true
   /// When the state has to have changed, in milliseconds of the monotonic clock; nil for never.
   var deadline: UInt64?
+  /// What of its command channel goes with the welcome.
+  var commandDescriptors: CommandDescriptors?
   /// Why it ends.
   var reason = ""
 

@@ -43,16 +43,19 @@ public struct SharedSession: ~Copyable {
         ], rings: memory.rings.descriptor, arena: memory.arena.descriptor,
         counterCapacity: DriverHost.counterCapacity(queues: plan.queues, isShared: true)))
     let (interface, doorbells) = (host.interface, host.doorbells)
+    let commands = try InstanceCommands(
+      interface, hostQueues: plan.queues, counters: dup(host.counterDescriptor))
     let hostPath = HostPath(host, device.access)
     let server = SharingServer(
       policy: policy, listener: socket.descriptor, path: hostPath, interface: interface,
       hostDoorbells: doorbells,
       window: WindowPlan(byteCount: memory.windowBytes, hostBytes: memory.arena.byteCount),
       windowIOVA: memory.windowIOVA, keeper: memory.keeper, hasHugePages: memory.hasHugePages,
-      report: report)
+      commands: commands, report: report)
     server.hostBytes = memory.arena.byteCount + memory.rings.byteCount
     server.counters = {
-      device.counters + hostPath.host.counters + [("iommu_faults", device.faults)]
+      device.counters + hostPath.host.counters + commands.counters
+        + [("iommu_faults", device.faults)]
     }
     var first: FirstInstance?
     if plan.stack != .none {
@@ -111,17 +114,22 @@ public struct SharedSession: ~Copyable {
   /// - Parameter signal: readable when a signal asks for the end; -1 where that is known.
   /// - Returns: whether one does.
   private func turn(until end: UInt64, _ signal: Int32) throws(SupervisorError) -> Bool {
+    let isBusy = server.serveCommands(at: RunSession.now())
     let now = RunSession.now()
     let watched =
       [signal] + path.host.descriptors + device.descriptors + server.descriptors(at: now)
     var entries = watched.map { pollfd(fd: $0, events: Int16(POLLIN), revents: 0) }
     // Huge pages that a process still had when it was let go of are looked for once a second.
     let next = min(end, server.deadline ?? .max, now + 1000)
-    _ = poll(&entries, UInt(entries.count), Int32(next - min(next, now)))
+    let mayWait = !isBusy && server.commands.prepareToSleep()
+    _ = poll(&entries, UInt(entries.count), mayWait ? Int32(next - min(next, now)) : 0)
     if entries[0].revents != 0 { return true }
     for line in try device.check() { report(line) }
-    for message in try path.host.news() where !server.hear(host: message, at: RunSession.now()) {
-      report("driver host: \(message.word) \(message.rest)")
+    for message in try path.host.news() {
+      if message.word == "interface" { server.commands.note(message) }
+      if !server.hear(host: message, at: RunSession.now()) {
+        report("driver host: \(message.word) \(message.rest)")
+      }
     }
     try path.host.checkAlive()
     server.step(at: RunSession.now())

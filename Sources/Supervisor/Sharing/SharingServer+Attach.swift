@@ -49,7 +49,7 @@ extension SharingServer {
   ) {
     var mustWait = false
     for case let other? in instances {
-      for claim in request.claims where isTaken(claim, by: other, from: connection, rule) {
+      for claim in request.claims where isTaken(claim, by: other, uid: connection.uid, rule) {
         if !other.isLeaving || other.state == .stuck {
           return refuse(connection, "claim: \(claim) is another instance's")
         }
@@ -78,8 +78,8 @@ extension SharingServer {
   }
 
   /// Whether another instance keeps this one from a claim: it has it, or it is another user's and has the whole address.
-  private func isTaken(
-    _ claim: Claim, by other: AttachedInstance, from connection: PeerConnection,
+  func isTaken(
+    _ claim: Claim, by other: AttachedInstance, uid: uid_t,
     _ rule: InstanceRule
   ) -> Bool {
     other.record.claims.contains { taken in
@@ -87,7 +87,7 @@ extension SharingServer {
       guard case .ports(let address, _, _) = claim, case .address(address) = taken else {
         return false
       }
-      return other.record.uid != connection.uid && !rule.namesExactly(claim)
+      return other.record.uid != uid && !rule.namesExactly(claim)
     }
   }
 
@@ -104,19 +104,23 @@ extension SharingServer {
     generations[slot] = generations[slot] % 0xff_ffff + 1
     // Received packets are copied, and soon given back: a quarter is enough.
     let receiveBytes = max(1, guaranteed / 4 / WindowPlan.granule) * WindowPlan.granule
+    let number = UInt32(slot) | generations[slot] << 8
+    let channel = try commands.open(number, uid: connection.uid, seconds: rule.credentialSeconds)
     let record = InstanceRecord(
-      id: UInt32(slot) | generations[slot] << 8, name: request.name, uid: connection.uid,
+      id: number, name: request.name, uid: connection.uid,
       pid: connection.pid, claims: Array(Set(request.claims)),
-      credential: try Credential(seconds: rule.credentialSeconds, now: now), weight: rule.weight,
+      credential: channel.credential, weight: rule.weight,
       slot: place, receiveBytes: receiveBytes, guaranteedBytes: guaranteed,
       maximumBytes: maximumBytes, arenaBytes: guaranteed)
     do throws(PCIError) {
       try path.map(memory.arena, iova: windowIOVA + UInt64(place), id: record.id)
     } catch {
+      commands.close(number)
       throw .device("\(error)")
     }
     let instance = AttachedInstance(
       record: record, memory: memory, connection: connection, deadline: now + Self.hostLimit)
+    instance.commandDescriptors = channel
     instances[slot] = instance
     connection.stage = .instance(slot)
     connection.deadline = nil
@@ -136,17 +140,20 @@ extension SharingServer {
       id: record.id, macAddress: interface.macAddress.array, mtu: interface.mtu,
       offloads: interface.offloads, queues: interface.queues, channel: memory.channel.layout,
       receiveBytes: record.receiveBytes, arenaBytes: record.arenaBytes,
-      maximumBytes: record.maximumBytes, use: .shared, credential: record.credential.bytes,
+      maximumBytes: record.maximumBytes, use: .shared, hasCommands: true,
+      credential: record.credential.bytes,
       claims: record.claims)
     // In the order of InstanceDescriptor.
     let descriptors =
       [
         memory.arena.descriptor, memory.channel.descriptor, memory.counters.descriptor,
-        memory.doorbell,
+        memory.doorbell, instance.commandDescriptors?.memory ?? -1,
+        instance.commandDescriptors?.doorbell ?? -1,
       ] + hostDoorbells.prefix(interface.queues)
     guard let connection = instance.connection, connection.say(welcome.text, descriptors) else {
       return close(instance, "socket: it takes no welcome", at: now)
     }
+    instance.commandDescriptors = nil
     instance.state = .welcomed
     instance.deadline = now + Self.readyLimit
     count("instances_attached")

@@ -12,6 +12,7 @@ extension SharingServer {
       count("host_stale_messages")
       return true
     }
+    if noteClaim(message, of: instance) { return true }
     switch message.word {
     case "attached", "claimed":
       instance.missingAnswers -= 1
@@ -67,6 +68,7 @@ extension SharingServer {
     report("instance \(instance.record.id) (\(instance.record.name)) ends: \(reason)")
     instance.reason = reason
     instance.state = .leaving
+    commands.close(instance.record.id)
     instance.deadline = now + Self.hostLimit
     // For a process that goes on in spite of it all.
     instance.memory.channel.askToEnd()

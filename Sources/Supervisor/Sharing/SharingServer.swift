@@ -16,6 +16,7 @@ final class SharingServer {
   let hasHugePages: Bool
   let windowIOVA: UInt64
   let report: (String) -> Void
+  let commands: InstanceCommands
   private let listener: Int32
 
   var window: WindowPlan
@@ -56,7 +57,7 @@ final class SharingServer {
   init(
     policy: Policy, listener: Int32, path: any InstancePath, interface: InterfaceDescription,
     hostDoorbells: [Int32], window: WindowPlan, windowIOVA: UInt64, keeper: HugepageKeeper,
-    hasHugePages: Bool, report: @escaping (String) -> Void
+    hasHugePages: Bool, commands: InstanceCommands, report: @escaping (String) -> Void
   ) {
     self.policy = policy
     self.listener = listener
@@ -67,6 +68,7 @@ final class SharingServer {
     self.windowIOVA = windowIOVA
     self.keeper = keeper
     self.hasHugePages = hasHugePages
+    self.commands = commands
     self.report = report
   }
 
@@ -82,7 +84,7 @@ final class SharingServer {
 
   /// What to watch: when one becomes readable, ``step(at:)`` is due.
   func descriptors(at now: UInt64) -> [Int32] {
-    (isClosed || now < acceptsFrom ? [] : [listener])
+    (isClosed || now < acceptsFrom ? [] : [listener]) + [commands.descriptor]
       + connections.values.flatMap { [$0.socket, $0.process] }
   }
 

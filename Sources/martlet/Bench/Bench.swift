@@ -92,7 +92,8 @@ struct BenchEnd: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "bench-end", shouldDisplay: false,
     subcommands: [
-      Channel.self, Commands.self, CommandPairing.self, Driver.self, Scratch.self, Handles.self,
+      Channel.self, Commands.self, CommandPairing.self, AttachedCommands.self, Driver.self,
+      Scratch.self, Handles.self,
     ])
 
   struct Channel: ParsableCommand {
@@ -108,6 +109,18 @@ struct BenchEnd: ParsableCommand {
 
     func run() throws {
       try reporting { try failing { try CommandClientSide.run(credentials: credentials) } }
+    }
+  }
+
+  /// Commands of an instance that attaches to a supervisor that runs.
+  struct AttachedCommands: ParsableCommand {
+    static let configuration = CommandConfiguration(commandName: "attached-commands")
+
+    @Argument var socket: String
+    @Argument var count: Int
+
+    func run() throws {
+      try reporting { try failing { try AttachedCommandClient.run(socket: socket, count: count) } }
     }
   }
 

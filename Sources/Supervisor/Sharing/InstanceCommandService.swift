@@ -1,0 +1,62 @@
+import Channel
+import Commands
+import Glibc
+import Host
+
+/// Answers instances' commands: what is asked for often at once, from the driver host's counter page and a few values.
+/// Claims are handed on, since the host has to agree.
+struct InstanceCommandService: CommandService, ~Copyable {
+  private let page: CounterPage
+  private let places: InstanceCounterPlaces
+  var link: LinkState
+  /// What has been asked for and not been begun.
+  var claims: [ClaimCommand] = []
+
+  /// An instance that wants a claim, or wants to be without one.
+  struct ClaimCommand {
+    var word: Word
+    /// As it came.
+    var claim: String
+    var caller: CommandCaller
+    var token: CommandToken
+
+    /// What the host is told.
+    enum Word: String {
+      case claim, unclaim
+    }
+  }
+
+  init(_ page: consuming CounterPage, _ places: InstanceCounterPlaces, link: LinkState) {
+    self.page = page
+    self.places = places
+    self.link = link
+  }
+
+  /// There are counters for all queues together only.
+  mutating func statistics(of caller: CommandCaller, queue: UInt64?) -> InstanceStatistics? {
+    queue == nil ? places.statistics(of: Int(caller.instance & 0x3f), in: page) : nil
+  }
+
+  mutating func linkState(for caller: CommandCaller) -> LinkState { link }
+
+  mutating func time(for caller: CommandCaller, monotonic: UInt64) -> CommandTime {
+    var time = timespec()
+    clock_gettime(CLOCK_REALTIME, &time)
+    return CommandTime(
+      monotonic: monotonic, realtime: UInt64(time.tv_sec) &* 1_000_000_000 &+ UInt64(time.tv_nsec))
+  }
+
+  mutating func join(
+    _ claim: String, for caller: CommandCaller, _ token: CommandToken
+  ) -> CommandOutcome {
+    claims.append(ClaimCommand(word: .claim, claim: claim, caller: caller, token: token))
+    return .pending
+  }
+
+  mutating func leave(
+    _ claim: String, for caller: CommandCaller, _ token: CommandToken
+  ) -> CommandOutcome {
+    claims.append(ClaimCommand(word: .unclaim, claim: claim, caller: caller, token: token))
+    return .pending
+  }
+}
