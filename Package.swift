@@ -248,7 +248,7 @@ var targets: [Target] = [
       + (hasLwIP ? ["LwIPStack"] : [])),
   tests("CommandTests", ["Supervisor"]),
   tests(
-    "SharingTests", ["Supervisor", "Steering", "Channel", "Driver", "Memory", "PCI", "CLinux"]),
+    "SharingTests", ["Supervisor", "Host", "Steering", "Channel", "Driver", "Memory", "PCI", "CLinux"]),
   tests("BenchmarksTests", ["Benchmarks"]),
   // These run in the lab's guest only; elsewhere they are skipped.
   tests(

@@ -7,7 +7,8 @@ struct PolicyReader {
 
   mutating func policy(_ tree: TOMLTree, user: uid_t) -> Policy {
     var policy = Policy(user: user)
-    let root = section(tree, [], keys: ["socket", "memory", "default", "instance"], name: "the file")
+    let root = section(
+      tree, [], keys: ["socket", "memory", "default", "instance"], name: "the file")
     if let socket = root.value("socket") {
       readSocket(socket, [.key("socket")], into: &policy)
     }

@@ -75,7 +75,8 @@ extension SharingServer {
           + " moving=\(instance.move == nil ? "no" : "yes")"
           + " idle-milliseconds=\(now - min(now, instance.lastTraffic))"
           + " claims=\(record.claims.map(\.description).sorted().joined(separator: ","))")
-      sayExtent(record.id, 0, instance.memory.arena.byteCount, instance.memory.arena.pageSize, connection)
+      sayExtent(
+        record.id, 0, instance.memory.arena.byteCount, instance.memory.arena.pageSize, connection)
       for extent in instance.extents {
         sayExtent(record.id, extent.offset, extent.byteCount, extent.arena.pageSize, connection)
       }

@@ -52,7 +52,8 @@ extension SharingServer {
     var isFree = true
     guard makeRoom(forGuarantee: guaranteed, isFree: &isFree, at: now) else {
       return refuse(
-        connection, "memory: the others have been guaranteed all but less than \(guaranteed >> 20) MiB")
+        connection,
+        "memory: the others have been guaranteed all but less than \(guaranteed >> 20) MiB")
     }
     for case let other? in instances {
       for claim in request.claims where isTaken(claim, by: other, uid: connection.uid, rule) {
