@@ -2,7 +2,7 @@
 # make docs: the author's guide and the reference, as a site in .build/docs.
 BUILD = swift build -c release --static-swift-stdlib
 # make bench: everything measured beside its peers, in 15 minutes at most.
-.PHONY: run build test bench peers lab docs setup lint format
+.PHONY: run build gvisor test bench peers lab docs setup lint format
 
 run: build
 	.build/release/martlet run
@@ -12,6 +12,10 @@ build: setup
 	$(BUILD) --product martlet-stack
 	$(BUILD) --product martlet
 	$(BUILD) --product martlet-loops
+
+# A further stack for `--stack gvisor`: installs Go, so only where asked for.
+gvisor: build
+	Setup/gvisor.sh .build/release
 
 test: build
 	Setup/test.sh

@@ -119,6 +119,9 @@ var targets: [Target] = [
       "CLinux",
     ]),
   part("Stacks", ["Driver", "Channel", "Steering", "Memory", "Virtio", "CLinux"]),
+  // gVisor itself is built by `make gvisor`, and loaded at run time where it is.
+  .target(name: "CGVisor", path: "Sources/CGVisor", exclude: ["Go"]),
+  part("GVisorStack", ["CGVisor", "Stacks", "Channel", "Steering", "Memory", "CLinux"]),
 
   part("EmulatedPCI", in: "Hardware", ["PCI", "Memory", "CLinux"]),
   part("Wire", in: "Hardware", ["CLinux"]),
@@ -165,8 +168,8 @@ var targets: [Target] = [
   part(
     "Benchmarks",
     [
-      "Loops", "ControlLoops", "PacketSeal", crypto, "Supervisor", "Handles", "Stacks", "VirtioNet",
-      "RadioLink", "RadioLinkDevice",
+      "Loops", "ControlLoops", "PacketSeal", crypto, "Supervisor", "Handles", "Stacks",
+      "VirtioNet", "RadioLink", "RadioLinkDevice",
       "EmulatedPCI", "Wire", "VhostUser", "VFIO", "VirtioTransports", "Virtio", "Commands",
       "Channel", "Driver", "Memory", "PCI", "CLinux",
       .product(name: "Histogram", package: "hdrhistogram-swift"),
@@ -174,7 +177,7 @@ var targets: [Target] = [
   program(
     "martlet-host", ["Host", "Driver"] + driverNames, plugins: ["RegisterDrivers"]),
   program(
-    "martlet-stack", ["Stacks"] + (hasLwIP ? ["LwIPStack"] : [])),
+    "martlet-stack", ["Stacks", "GVisorStack"] + (hasLwIP ? ["LwIPStack"] : [])),
   program(
     "martlet",
     [
@@ -248,7 +251,10 @@ var targets: [Target] = [
       + (hasLwIP ? ["LwIPStack"] : [])),
   tests("CommandTests", ["Supervisor"]),
   tests(
-    "SharingTests", ["Supervisor", "Host", "Steering", "Channel", "Driver", "Memory", "PCI", "CLinux"]),
+    "SharingTests",
+    [
+      "Supervisor", "Host", "Commands", "Steering", "Channel", "Driver", "Memory", "PCI", "CLinux",
+    ]),
   tests("BenchmarksTests", ["Benchmarks"]),
   // These run in the lab's guest only; elsewhere they are skipped.
   tests(
@@ -274,6 +280,17 @@ if hasLwIP {
     tests(
       "LwIPStackTests", ["LwIPStack", "CLwIP", "Stacks", "PlayedSupervisor", "Channel", "Memory"]),
   ]
+}
+
+// Fuzzing/run.sh sets this: the program links only with libFuzzer.
+if Context.environment["MARTLET_FUZZING"] != nil {
+  targets.append(
+    .executableTarget(
+      name: "martlet-fuzz",
+      dependencies: [
+        "Host", "Steering", "Channel", "Trace", "VhostUserMessages", "VFIOUserMessages",
+        "VirtioTransports", "Driver", "Rings", "Virtio", "PCI", "Memory", "CLinux",
+      ], path: "Fuzzing", exclude: ["Corpus", "run.sh"], swiftSettings: swift))
 }
 
 let package = Package(

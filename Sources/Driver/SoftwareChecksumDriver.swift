@@ -21,7 +21,9 @@ public struct SoftwareChecksumDriver<D: NetworkDriver & ~Copyable>: NetworkDrive
   }
 
   /// Around a driver that has been made.
-  /// - Parameter arena: as it was told.
+  /// - Parameters:
+  ///   - driver: is this one's from now on.
+  ///   - arena: as it was told.
   public init(_ driver: consuming D, arena: DMARange) {
     self.driver = driver
     self.arena = arena

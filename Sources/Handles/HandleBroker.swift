@@ -63,8 +63,10 @@ public struct HandleBroker: ~Copyable {
 
   /// Makes a handle.
   /// - Parameters:
+  ///   - request: what the owner asks for.
   ///   - facts: of the descriptor that receivers get, or that the broker serves from.
   ///   - cutter: of the writable descriptor that comes with a revocable memory.
+  ///   - peer: the owner.
   ///   - now: nanoseconds of the clock that expiries are in.
   /// - Throws: ``HandleRefusal``, counted: a rule of ``MemoryHandle/Kind`` or a limit is broken.
   public mutating func create(
@@ -85,7 +87,8 @@ public struct HandleBroker: ~Copyable {
       } else if request.kind == .revocable {
         throw .alreadyShared
       }
-      guard let id = try? HandleID(), handles[id] == nil else { throw .kernel }
+      let id = HandleID()
+      guard handles[id] == nil else { throw .kernel }
       lastNumber += 1
       let handle = MemoryHandle(
         number: lastNumber, memory: key, kind: request.kind, rights: request.rights, range: range,
@@ -180,8 +183,12 @@ public struct HandleBroker: ~Copyable {
 
   /// Lets the broker read or write for a receiver.
   /// - Parameters:
+  ///   - id: the handle's.
   ///   - offset: in bytes from the handle's first byte.
   ///   - byteCount: 1 to ``maximumAccess``.
+  ///   - writing: whether to write.
+  ///   - peer: who asks.
+  ///   - now: the clock of ``create(_:memory:cutter:by:now:)``.
   /// - Returns: the handle, and the bytes of its memory that are meant.
   /// - Throws: ``HandleRefusal``, counted.
   public mutating func access(

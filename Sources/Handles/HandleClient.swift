@@ -84,8 +84,12 @@ public struct HandleClient: ~Copyable {
 
   /// Shares an arena: all of it to be mapped for reading and writing, or a range that the broker serves.
   /// - Parameters:
+  ///   - arena: stays the caller's, and has to stay no longer than the handle's making.
   ///   - range: bytes of the arena; nil for all.
+  ///   - rights: what the receiver may do.
   ///   - isServed: nil lets the broker serve whatever is not the whole arena for reading and writing.
+  ///   - receiver: who may use it.
+  ///   - limits: how long and how often.
   /// - Throws: ``HandleError``.
   public mutating func create(
     over arena: borrowing Arena, range: Range<Int>? = nil, rights: MemoryHandle.Rights,
@@ -100,6 +104,12 @@ public struct HandleClient: ~Copyable {
 
   /// Shares memory by its descriptors, which stay the caller's: for memory of another make.
   /// - Parameters:
+  ///   - kind: who enforces the handle.
+  ///   - rights: what the receiver may do.
+  ///   - offset: the first byte.
+  ///   - byteCount: how many.
+  ///   - receiver: who may use it.
+  ///   - limits: how long and how often.
   ///   - descriptors: the memory; for a revocable one, open for reading, then open for writing.
   /// - Throws: ``HandleError``.
   public mutating func create(
@@ -189,6 +199,7 @@ public struct HandleClient: ~Copyable {
 
   /// Has the broker read.
   /// - Parameters:
+  ///   - id: the handle's.
   ///   - offset: in bytes from the handle's first.
   ///   - byteCount: 1 to 4096.
   /// - Throws: ``HandleError``.
@@ -203,6 +214,7 @@ public struct HandleClient: ~Copyable {
 
   /// Has the broker write.
   /// - Parameters:
+  ///   - id: the handle's.
   ///   - bytes: 1 to 4096.
   ///   - offset: in bytes from the handle's first.
   /// - Throws: ``HandleError``.

@@ -1,5 +1,3 @@
-import CLinux
-
 /// What is given away of a memory handle: 128 bits from the kernel's random source. It is of use to the handle's receiver
 /// only; to anybody else it is like a number that was guessed.
 public struct HandleID: Hashable, Sendable {
@@ -7,12 +5,10 @@ public struct HandleID: Hashable, Sendable {
   private let low: UInt64
 
   /// A new one, which nobody can foresee.
-  /// - Throws: ``HandleError/system(call:errno:)``.
-  public init() throws(HandleError) {
-    var words: (UInt64, UInt64) = (0, 0)
-    let result = linux_random(&words, 16)
-    guard result == 0 else { throw .system(call: "getrandom", errno: -result) }
-    (high, low) = words
+  public init() {
+    var random = SystemRandomNumberGenerator()
+    high = random.next()
+    low = random.next()
   }
 
   /// - Parameter text: 32 hexadecimal digits, as ``text`` gives them.

@@ -49,6 +49,7 @@ public struct RegisteredMemory: ~Copyable {
 extension HandleService {
   /// Lets the device use a handle's memory for a peer: for the command server. Counts as one use.
   /// - Parameters:
+  ///   - request: what it asks for.
   ///   - peer: the instance that asks, as the kernel has identified it.
   ///   - now: the clock of ``serve(now:)``.
   /// - Throws: ``HandleRefusal``, counted.

@@ -41,6 +41,10 @@ package struct PacketPath<QueuePair: NetworkQueuePair & ~Copyable>: ~Copyable, Q
     self.transmitPart = transmitPart
   }
 
+  /// Never: the instance stays as long as the host.
+  @inlinable package var hasUpdate: Bool { false }
+  @inlinable package mutating func takeUpdate() {}
+
   /// One burst in each direction.
   /// - Returns: whether there was anything to do.
   @inlinable @inline(never)

@@ -55,6 +55,7 @@ struct QueueLoop<Path: QueuePath & ~Copyable>: @unchecked Sendable {
   @inlinable @inline(never)
   mutating func turnUntilToldToStop() throws(HostError) {
     while relaxed_load32(stopWord) == 0 {
+      if path.pointee.hasUpdate { path.pointee.takeUpdate() }
       let worked = try path.pointee.turn()
       turns &+= 1
       if worked {

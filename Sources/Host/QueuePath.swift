@@ -7,6 +7,9 @@ import Memory
 package protocol QueuePath: ~Copyable, SendableMetatype {
   associatedtype QueuePair: NetworkQueuePair & ~Copyable
 
+  /// Whether the control thread wants something changed.
+  var hasUpdate: Bool { get }
+  mutating func takeUpdate()
   /// One burst in each direction.
   /// - Returns: whether there was anything to do.
   mutating func turn() throws(HostError) -> Bool

@@ -85,7 +85,6 @@ public final class LwIPInstance: StackInstance {
   public var memoryEndInUse: Int { stack.buffers.freeEnd }
   public func memoryDidShrink(to byteCount: Int) { stack.shrink(to: byteCount) }
 
-  public var descriptor: Int32 { -1 }
   public var exitCode: Int32? {
     for application in applications { if let code = application.exitCode { return code } }
     return nil

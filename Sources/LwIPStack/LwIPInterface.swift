@@ -36,6 +36,7 @@ public final class LwIPInterface {
   private let ownChecksums: UInt16
   private let ownChecksumsOfChecked: UInt16
   @exclusivity(unchecked) private var counts = InterfaceCounts()
+  @exclusivity(unchecked) private var sendCounts: SendCounts
 
   private static let segmentUnits: UInt32 = 2
 
@@ -71,7 +72,7 @@ public final class LwIPInterface {
     guard martlet_prepare_wrappers(wrappers, Self.segmentUnits) != 0 else {
       throw StackError("no memory for \(wrappers) packet wrappers")
     }
-    InterfaceCounts.name(environment.counters)
+    sendCounts = SendCounts(environment.counters, from: InterfaceCounts.name(environment.counters))
     lwip_init()
     try start(arguments)
   }
@@ -217,7 +218,7 @@ public final class LwIPInterface {
     counts.sentPackets += 1
     counts.sentBytes += UInt64(total)
     if let start = headers?.tcpHeaderBytes {
-      counts.sentPayloadOfLwIP += UInt64(max(0, Int(total) - start - inPlace))
+      sendCounts.payloadOfLwIP += UInt64(max(0, Int(total) - start - inPlace))
     }
     return err_t(ERR_OK.rawValue)
   }
@@ -302,7 +303,10 @@ public final class LwIPInterface {
     channel.ends[0].transmit.push(&sending)
     var moved = sending.count != before
     while returnSegments() { moved = true }
-    if moved { counts.publish(environment.counters, buffers) }
+    if moved {
+      counts.publish(environment.counters, buffers.totalReferences)
+      sendCounts.publish(environment.counters, buffers)
+    }
     return moved
   }
 

@@ -206,6 +206,27 @@ private final class ReceivedDescriptors {
   }
 }
 
+extension InstanceEnvironment {
+  /// Where received packets lie.
+  public var receivePart: ReceivePart { ReceivePart(start: arena.address, byteCount: receiveBytes) }
+}
+
+/// The part of an arena in which received packets lie.
+@frozen
+public struct ReceivePart {
+  // Invariant: mapped as long as the instance's environment.
+  @usableFromInline let start: UnsafeMutableRawPointer
+  @usableFromInline let byteCount: Int
+
+  /// A received piece's bytes; nil where it does not lie here.
+  @inlinable
+  public func bytes(of piece: Descriptor) -> UnsafeMutableRawBufferPointer? {
+    guard piece.position &+ UInt64(piece.length) <= UInt64(byteCount) else { return nil }
+    return UnsafeMutableRawBufferPointer(
+      start: start + Int(piece.position), count: Int(piece.length))
+  }
+}
+
 /// Why an instance cannot go on: one line.
 public struct StackError: Error, CustomStringConvertible {
   /// What is wrong and, where that is known, what to do.

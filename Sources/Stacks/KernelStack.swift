@@ -12,11 +12,9 @@ public struct KernelStack: StackInstance, ~Copyable {
   private let environment: InstanceEnvironment
   private let channel: InstanceChannel
   private let tap: Int32
-  private let arena: UnsafeMutableRawPointer
+  private let receivePart: ReceivePart
   private var pool: SegmentPool
-  private var returning = Burst(capacity: 256)
   private var sending = Burst(capacity: 256)
-  private var finished = Burst(capacity: 256)
   /// Segments of packets in flight.
   private var inFlight = PacketTags<UInt32>(count: 4096)
   /// Bytes of the largest frame that the kernel may send.
@@ -35,17 +33,18 @@ public struct KernelStack: StackInstance, ~Copyable {
     var ringFull: UInt64 = 0
   }
 
-  /// Takes an open TAP interface with virtio-net headers, which stays the caller's.
+  /// - Parameter arguments: an open TAP interface with virtio-net headers.
   public init(
-    _ environment: InstanceEnvironment, channel: InstanceChannel, tap: Int32
+    _ environment: InstanceEnvironment, _ arguments: InstanceArguments, channel: InstanceChannel
   ) throws(StackError) {
     self.environment = environment
     self.channel = channel
-    self.tap = tap
-    arena = environment.arena.address
+    tap = arguments.tap
+    receivePart = environment.receivePart
     // Frames of the MTU in 2 KiB; what the device cuts itself, in 128 KiB.
     pool = SegmentPool(
-      arena: arena, range: environment.receiveBytes..<environment.arena.byteCount,
+      arena: environment.arena.address,
+      range: environment.receiveBytes..<environment.arena.byteCount,
       shares: [0, 1, 0, 0, 1, 0, 0, 2])
     let isLarge = !environment.offloads.isDisjoint(with: [.transmitTCP4, .transmitTCP6])
     frameBytes = isLarge ? 65536 + 18 : environment.mtu + 18
@@ -76,6 +75,7 @@ public struct KernelStack: StackInstance, ~Copyable {
     hasNews = true
     var at = 0
     while at < burst.count {
+      let first = at
       var pieces: Int32 = 0
       header.clear()
       var isGood = true
@@ -91,35 +91,24 @@ public struct KernelStack: StackInstance, ~Copyable {
         if slot.flags.contains(.checksumValid) {
           header.setFlags(VirtioNetHeader.dataValid)
         }
-        if slot.position + UInt64(slot.length) <= UInt64(environment.receiveBytes),
-          pieces < Descriptor.maximumSlots
-        {
+        if let bytes = receivePart.bytes(of: slot), pieces < Descriptor.maximumSlots {
           pieces += 1
-          vectors[Int(pieces)] = iovec(
-            iov_base: arena + Int(slot.position), iov_len: Int(slot.length))
+          vectors[Int(pieces)] = iovec(iov_base: bytes.baseAddress, iov_len: bytes.count)
         } else {
           isGood = false
         }
-        give(slot.segment, queue)
       }
       if isGood && writev(tap, vectors, 1 + pieces) > 0 {
         counts.receivedPackets += 1
       } else {
         counts.receiveDropped += 1
       }
+      // The kernel has its copy when writev returns, so the segments may go back at once.
+      for index in first..<at where !burst[index].flags.contains(.offload) {
+        channel.giveBack(burst[index].segment, queue: queue)
+      }
     }
-    flushReturning(queue)
     publish()
-  }
-
-  /// The kernel has its copy when writev returns, so a segment may go back at once.
-  private mutating func give(_ segment: UInt32, _ queue: Int) {
-    if returning.room == 0 { flushReturning(queue) }
-    if returning.room > 0 { returning.append(Descriptor(segment: segment)) }
-  }
-
-  private mutating func flushReturning(_ queue: Int) {
-    channel.ends[queue].free.push(&returning)
   }
 
   /// The device has done with these packets.
@@ -184,12 +173,8 @@ public struct KernelStack: StackInstance, ~Copyable {
     environment.counters.set(4, UInt64(pool.totalReferences))
   }
 
-  /// Milliseconds until it has something to do by itself.
-  public var nextDeadline: Int32 { 1000 }
-  /// A further descriptor that wakes it; -1 for none.
+  /// The TAP interface.
   public var descriptor: Int32 { tap }
-  /// It goes on until it is asked to end.
-  public var exitCode: Int32? { nil }
 }
 
 /// The virtio_net_hdr (virtio 1.2, 5.1.6) that stands before each frame on a TAP interface.

@@ -29,6 +29,10 @@ public struct PacketTags<Packet: ~Copyable>: ~Copyable {
     free.deallocate()
   }
 
+  /// Tags without a packet.
+  @inlinable
+  public var available: Int { freeCount }
+
   /// The tag that the next packet gets; nil where all are taken.
   @inlinable
   public var next: UInt16? { freeCount == 0 ? nil : free[freeCount &- 1] }

@@ -3,10 +3,11 @@ import Channel
 import Glibc
 import Memory
 
-/// A protocol stack on a channel. The loop (``InstanceLoop``) calls it; one thread.
+/// A protocol stack on a channel. The loop (``InstanceLoop``) calls it; one thread. A program gets it with one line
+/// (``InstalledStack``).
 public protocol StackInstance: ~Copyable {
-  /// Packets that have come, whole ones: the instance returns each piece's segment over the free ring, at once or
-  /// later.
+  /// Packets that have come, whole ones: the instance gives each piece's segment back, at once or
+  /// later (``InstanceChannel/giveBack(_:queue:)``).
   mutating func receive(_ burst: inout Burst, queue: Int)
 
   /// The device has done with these packets, named by their tags.
@@ -15,6 +16,10 @@ public protocol StackInstance: ~Copyable {
   /// Everything else that is due: timers, sending, returning segments.
   /// - Returns: whether there was anything to do.
   mutating func service() throws(StackError) -> Bool
+
+  /// The loop is about to sleep: a stack with threads of its own has them signal ``descriptor`` from now on.
+  /// - Returns: false where there is something to do already.
+  mutating func prepareToSleep() -> Bool
 
   /// Milliseconds until ``service()`` has something to do by itself.
   var nextDeadline: Int32 { get }
@@ -46,6 +51,14 @@ extension StackInstance where Self: ~Copyable {
   public mutating func memoryWillShrink(to byteCount: Int) -> Bool { true }
   public var memoryEndInUse: Int { 0 }
   public mutating func memoryDidShrink(to byteCount: Int) {}
+}
+
+/// What holds for most stacks.
+extension StackInstance where Self: ~Copyable {
+  @inlinable public mutating func prepareToSleep() -> Bool { true }
+  public var nextDeadline: Int32 { 1000 }
+  public var descriptor: Int32 { -1 }
+  public var exitCode: Int32? { nil }
 }
 
 /// The loop of a stack instance, compiled for each stack: polls its channel while there is work, then polls on or sleeps
@@ -134,6 +147,8 @@ public struct InstanceLoop<Stack: StackInstance & ~Copyable>: ~Copyable {
       }
     }
     if try stack.service() { worked = true }
+    if channel.flush() { worked = true }
+    if channel.hasTooMany { throw StackError("the driver host has given the same segment twice") }
     if worked { channel.ring() }
     return worked
   }
@@ -141,8 +156,8 @@ public struct InstanceLoop<Stack: StackInstance & ~Copyable>: ~Copyable {
   /// Sleeps where nothing has come in meanwhile.
   /// - Returns: false when the supervisor says stop or is gone.
   @usableFromInline
-  func sleep() throws(StackError) -> Bool {
-    guard channel.prepareToSleep() else { return true }
+  mutating func sleep() throws(StackError) -> Bool {
+    guard stack.prepareToSleep(), channel.prepareToSleep() else { return true }
     let doorbell = channel.environment.ownDoorbell
     var entries = [
       pollfd(fd: channel.environment.connection.descriptor, events: Int16(POLLIN), revents: 0),
@@ -165,6 +180,11 @@ public final class InstanceChannel {
   public let ends: UnsafeMutablePointer<InstanceEnd>
   /// Queue pairs.
   public let queues: Int
+  // Invariant: `queues` initialised elements until deinit.
+  /// Segments on their way back; what a queue's free ring does not take waits here.
+  @usableFromInline let returning: UnsafeMutablePointer<Burst>
+  /// More segments of a queue have come than it has.
+  @usableFromInline @exclusivity(unchecked) var hasTooMany = false
   /// What the instance was given.
   public let environment: InstanceEnvironment
   // Invariant: both stay mapped as long as the environment.
@@ -181,7 +201,11 @@ public final class InstanceChannel {
     newsHeard = 0
     queues = environment.queues
     ends = .allocate(capacity: queues)
+    returning = .allocate(capacity: queues)
+    // All segments that a queue has.
+    let segments = max(1, environment.receiveBytes / queues / Descriptor.unit)
     for queue in 0..<queues {
+      (returning + queue).initialize(to: Burst(capacity: segments))
       (ends + queue).initialize(
         to: InstanceEnd(
           environment.channel, queue: queue, peerEvent: environment.hostDoorbells[queue]))
@@ -191,6 +215,32 @@ public final class InstanceChannel {
   deinit {
     ends.deinitialize(count: queues)
     ends.deallocate()
+    returning.deinitialize(count: queues)
+    returning.deallocate()
+  }
+
+  /// The stack has done with a received piece: its segment goes back to the host with the end of the turn, or before.
+  /// - Parameter queue: the one over which the piece came.
+  @inlinable
+  public func giveBack(_ segment: UInt32, queue: Int) {
+    if returning[queue].room == 0 { ends[queue].free.push(&returning[queue]) }
+    if returning[queue].room == 0 {
+      hasTooMany = true
+    } else {
+      returning[queue].append(Descriptor(segment: segment))
+    }
+  }
+
+  /// - Returns: whether any segment went back.
+  @inlinable
+  func flush() -> Bool {
+    var moved = false
+    for queue in 0..<queues where !returning[queue].isEmpty {
+      let before = returning[queue].count
+      ends[queue].free.push(&returning[queue])
+      if returning[queue].count != before { moved = true }
+    }
+    return moved
   }
 
   /// Whether the supervisor wants the instance to end.

@@ -67,13 +67,14 @@ public struct Pipeline: ~Copyable {
 
     var instanceControl = try ControlSocket()
     var arguments = [
-      "--stack", plan.stack.rawValue, "--address", plan.address.description,
+      "--address", plan.address.description,
       "--http", "\(plan.httpPort)", "--mode", plan.mode.rawValue,
     ]
     if let gateway = plan.gateway { arguments += ["--gateway", gateway] }
     if tap >= 0 { arguments += ["--tap", "4"] }
     let instance = try ChildProcess(
-      name: "stack instance", program: Programs.stack, arguments: arguments + instanceArguments,
+      name: "stack instance", program: plan.stack.program,
+      arguments: plan.stack.arguments + arguments + instanceArguments,
       descriptors: [-1, 1, 2, instanceControl.peer, tap],
       // An instance needs no right at all: as root it becomes nobody.
       isolation: geteuid() == 0 ? .user : [])

@@ -21,13 +21,26 @@ public struct RunPlan: Sendable {
     case e1000e
   }
 
-  public enum Stack: String, Sendable, CaseIterable {
-    case lwip
-    case kernel
+  /// A stack by its name in martlet-stack, or a program of the user's own by its path.
+  public struct Stack: RawRepresentable, Equatable, Sendable {
+    public let rawValue: String
+    public init(rawValue: String) { self.rawValue = rawValue }
+
+    public static let lwip = Stack(rawValue: "lwip")
+    /// The only one that needs anything else than a channel: a TAP interface.
+    public static let kernel = Stack(rawValue: "kernel")
     /// Reads each packet's header, counts, answers nothing.
-    case sink
+    public static let sink = Stack(rawValue: "sink")
     /// Nothing: with a shared NIC, instances attach by themselves.
-    case none
+    public static let none = Stack(rawValue: "none")
+
+    public var isOwnProgram: Bool { rawValue.contains("/") }
+    /// Its name, or that of the program's file.
+    public var name: String { rawValue.split(separator: "/").last.map(String.init) ?? rawValue }
+    /// What runs it.
+    var program: String { isOwnProgram ? rawValue : Programs.stack }
+    /// The command line's part that names it.
+    var arguments: [String] { isOwnProgram ? [] : ["--stack", rawValue] }
   }
 
   /// What is at the far end of an emulated wire.

@@ -26,9 +26,9 @@ struct Run: ParsableCommand {
   var device = "emulated"
 
   @Option(
-    help:
-      "The stack that gets the NIC: lwip (without this option), kernel, or sink, which reads each packet's header, counts, and answers nothing, to measure what comes in. With --share, the first of those that get it, or none (without this option)."
-  )
+    help: ArgumentHelp(
+      "The stack that gets the NIC: lwip (without this option), kernel, gvisor (after `make gvisor`), or sink, which reads each packet's header, counts, and answers nothing, to measure what comes in. A path names a program of your own with a StackInstance. With --share, the first of those that get it, or none (without this option).",
+      valueName: "stack"))
   var stack: RunPlan.Stack?
 
   @Option(
@@ -50,7 +50,8 @@ struct Run: ParsableCommand {
   var gateway: String?
 
   @Option(
-    help: "TCP port of lwIP's HTTP server, and of the check's with the kernel stack; 0 for none.")
+    help:
+      "TCP port of the stack's HTTP server, and of the check's with the kernel stack; 0 for none.")
   var http: UInt16 = 80
 
   @Option(
@@ -148,8 +149,7 @@ struct Run: ParsableCommand {
       throw ValidationError("\(address) is no host address with prefix length, such as 10.0.0.2/24")
     }
     var plan = RunPlan(address: parsed)
-    let stack = stack ?? (share == nil ? .lwip : .none)
-    plan.stack = stack
+    plan.stack = try parseStack()
     plan.device = try parseDevice()
     try checkSharing(plan)
     if let gateway {
@@ -213,6 +213,15 @@ struct Run: ParsableCommand {
     case let other?: throw ValidationError("--pages takes 2M, 1G or 4K, not \(other)")
     }
     return plan
+  }
+
+  /// Which names there are, only the program knows that has the stacks.
+  private func parseStack() throws -> RunPlan.Stack {
+    let stack = stack ?? (share == nil ? .lwip : .none)
+    if stack.rawValue.contains("/") && access(stack.rawValue, X_OK) != 0 {
+      throw ValidationError("\(stack.rawValue) is no program: build it, or name a stack")
+    }
+    return stack
   }
 
   private func checkSharing(_ plan: RunPlan) throws {

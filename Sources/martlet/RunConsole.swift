@@ -129,7 +129,7 @@ final class RunConsole {
     let enter = namespace.prefix.joined(separator: " ")
     say("try it, until Ctrl-C here:")
     say("  \(enter) ping \(plan.address.host)")
-    if plan.httpPort > 0 && plan.stack == .lwip {
+    if plan.httpPort > 0 && plan.stack != .kernel {
       say("  \(enter) curl http://\(plan.address.host):\(plan.httpPort)/")
     }
   }

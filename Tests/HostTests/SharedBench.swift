@@ -48,6 +48,7 @@ final class SharedBench {
 
   let wire = MemoryWire()
   let device: VirtioNetDevice
+  let function: ExclusiveFunction
   var driver: VirtioNet
   let control: InstanceControl
   let statistics: HostStatistics
@@ -58,11 +59,15 @@ final class SharedBench {
   private let hostSocket: Int32
   private let changed = eventfd(0, Int32(EFD_NONBLOCK))
   private let bell = eventfd(0, Int32(EFD_NONBLOCK))
+  private let interrupts = (0..<2).map { _ in eventfd(0, Int32(EFD_NONBLOCK)) }
+  /// The queue thread, where there is one.
+  private var loop: (thread: QueueThread, run: HostRun)?
   /// What the host has said, the oldest first.
   var news: [String] = []
 
   init(offers: VirtioNetDevice.Options = .init(), slots: Int = 64) throws {
     device = VirtioNetDevice(wire: wire, options: offers)
+    function = ExclusiveFunction(device)
     rings = .allocate(byteCount: 1 << 20, alignment: 4096)
     let windowBytes = Self.hostArenaBytes + slots * Self.slotBytes
     let window = try MemoryWindow(byteCount: windowBytes)
@@ -79,10 +84,11 @@ final class SharedBench {
       address: window.address + Self.hostReceiveBytes, rights: .read)
     driver = try VirtioNet(
       DriverResources(
-        function: InProcessFunction(device),
+        function: function,
         rings: DMAZone(DMARange(address: rings, iova: 1 << 20, byteCount: 1 << 20)),
         arena: DMARange(
-          address: window.address, iova: Self.windowIOVA, byteCount: windowBytes)))
+          address: window.address, iova: Self.windowIOVA, byteCount: windowBytes),
+        interrupts: InterruptPlan(configuration: interrupts[0], queues: [interrupts[1]])))
     var sockets: [Int32] = [-1, -1]
     socketpair(AF_UNIX, Int32(SOCK_SEQPACKET.rawValue), 0, &sockets)
     (socket, hostSocket) = (sockets[0], sockets[1])
@@ -100,24 +106,49 @@ final class SharedBench {
   deinit {
     driver.stop()
     rings.deallocate()
-    for descriptor in [socket, hostSocket, changed, bell] { close(descriptor) }
+    for descriptor in [socket, hostSocket, changed, bell] + interrupts { close(descriptor) }
   }
 
   /// One turn of the host, the control thread's part included, and of the device.
   func turn() throws {
-    _ = try paths[0].turn()
-    _ = device.step()
+    if loop == nil { _ = try turnPath() }
+    _ = function.step()
     control.service()
     hear()
   }
 
-  func turnPath() throws -> Bool { try paths[0].turn() }
+  func turnPath() throws -> Bool {
+    if paths[0].hasUpdate { paths[0].takeUpdate() }
+    return try paths[0].turn()
+  }
   func prepareToSleep() -> Bool { paths[0].prepareToSleep() }
   func wake() { paths[0].wake() }
 
+  /// From now on the path has a thread of its own; ``turn()`` is what the others do.
+  func startThread(_ mode: PollMode) throws {
+    let run = HostRun(failed: changed, doorbells: [bell])
+    let work = QueueLoop(
+      path: paths.elements, queue: 0, mode: mode,
+      descriptors: QueueDescriptors(
+        doorbell: bell, interrupt: interrupts[1], alsoInterrupted: [], recording: nil),
+      statistics: statistics, run: run)
+    let thread = try QueueThread(queue: 0, core: nil)
+    thread.start {
+      var own = work
+      own.turn()
+    }
+    loop = (thread, run)
+  }
+
+  func stopThread() {
+    loop?.run.stop()
+    loop?.thread.join()
+    loop = nil
+  }
+
   func turns(_ count: Int) throws { for _ in 0..<count { try turn() } }
 
-  private func hear() {
+  func hear() {
     while case .message(let message, let descriptors) = ControlMessage.receive(from: socket) {
       news.append("\(message.word) \(message.rest)")
       for descriptor in descriptors { close(descriptor) }
@@ -132,7 +163,7 @@ final class SharedBench {
 
   /// Turns until the host says something that begins so, at most 200 times.
   func waits(for text: String) throws -> Bool {
-    for _ in 0..<200 {
+    for _ in 0..<(loop == nil ? 200 : 200_000) {
       if let place = news.firstIndex(where: { $0.hasPrefix(text) }) {
         news.remove(at: place)
         return true
@@ -167,7 +198,7 @@ final class SharedBench {
   func attach(
     _ index: Int, generation: Int = 1, claims: [String]? = nil, weight: Int = 1, slots: Int = 256
   ) throws -> SharedPeer {
-    let peer = try SharedPeer(index, generation, slots: slots)
+    let peer = try SharedPeer(index, generation, slots: slots, hostBell: bell)
     let base = UInt64(Self.hostArenaBytes + index * Self.slotBytes)
     tell(
       "attach id=\(peer.id) slot=\(base) receive=\(Self.receiveBytes) bytes=\(Self.arenaBytes) slots=\(slots) weight=\(weight) segments=0",
@@ -206,12 +237,12 @@ final class SharedPeer {
   var received: [[UInt8]] = []
   var completed: [Int] = []
 
-  init(_ index: Int, _ generation: Int, slots: Int) throws {
+  init(_ index: Int, _ generation: Int, slots: Int, hostBell: Int32 = -1) throws {
     self.index = index
     id = index | generation << 8
     arena = try Arena(byteCount: SharedBench.arenaBytes, pageSize: .ordinary, name: "test")
     memory = try ChannelMemory(layout: try #require(ChannelLayout(queues: 1, slots: slots)))
-    end = InstanceEnd(memory, queue: 0, peerEvent: -1)
+    end = InstanceEnd(memory, queue: 0, peerEvent: hostBell)
   }
 
   deinit { close(event) }
@@ -240,6 +271,7 @@ final class SharedPeer {
 
   private func push() {
     end.transmit.push(&burst)
+    end.doorbell.ring()
     burst.removeAll()
   }
 
@@ -256,7 +288,10 @@ final class SharedPeer {
       received.append(frame)
       frame = []
     }
-    if givesBack { end.free.push(&burst) }
+    if givesBack && !burst.isEmpty {
+      end.free.push(&burst)
+      end.doorbell.ring()
+    }
     burst.removeAll()
     try end.completion.pop(into: &burst)
     for position in 0..<burst.count { completed.append(Int(burst[position].tag)) }

@@ -55,7 +55,9 @@ import VirtioNetDevice
       #expect(counters["tx_i\(index)_packets"] == 200)
       #expect(counters["tx_i\(index)_refused_source"] == 0)
     }
-    let bytes = (0..<rounds).reduce(0) { $0 + incoming(0, 0, payload: [60, 100, 1400][$1 / 3 % 3]).count }
+    let bytes = (0..<rounds).reduce(0) {
+      $0 + incoming(0, 0, payload: [60, 100, 1400][$1 / 3 % 3]).count
+    }
     let copied = (0..<3).reduce(0) { $0 + Int(counters["rx_i\($1)_copied_bytes"] ?? 0) }
     #expect(copied == bytes)
     #expect(bench.isConserved(peers) && bench.inFlight == 0)

@@ -21,7 +21,7 @@ extension ServerTests {
         #expect(welcome.id == 0x100)
         let record = try #require(served.server.records.first)
         #expect(record.pid == getpid() && record.uid == getuid() && record.name == "one")
-        #expect(record.credential == CredentialID(bytes: welcome.credential))
+        #expect(record.credential.bytes == welcome.credential && welcome.hasCommands)
         #expect(served.server.instances[0]?.state == .welcomed)
         peer.say("ready")
         served.step()

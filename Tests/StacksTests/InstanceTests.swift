@@ -46,7 +46,7 @@ import Testing
       let environment = try InstanceEnvironment(SupervisorConnection(adopting: socket))
       return try environment.run { () throws(StackError) -> Int32 in
         let channel = InstanceChannel(environment)
-        let stack = MirrorStack(environment, channel: channel)
+        let stack = try MirrorStack(environment, InstanceArguments([]), channel: channel)
         var loop = InstanceLoop(stack: stack, channel: channel, mode: mode)
         return try loop.run()
       }

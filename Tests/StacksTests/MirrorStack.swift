@@ -5,36 +5,30 @@ import Steering
 
 /// A stack that sends every frame back to where it came from, in place: the example of "Writing a stack instance".
 struct MirrorStack: StackInstance, ~Copyable {
-  /// What waits for room in the rings of one queue. A segment goes back to the queue that it came from.
-  private struct Waiting: ~Copyable {
-    var sending: Burst
-    var returning: Burst
-  }
-
   private let channel: InstanceChannel
-  private let arena: UnsafeMutableRawPointer
-  private let receiveBytes: UInt64
-  // Invariant: one element for each queue, until deinit.
-  private let queues: UnsafeMutablePointer<Waiting>
+  private let receivePart: ReceivePart
+  // Invariant: one burst for each queue, until deinit.
+  /// What waits for room in a queue's transmit ring.
+  private let sending: UnsafeMutablePointer<Burst>
   /// The segment and the queue of each packet that is under way.
   private var inFlight = PacketTags<(segment: UInt32, queue: Int)>(count: 4096)
 
-  init(_ environment: InstanceEnvironment, channel: InstanceChannel) {
+  init(
+    _ environment: InstanceEnvironment, _ arguments: InstanceArguments, channel: InstanceChannel
+  ) {
     self.channel = channel
-    arena = environment.arena.address
-    receiveBytes = UInt64(environment.receiveBytes)
-    queues = .allocate(capacity: channel.queues)
+    receivePart = environment.receivePart
+    sending = .allocate(capacity: channel.queues)
     // Room for every segment that the instance can have.
     let segments = environment.receiveBytes / Descriptor.unit
     for queue in 0..<channel.queues {
-      (queues + queue).initialize(
-        to: Waiting(sending: Burst(capacity: segments), returning: Burst(capacity: segments)))
+      (sending + queue).initialize(to: Burst(capacity: segments))
     }
   }
 
   deinit {
-    queues.deinitialize(count: channel.queues)
-    queues.deallocate()
+    sending.deinitialize(count: channel.queues)
+    sending.deallocate()
   }
 
   mutating func receive(_ burst: inout Burst, queue: Int) {
@@ -44,57 +38,44 @@ struct MirrorStack: StackInstance, ~Copyable {
       if slot.flags.contains(.offload) { continue }
       let isLast = !slot.flags.contains(.more)
       // The host is not believed: what lies outside of the receive part is neither read nor sent.
-      let isInside = slot.position + UInt64(slot.length) <= receiveBytes
-      if isFirst, isLast, isInside, slot.length >= 14, queues[queue].sending.room > 0,
-        let tag = inFlight.next
+      if isFirst, isLast, let frame = receivePart.bytes(of: slot), frame.count >= 14,
+        sending[queue].room > 0, let tag = inFlight.next
       {
-        swapAddresses(arena + Int(slot.position))
-        queues[queue].sending.append(
+        swapAddresses(frame)
+        sending[queue].append(
           Descriptor(segment: slot.segment, offset: slot.offset, length: slot.length, tag: tag))
         inFlight.take(for: (slot.segment, queue))
       } else {
-        giveBack(slot.segment, to: queue)
+        channel.giveBack(slot.segment, queue: queue)
       }
       isFirst = isLast
     }
   }
 
-  private mutating func giveBack(_ segment: UInt32, to queue: Int) {
-    if queues[queue].returning.room > 0 {
-      queues[queue].returning.append(Descriptor(segment: segment))
-    }
-  }
-
-  private func swapAddresses(_ frame: UnsafeMutableRawPointer) {
-    let bytes = frame.assumingMemoryBound(to: UInt8.self)
-    for at in 0..<6 {
-      let byte = bytes[at]
-      bytes[at] = bytes[at + 6]
-      bytes[at + 6] = byte
-    }
+  private func swapAddresses(_ frame: UnsafeMutableRawBufferPointer) {
+    for at in 0..<6 { frame.swapAt(at, at + 6) }
   }
 
   /// A segment that was sent goes back only when the device has done with it.
   mutating func completed(_ burst: inout Burst) {
     for index in 0..<burst.count {
-      if let (segment, queue) = inFlight.finish(burst[index].tag) { giveBack(segment, to: queue) }
+      if let (segment, queue) = inFlight.finish(burst[index].tag) {
+        channel.giveBack(segment, queue: queue)
+      }
     }
   }
 
   mutating func service() throws(StackError) -> Bool {
     var worked = false
     for queue in 0..<channel.queues {
-      let before = queues[queue].sending.count + queues[queue].returning.count
-      channel.ends[queue].transmit.push(&queues[queue].sending)
-      channel.ends[queue].free.push(&queues[queue].returning)
-      if queues[queue].sending.count + queues[queue].returning.count != before { worked = true }
+      let before = sending[queue].count
+      channel.ends[queue].transmit.push(&sending[queue])
+      if sending[queue].count != before { worked = true }
     }
     return worked
   }
 
   var nextDeadline: Int32 { 10 }
-  var descriptor: Int32 { -1 }
-  var exitCode: Int32? { nil }
 }
 
 /// What the main file of such a program does.
@@ -108,7 +89,7 @@ func runMirror(
     path: socket, request: AttachRequest(name: "mirror", claims: [claim]))
   return try environment.run { () throws(StackError) -> Int32 in
     let channel = InstanceChannel(environment)
-    let stack = MirrorStack(environment, channel: channel)
+    let stack = try MirrorStack(environment, InstanceArguments([]), channel: channel)
     var loop = InstanceLoop(stack: stack, channel: channel, mode: .adaptive)
     return try loop.run()
   }

@@ -28,7 +28,8 @@ struct Delivery: ~Copyable {
     var reason = DropReason.unclaimed
     let set = table.rules.recipients(of: header(frame), &reason)
     return set == 0
-      ? "\(reason)" : (0..<64).filter { set >> UInt64($0) & 1 != 0 }.map(String.init).joined(separator: ",")
+      ? "\(reason)"
+      : (0..<64).filter { set >> UInt64($0) & 1 != 0 }.map(String.init).joined(separator: ",")
   }
 
   func maySend(_ frame: [UInt8], _ instance: Int) -> Bool {
@@ -152,7 +153,9 @@ struct Delivery: ~Copyable {
       #expect(delivery.who(Array(whole[..<count])) == "malformed", "\(count)")
     }
     #expect(delivery.who(whole) == "0")
-    for (offset, value) in [(14, 0x55), (14, 0x44), (14, 0x4f), (16, 0), (46, 0x40)] as [(Int, UInt8)] {
+    for (offset, value) in [(14, 0x55), (14, 0x44), (14, 0x4f), (16, 0), (46, 0x40)]
+      as [(Int, UInt8)]
+    {
       var bad = whole
       bad[offset] = value
       if offset == 16 { bad[17] = 19 }
@@ -204,7 +207,10 @@ struct Delivery: ~Copyable {
 
   @Test func onlyFromItsOwnAddressesAndPorts() throws {
     let delivery = try delivery()
-    func from(_ source: UInt32, _ transport: UInt8, _ rest: [UInt8], station: UInt64 = Frames.station, fragment: UInt16 = 0)
+    func from(
+      _ source: UInt32, _ transport: UInt8, _ rest: [UInt8], station: UInt64 = Frames.station,
+      fragment: UInt16 = 0
+    )
       -> String
     {
       let frame = Frames.ethernet(

@@ -153,7 +153,8 @@ struct PlainRules {
       Frames.ethernet(type: 0x0806, Frames.arp(1, from: 1, to: 0x0a00_0001)),
     ]
     for _ in 0..<20_000 {
-      var bytes = seeds.randomElement()! + (0..<Int.random(in: 0..<100)).map { _ in .random(in: 0...255) }
+      var bytes =
+        seeds.randomElement()! + (0..<Int.random(in: 0..<100)).map { _ in .random(in: 0...255) }
       for _ in 0..<Int.random(in: 0..<6) {
         bytes[.random(in: bytes.indices)] = .random(in: 0...255)
       }
@@ -161,5 +162,5 @@ struct PlainRules {
       _ = delivery.who(bytes)
       for instance in 0..<3 { _ = delivery.maySend(bytes, instance) }
     }
-}
+  }
 }

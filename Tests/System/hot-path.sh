@@ -22,6 +22,7 @@ Stacks.KernelStack.* -> (Stacks.KernelStack.isGone|Glibc.errno|(readv|writev)@) 
 LwIPStack.LwIPInstance.service              lwIP's timers and the application, once a turn; flush is named by itself
 ^(martlet|pbuf|sys|mem|memp)_[a-z0-9_]*$    lwIP's own code, in C
 LwIPStack.LwIPInterface.input.* -> [*]      the same: the input function of a lwIP interface
+GVisorStack.GVisorInstance.* -> [*]         gVisor's own functions, by pointer, once a burst
 RadioLink.RadioLinkViolation.error          the device broke its contract: the text for people
 RadioLink.*Host.postSegments<.* -> memcpy@  the pair is copied to ask for its room, once a burst
 END
@@ -173,6 +174,8 @@ calls .build/release/martlet-stack > "$work/stack"
 names=(
   'Stacks\.KernelStack\.(receive|completed|service)\('
   'generic specialization <Stacks\.KernelStack> of .*Stacks\.InstanceLoop<.*>\.turn\('
+  'GVisorStack\.GVisorInstance\.(receive|completed|service)\('
+  'generic specialization <GVisorStack\.GVisorInstance> of .*Stacks\.InstanceLoop<.*>\.turn\('
 )
 if [ -e Sources/CLwIP/lwip/.version ]; then
   for name in input output complete flush; do names+=("LwIPStack\.LwIPInterface\.(\($name in|$name\()"); done

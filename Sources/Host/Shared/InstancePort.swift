@@ -31,7 +31,7 @@ struct InstancePort: ~Copyable {
   /// Slots that its receive ring has room for, as of when this burst's first packet for it came.
   var receiveRoom = 0
   /// What it may still be given while the interface is overloaded.
-  var receiveCredit = 0
+  var receiveCredit = Int.max / 2
   /// Packets of its transmit ring; those before `nextToSend` are done with.
   var sending = Burst(capacity: 128)
   var nextToSend = 0

@@ -6,9 +6,7 @@ import Steering
 struct ReceiveLoad {
   /// Full bursts from the device, one after the other.
   private var fullBursts = 0
-  /// Work that was wanted in the last burst, and the weights of those who wanted it.
-  private var lastWork = 0
-  private var lastWeights = 0
+  /// Work that is wanted in this burst, by whom, and their weights.
   private var work = 0
   private var wanted: UInt64 = 0
   private var weights = 0
@@ -23,12 +21,13 @@ struct ReceiveLoad {
   /// A burst has come.
   mutating func begin(isFull: Bool) {
     fullBursts = isFull ? fullBursts &+ 1 : 0
-    lastWork = work
-    lastWeights = weights
+    // Who is alone takes nothing from anybody. A quarter more than an equal share keeps those that are equal from losing
+    // by chance.
+    let isContested = wanted & (wanted &- 1) != 0
+    share = fullBursts > Self.patience && isContested ? max(1, work &* 5 / (4 &* weights)) : 0
     work = 0
     wanted = 0
     weights = 0
-    share = fullBursts > Self.patience && lastWeights > 0 ? max(1, lastWork / lastWeights) : 0
   }
 
   /// An instance would get a packet that costs so much.
@@ -54,7 +53,7 @@ extension InstanceTable {
   /// Copies received packets to whom they are for; the burst's segments are the host's again afterwards.
   @usableFromInline
   mutating func deliver(_ received: borrowing Burst) {
-    load.begin(isFull: received.room < Descriptor.maximumSlots)
+    load.begin(isFull: received.count >= Descriptor.maximumSlots)
     if load.isOverloaded { giveCredit() }
     let slots = received.start
     var first = 0

@@ -15,7 +15,7 @@ extension InstanceTable {
   mutating func gather(into burst: inout Burst) {
     let waiting = takePackets()
     if waiting == 0 { return }
-    let isAlone = waiting & (waiting &- 1) == 0
+    let isAlone = isOneActive
     let first = UInt64(truncatingIfNeeded: firstToSend)
     var order = waiting &>> first | waiting &<< (64 &- first & 63)
     firstToSend = (firstToSend &+ 1) & 63

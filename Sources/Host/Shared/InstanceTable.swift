@@ -62,6 +62,9 @@ struct InstanceTable: ~Copyable {
   @inlinable
   deinit { ports.deallocate() }
 
+  /// Whether nobody but one has had anything to do of late: it need not leave room for others.
+  var isOneActive: Bool { active & (active &- 1) == 0 }
+
   @inline(__always)
   func port(_ index: Int) -> Port {
     guard let port = ports[index] else { preconditionFailure() }

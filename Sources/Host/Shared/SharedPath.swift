@@ -18,7 +18,7 @@ package struct SharedPath<Pair: NetworkQueuePair & ~Copyable>: ~Copyable, QueueP
   /// Who owns each of the host's own receive segments: the host or the device.
   @usableFromInline var ledger: SegmentLedger
 
-  @usableFromInline var posts = Burst(capacity: 64)
+  @usableFromInline var posts = Burst(capacity: 128)
   @usableFromInline var received = Burst(capacity: 128)
   @usableFromInline var sending = Burst(capacity: 192)
   @usableFromInline var completed = Burst(capacity: 64)
@@ -33,9 +33,11 @@ package struct SharedPath<Pair: NetworkQueuePair & ~Copyable>: ~Copyable, QueueP
     self.ledger = ledger
   }
 
+  @inlinable package var hasUpdate: Bool { instances.mailbox.hasUpdate }
+  @inlinable package mutating func takeUpdate() { instances.takeUpdate() }
+
   @inlinable @inline(never)
   package mutating func turn() throws(HostError) -> Bool {
-    if instances.mailbox.hasUpdate { instances.takeUpdate() }
     instances.beginTurn()
     var worked = instances.takeReturnedSegments()
     try postSegments(of: &ledger, to: &queuePair, by: &posts)

@@ -32,16 +32,17 @@ final class FirstInstance {
       throw .cannotStart("stack instance", "it cannot be connected")
     }
     // A program that is started with a connection finds its request made.
-    let request = AttachRequest(name: plan.stack.rawValue, claims: claims(plan))
+    let request = AttachRequest(name: plan.stack.name, claims: claims(plan))
     ControlMessage.send(request.text, to: control.peer)
-    var arguments = [
-      "--stack", plan.stack.rawValue, "--address", plan.address.description,
-      "--http", "\(plan.httpPort)", "--mode", plan.mode.rawValue,
-    ]
+    var arguments =
+      plan.stack.arguments + [
+        "--address", plan.address.description, "--http", "\(plan.httpPort)", "--mode",
+        plan.mode.rawValue,
+      ]
     if let gateway = plan.gateway { arguments += ["--gateway", gateway] }
     if tap >= 0 { arguments += ["--tap", "4"] }
     let process = try ChildProcess(
-      name: "stack instance", program: Programs.stack, arguments: arguments,
+      name: "stack instance", program: plan.stack.program, arguments: arguments,
       descriptors: [-1, 1, 2, control.peer, tap], isolation: geteuid() == 0 ? .user : [])
     return FirstInstance(process: process, namespace: namespace)
   }
@@ -55,9 +56,9 @@ final class FirstInstance {
   private static func claims(_ plan: RunPlan) -> [Claim] {
     let address = Claim.address(NetworkAddress(ipv4: plan.address.address))
     return switch plan.stack {
-    case .lwip, .none: [address]
     case .kernel: [address, .rest]
     case .sink: [.rest]
+    default: [address]
     }
   }
 

@@ -1,13 +1,15 @@
 import Channel
 import Memory
 
-/// What administrators ask for over the same socket: `stats`, `memory`, `close id=`, `grow id= bytes=`, `shrink id= bytes=`.
+/// What administrators ask for over the same socket: `stats`, `memory`, `close id=`, `revoke id=`, `grow id= bytes=`,
+/// `shrink id= bytes=`.
 extension SharingServer {
   func serveAdministrator(
     _ message: ControlMessage, _ connection: PeerConnection, at now: UInt64
   ) {
-    guard ["stats", "memory", "close", "grow", "shrink"].contains(message.word) else {
-      return refuse(connection, "message: there is attach, stats, memory, close, grow and shrink")
+    guard ["stats", "memory", "close", "revoke", "grow", "shrink"].contains(message.word) else {
+      return refuse(
+        connection, "message: there is attach, stats, memory, close, revoke, grow and shrink")
     }
     guard policy.administrators.contains(connection.uid) else {
       return refuse(connection, "administrator: user \(connection.uid) is none")
@@ -23,19 +25,33 @@ extension SharingServer {
         connection.say("unknown what=instance")
         return
       }
-      if message.word == "close" {
-        count("instances_closed_by_administrators")
-        close(instance, "an administrator has closed it", at: now)
-        connection.say("end")
-      } else if let bytes: UInt64 = message.number("bytes"), bytes < 1 << 46 {
-        let asker = MemoryAsker.administrator(connection)
-        if message.word == "grow" {
-          grow(instance, by: bytes, asker: asker, at: now)
-        } else {
-          shrink(instance, to: instance.record.arenaBytes - Int(bytes), asker: asker, at: now)
-        }
-      } else {
+      obey(message, about: instance, from: connection, at: now)
+    }
+  }
+
+  private func obey(
+    _ message: ControlMessage, about instance: AttachedInstance, from connection: PeerConnection,
+    at now: UInt64
+  ) {
+    switch message.word {
+    case "revoke":
+      count("credentials_revoked")
+      commands.revoke(instance.record.credential)
+      connection.say("end")
+    case "close":
+      count("instances_closed_by_administrators")
+      close(instance, "an administrator has closed it", at: now)
+      connection.say("end")
+    default:
+      guard let bytes: UInt64 = message.number("bytes"), bytes < 1 << 46 else {
         connection.say(Refusal(reason: "memory: how much is not said").text)
+        return
+      }
+      let asker = MemoryAsker.administrator(connection)
+      if message.word == "grow" {
+        grow(instance, by: bytes, asker: asker, at: now)
+      } else {
+        shrink(instance, to: instance.record.arenaBytes - Int(bytes), asker: asker, at: now)
       }
     }
   }

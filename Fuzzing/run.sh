@@ -1,0 +1,57 @@
+#!/bin/bash
+# Builds the fuzz targets with libFuzzer and AddressSanitizer and runs each on its corpus.
+# Usage: Fuzzing/run.sh SECONDS [TARGET]...   a line for each: executions, executions a second, coverage
+#        Fuzzing/run.sh FILE TARGET           the target once more with what it fell over
+#        Fuzzing/run.sh keep TARGET...        what was found worth keeping becomes part of the corpus
+# Ends with 1 where a target falls over: the input and how to repeat it are printed.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+program=.build-fuzz/release/martlet-fuzz
+found=.build-fuzz/found
+export MARTLET_FUZZING=1
+# The run time's own handler waits for ever for a program under AddressSanitizer.
+export SWIFT_BACKTRACE=enable=no
+
+if ! out=$(swift build -c release --scratch-path .build-fuzz --sanitize fuzzer --sanitize address \
+  --product martlet-fuzz 2>&1); then
+  grep -E 'error|warning' <<< "$out" | grep -v 'Cannot export' | head -20
+  exit 1
+fi
+unset MARTLET_FUZZING
+action=${1:-20}
+shift
+targets=${*:-$($program)}
+mkdir -p $found
+
+once() { MARTLET_FUZZ_TARGET=$1 $program "${@:2}"; }
+
+if [ -f "$action" ]; then
+  # What depends on another thread may need more than one try.
+  once "$targets" -runs=2000 "$action"
+  exit
+fi
+status=0
+for target in $targets; do
+  mkdir -p "$found/$target"
+  if [ "$action" = keep ]; then
+    once "$target" -merge=1 "Fuzzing/Corpus/$target" "$found/$target" 2>&1 | grep -E '^MERGE-OUTER: .*written|MERGE-OUTER: [0-9]+ new files' 
+    continue
+  fi
+  # What was found before is thrown away: a run shows what the corpus of the repository leads to.
+  rm -rf "$found/$target"
+  mkdir -p "$found/$target"
+  log=$found/$target.log
+  if once "$target" -max_total_time="$action" -max_len=1024 -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \
+    -verbosity=1 -artifact_prefix="$found/$target-" "$found/$target" "Fuzzing/Corpus/$target" > "$log" 2>&1; then
+    executions=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")
+    rate=$(sed -n 's/^stat::average_exec_per_sec: *//p' "$log")
+    coverage=$(grep -oE 'cov: [0-9]+ ft: [0-9]+ corp: [0-9]+' "$log" | tail -1)
+    echo "✔ fuzz $target: $executions executions, $rate/s, $coverage"
+  else
+    status=1
+    file=$(sed -n 's/.*Test unit written to //p' "$log" | tail -1)
+    echo "✘ fuzz $target: $(grep -E 'Fatal error|ERROR: |SUMMARY' "$log" | head -2 | tr '\n' ' ')"
+    echo "  repeat it: Fuzzing/run.sh $file $target; all that it said: $log"
+  fi
+done
+exit $status
