@@ -44,13 +44,16 @@ public struct MemoryWindow: ~Copyable, @unchecked Sendable {
   ///   - descriptor: memory that its owner can no longer shrink.
   ///   - offset: bytes from the window's start, a multiple of the memory's page size.
   ///   - byteCount: from the memory's start, a multiple of its page size.
+  ///   - isPresent: whether all of it is there afterwards; otherwise pages come as they are touched.
   /// - Throws: ``MemoryError``: it is too small, not sealed, does not lie in the window, or cannot be mapped.
-  public func map(_ descriptor: Int32, at offset: Int, byteCount: Int) throws(MemoryError) {
+  public func map(
+    _ descriptor: Int32, at offset: Int, byteCount: Int, isPresent: Bool = true
+  ) throws(MemoryError) {
     let page = try Arena.check(descriptor, holds: byteCount).rawValue
     guard byteCount % page == 0, offset % page == 0, contains(offset, byteCount) else {
       throw .badSize(byteCount: byteCount, pageSize: page)
     }
-    let flags = MAP_SHARED | Int32(MAP_POPULATE) | Int32(MAP_FIXED)
+    let flags = MAP_SHARED | Int32(isPresent ? MAP_POPULATE : 0) | Int32(MAP_FIXED)
     guard
       linux_mmap(address + offset, byteCount, PROT_READ | PROT_WRITE, flags, descriptor, 0) != nil
     else { throw .system(call: "mapping memory", errno: errno) }

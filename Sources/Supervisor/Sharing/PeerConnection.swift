@@ -13,6 +13,8 @@ final class PeerConnection {
   var stage = Stage.silent
   /// When it is closed if nothing happens, in milliseconds of the monotonic clock; nil for never.
   var deadline: UInt64?
+  /// It waits for memory that others have.
+  var wantsMemory = false
   /// Words that it may still say within this second.
   private var words = wordsPerSecond
   private var second: UInt64 = 0

@@ -17,6 +17,7 @@ public struct Policy: Sendable, Equatable {
   /// What an instance gets that no other rule names; nil where such ones are refused.
   public var unnamed: InstanceRule?
   public var instances: [InstanceRule] = []
+  public var memory = MemoryRule()
 
   /// Without a file: the supervisor's own user and root, with what nobody else has claimed.
   public static func usual(user: uid_t = geteuid()) -> Policy {
@@ -51,6 +52,18 @@ public struct Policy: Sendable, Equatable {
   var largestInstance: Int {
     ((instances + [unnamed].compactMap(\.self)).map(\.maximumBytes)).max() ?? 0
   }
+}
+
+/// How memory moves between the instances of a NIC and the system.
+public struct MemoryRule: Sendable, Equatable {
+  /// Bytes that all instances may have together; nil for as much as the system has.
+  public var budget: Int?
+  /// How long an instance has to let go of memory.
+  public var letGoMilliseconds: UInt64 = 2000
+  /// After how long without traffic an instance counts as idle.
+  public var idleMilliseconds: UInt64 = 5000
+  /// When the kernel is to say that memory is short (Linux, Documentation/accounting/psi.rst); nil for never.
+  public var pressure: String? = "some 150000 1000000"
 }
 
 /// What an instance may have.

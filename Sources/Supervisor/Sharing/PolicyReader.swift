@@ -7,10 +7,11 @@ struct PolicyReader {
 
   mutating func policy(_ tree: TOMLTree, user: uid_t) -> Policy {
     var policy = Policy(user: user)
-    let root = section(tree, [], keys: ["socket", "default", "instance"], name: "the file")
+    let root = section(tree, [], keys: ["socket", "memory", "default", "instance"], name: "the file")
     if let socket = root.value("socket") {
       readSocket(socket, [.key("socket")], into: &policy)
     }
+    if let memory = root.value("memory") { policy.memory = memoryRule(memory, [.key("memory")]) }
     if let value = root.value("default") {
       policy.unnamed = rule(value, [.key("default")], isNamed: false)
     }
@@ -47,6 +48,29 @@ struct PolicyReader {
     if let number = number("connections", section, in: 1...1024) {
       policy.connectionsPerUser = number
     }
+  }
+
+  private mutating func memoryRule(_ tree: TOMLTree, _ path: TOMLTree.Path) -> MemoryRule {
+    let section = section(
+      tree, path, keys: ["budget", "let-go-milliseconds", "idle-milliseconds", "pressure"],
+      name: "[memory]")
+    var rule = MemoryRule()
+    rule.budget = one("budget", section) { tree in
+      guard case .integer(let number) = tree, (4...(1 << 24)).contains(number) else {
+        return .wrong("MiB from 4 to \(1 << 24)")
+      }
+      return .value(number << 20)
+    }
+    if let limit = number("let-go-milliseconds", section, in: 10...60000) {
+      rule.letGoMilliseconds = UInt64(limit)
+    }
+    if let limit = number("idle-milliseconds", section, in: 100...86_400_000) {
+      rule.idleMilliseconds = UInt64(limit)
+    }
+    if let trigger = one("pressure", section, PolicyValue.pressure) {
+      rule.pressure = trigger == "off" ? nil : trigger
+    }
+    return rule
   }
 
   private mutating func rule(

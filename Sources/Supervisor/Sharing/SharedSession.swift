@@ -119,11 +119,16 @@ public struct SharedSession: ~Copyable {
     let watched =
       [signal] + path.host.descriptors + device.descriptors + server.descriptors(at: now)
     var entries = watched.map { pollfd(fd: $0, events: Int16(POLLIN), revents: 0) }
+    entries.append(
+      pollfd(fd: server.pressure.descriptor, events: Int16(POLLPRI), revents: 0))
     // Huge pages that a process still had when it was let go of are looked for once a second.
     let next = min(end, server.deadline ?? .max, now + 1000)
     let mayWait = !isBusy && server.commands.prepareToSleep()
     _ = poll(&entries, UInt(entries.count), mayWait ? Int32(next - min(next, now)) : 0)
     if entries[0].revents != 0 { return true }
+    if entries[entries.count - 1].revents & Int16(POLLPRI) != 0 {
+      server.notePressure(at: RunSession.now())
+    }
     for line in try device.check() { report(line) }
     for message in try path.host.news() {
       if message.word == "interface" { server.commands.note(message) }
@@ -158,9 +163,7 @@ public struct SharedSession: ~Copyable {
     complaints += path.host.stop()
     do throws(PCIError) {
       try memory.release(
-        server.records.map {
-          (iova: memory.windowIOVA + UInt64($0.slot), byteCount: $0.arenaBytes)
-        })
+server.mappedMemory)
     } catch {
       complaints.append("\(device.access.name) could not be made quiet: \(error)")
     }

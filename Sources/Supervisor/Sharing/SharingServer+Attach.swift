@@ -48,6 +48,12 @@ extension SharingServer {
     to connection: PeerConnection, at now: UInt64
   ) {
     var mustWait = false
+    let guaranteed = min(rule.guaranteedBytes, maximumBytes)
+    var isFree = true
+    guard makeRoom(forGuarantee: guaranteed, isFree: &isFree, at: now) else {
+      return refuse(
+        connection, "memory: the others have been guaranteed all but less than \(guaranteed >> 20) MiB")
+    }
     for case let other? in instances {
       for claim in request.claims where isTaken(claim, by: other, uid: connection.uid, rule) {
         if !other.isLeaving || other.state == .stuck {
@@ -60,7 +66,12 @@ extension SharingServer {
     if isFull, !instances.contains(where: { $0?.isLeaving ?? false }) {
       return refuse(connection, "instances: there are \(Self.maximumInstances) already")
     }
-    if mustWait || isFull {
+    if mustWait || isFull || !isFree {
+      connection.wantsMemory = !isFree
+      // Those that are asked for memory have their time.
+      if !isFree, connection.deadline != nil {
+        connection.deadline = now + policy.memory.letGoMilliseconds + 2 * Self.hostLimit
+      }
       connection.stage = .waiting(request)
       waiting.append(connection)
       return

@@ -13,6 +13,7 @@ extension SharingServer {
       return true
     }
     if noteClaim(message, of: instance) { return true }
+    if noteMove(message, of: instance, at: now) { return true }
     switch message.word {
     case "attached", "claimed":
       instance.missingAnswers -= 1
@@ -40,7 +41,13 @@ extension SharingServer {
       if !instance.isLeaving { leave(instance, "let go of by the driver host", at: now) }
       unmap(instance, at: now)
     case "mapped": break
-    case "unmapped": if instance.state == .unmapping { forget(instance, at: now) }
+    case "unmapped":
+      instance.missingUnmaps = max(0, instance.missingUnmaps - 1)
+      if instance.state != .unmapping {
+        noteUnmapped(instance, at: now)
+      } else if instance.missingUnmaps == 0 {
+        forget(instance, at: now)
+      }
     default: return false
     }
     return true
@@ -68,6 +75,7 @@ extension SharingServer {
     report("instance \(instance.record.id) (\(instance.record.name)) ends: \(reason)")
     instance.reason = reason
     instance.state = .leaving
+    abandonMove(instance)
     commands.close(instance.record.id)
     instance.deadline = now + Self.hostLimit
     // For a process that goes on in spite of it all.
@@ -80,17 +88,19 @@ extension SharingServer {
     guard instance.state == .leaving || instance.state == .stuck else { return }
     instance.state = .unmapping
     instance.deadline = now + Self.hostLimit
-    if !instance.isMapped { return forget(instance, at: now) }
     do throws(PCIError) {
-      let record = instance.record
-      if try path.unmap(
-        iova: windowIOVA + UInt64(record.slot), byteCount: record.arenaBytes, id: record.id)
-      {
-        forget(instance, at: now)
+      for extent in instance.extents where extent.isMapped { try unmap(extent, of: instance) }
+      if instance.isMapped {
+        let isDone = try path.unmap(
+          iova: iova(instance.record, 0), byteCount: instance.memory.arena.byteCount,
+          id: instance.record.id)
+        instance.isMapped = false
+        if !isDone { instance.missingUnmaps += 1 }
       }
     } catch {
-      noteUnmappable(instance, "\(error)")
+      return noteUnmappable(instance, "\(error)")
     }
+    if instance.missingUnmaps == 0 { forget(instance, at: now) }
   }
 
   private func noteUnmappable(_ instance: AttachedInstance, _ reason: String) {
@@ -113,8 +123,9 @@ extension SharingServer {
     window.release(record.slot)
     instances[record.index] = nil
     count("instances_detached")
+    for extent in instance.extents { discard(extent) }
     unusedPages += instance.memory.addedPages
-    retryWaiting(at: now)
+    serveWanting(at: now)
   }
 
   func missedDeadline(_ instance: AttachedInstance, at now: UInt64) {
@@ -135,6 +146,17 @@ extension SharingServer {
       instance.state = .stuck
       instance.deadline = nil
     case .running, .stuck: instance.deadline = nil
+    }
+  }
+
+  /// What the device can still read of instances' memory.
+  var mappedMemory: [(iova: UInt64, byteCount: Int)] {
+    instances.compactMap(\.self).flatMap { instance in
+      (instance.isMapped
+        ? [(iova: iova(instance.record, 0), byteCount: instance.memory.arena.byteCount)] : [])
+        + instance.extents.filter(\.isMapped).map {
+          (iova: iova(instance.record, $0.offset), byteCount: $0.byteCount)
+        }
     }
   }
 }

@@ -40,6 +40,14 @@ final class SharingServer {
   /// Counters of the host and the device, for administrators.
   var counters: () -> [(name: String, value: UInt64)] = { [] }
   private(set) var isClosed = false
+  /// The kernel's word that memory is short.
+  let pressure: MemoryPressure
+  /// Until then nobody grows by his own wish, in milliseconds.
+  var pressureEnds: UInt64 = 0
+  /// When it is next looked who has received or sent anything.
+  var nextTraffic: UInt64 = 0
+  /// Packets in and out of the instance in a slot.
+  var traffic: (Int) -> UInt64
 
   static let maximumInstances = 64
   static let maximumConnections = 256
@@ -69,6 +77,11 @@ final class SharingServer {
     self.keeper = keeper
     self.hasHugePages = hasHugePages
     self.commands = commands
+    pressure = MemoryPressure(trigger: policy.memory.pressure)
+    traffic = { slot in
+      let counted = commands.statistics(of: slot)
+      return counted.receivedPackets &+ counted.sentPackets
+    }
     self.report = report
   }
 
@@ -91,12 +104,14 @@ final class SharingServer {
   /// When ``step(at:)`` is due at the latest.
   var deadline: UInt64? {
     (connections.values.map(\.deadline) + instances.map { $0?.deadline }
+      + instances.map { $0?.move?.deadline }
       + [acceptsFrom == 0 ? nil : acceptsFrom]).compactMap(\.self).min()
   }
 
   /// Does all that is due.
   func step(at now: UInt64) {
     keeper.giveBackFree(&unusedPages)
+    noteTraffic(at: now)
     if now >= acceptsFrom { acceptConnections(at: now) }
     for connection in connections.values { hear(connection, at: now) }
     for connection in connections.values {
@@ -107,6 +122,9 @@ final class SharingServer {
     for instance in instances {
       if let instance, let deadline = instance.deadline, now >= deadline {
         missedDeadline(instance, at: now)
+      }
+      if let instance, let deadline = instance.move?.deadline, now >= deadline {
+        missedMove(instance, at: now)
       }
     }
   }
@@ -171,7 +189,9 @@ final class SharingServer {
       case "ready" where instance.state == .welcomed:
         instance.state = .running
         instance.deadline = nil
+        instance.lastTraffic = now
         report("instance \(instance.record.id) (\(instance.record.name)) is ready")
+      case "shrunk" where noteLetGo(message, of: instance, at: now): break
       case "error":
         report("instance \(instance.record.id) (\(instance.record.name)): \(message.rest)")
         end(connection, "it said that it cannot go on", at: now)
