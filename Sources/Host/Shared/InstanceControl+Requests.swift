@@ -56,7 +56,8 @@ extension InstanceControl {
     guard descriptors.count == 3 else { throw Refusal("wrong number of descriptors") }
     guard instances[order.index] == nil else { throw Refusal("its place is taken") }
     let arena = order.base..<order.base + order.arenaBytes
-    let registered = order.base + order.registered.lowerBound..<order.base
+    let registered =
+      order.base + order.registered.lowerBound..<order.base
       + order.registered.upperBound
     guard !instances.values.contains(where: { $0.overlaps(arena) || $0.overlaps(registered) })
     else {

@@ -76,12 +76,14 @@ extension SharingServer {
         "instance id=\(record.id) name=\(record.name) pid=\(record.pid) uid=\(record.uid)"
           + " state=\(instance.state) guaranteed=\(record.guaranteedBytes)"
           + " maximum=\(record.maximumBytes) now=\(record.arenaBytes)"
+          + " registered=\(instance.registrations.reduce(0) { $0 + $1.byteCount })"
           + " receive=\(record.receiveBytes) segments-host=\(segments("host"))"
           + " segments-instance=\(segments("instance")) segments-sending=\(segments("sending"))"
           + " moving=\(instance.move == nil ? "no" : "yes")"
           + " idle-milliseconds=\(now - min(now, instance.lastTraffic))"
           + " claims=\(record.claims.map(\.description).sorted().joined(separator: ","))")
-      sayExtent(record.id, 0, instance.memory.arena.byteCount, instance.memory.arena.pageSize, connection)
+      sayExtent(
+        record.id, 0, instance.memory.arena.byteCount, instance.memory.arena.pageSize, connection)
       for extent in instance.extents {
         sayExtent(record.id, extent.offset, extent.byteCount, extent.arena.pageSize, connection)
       }

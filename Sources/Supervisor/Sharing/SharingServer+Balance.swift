@@ -102,7 +102,9 @@ extension SharingServer {
     count("memory_pressure_events")
     pressureEnds = now + Self.pressurePause
     let shrinks = MemoryBalance.relief(shares(at: now))
-    report("memory is short: \(shrinks.count) instances are asked for what they have above their guarantee")
+    report(
+      "memory is short: \(shrinks.count) instances are asked for what they have above their guarantee"
+    )
     for order in shrinks {
       if let instance = instance(order.id), instance.move == nil, instance.answersDue == 0 {
         shrink(instance, to: order.target, asker: .nobody, at: now)
