@@ -118,7 +118,7 @@ var targets: [Target] = [
       "Trace", "Driver", "Steering", "Channel", "VhostUser", "VFIO", "PCI", "Memory", "Confinement",
       "CLinux",
     ]),
-  part("Stacks", ["Driver", "Channel", "Steering", "Memory", "Virtio", "CLinux"]),
+  part("Stacks", ["Driver", "Handles", "Channel", "Steering", "Memory", "Virtio", "CLinux"]),
   // gVisor itself is built by `make gvisor`, and loaded at run time where it is.
   .target(name: "CGVisor", path: "Sources/CGVisor", exclude: ["Go"]),
   part("GVisorStack", ["CGVisor", "Stacks", "Channel", "Steering", "Memory", "CLinux"]),
@@ -143,7 +143,8 @@ var targets: [Target] = [
   part(
     "Supervisor",
     [
-      "Host", "PCIDiscovery", "VhostUser", "VFIO", "Steering", "Commands", "Channel", "Driver",
+      "Host", "PCIDiscovery", "VhostUser", "VFIO", "Steering", "Handles", "Commands", "Channel",
+      "Driver",
       "Memory", "PCI", "CLinux", .product(name: "TOMLKit", package: "TOMLKit"),
     ]),
 
@@ -258,7 +259,8 @@ var targets: [Target] = [
   tests(
     "SharingTests",
     [
-      "Supervisor", "Host", "Commands", "Steering", "Channel", "Driver", "Memory", "PCI", "CLinux",
+      "Supervisor", "Host", "Handles", "VFIO", "Commands", "Steering", "Channel", "Driver",
+      "Memory", "PCI", "CLinux",
     ]),
   tests("BenchmarksTests", ["Benchmarks"]),
   // These run in the lab's guest only; elsewhere they are skipped.

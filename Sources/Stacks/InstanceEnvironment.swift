@@ -33,6 +33,9 @@ public final class InstanceEnvironment {
   /// Asks for more memory; nil before the first time.
   var request: MemoryRequest?
 
+  /// What has been registered and has not been revoked.
+  var registered: [RegisteredRange] = []
+
   /// Entries of an instance's counter page.
   public static let counterCapacity = 64
 
@@ -155,6 +158,9 @@ public final class InstanceEnvironment {
         for descriptor in descriptors { close(descriptor) }
         switch message.word {
         case "stop": return false
+        case "revoked":
+          guard let position: UInt64 = message.number("position") else { break }
+          registered.removeAll { $0.position == position }
         case "link": linkIsUp = message.rest == "up"
         case "shrink":
           guard let bytes: Int = message.number("bytes") else { break }

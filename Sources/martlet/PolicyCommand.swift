@@ -12,7 +12,7 @@ struct PolicyCommand: ParsableCommand {
         owner = "root"                 # of the socket's file, and its group; by name or number
         group = "nic"
         mode = "0660"
-        users = ["root", 1000]         # may attach, where an instance names none
+        users = ["root", 1000]         # may attach, where an instance names none, and make and use memory handles
         administrators = ["root"]      # may use stats, memory and close
         connections = 16               # of one user at once
 
@@ -26,6 +26,7 @@ struct PolicyCommand: ParsableCommand {
         claims = ["ipv4:10.0.0.128/25"]
         memory = 16                    # MiB that an instance always has: even, 4 to 65536
         maximum-memory = 64            # MiB that it may grow to
+        registered-memory = 64         # MiB of applications' own that it may send from: even, 0 to 65536
 
         [[instance]]
         name = "web"

@@ -196,12 +196,13 @@ final class SharedBench {
 
   /// Attaches an instance with the address 10.0.0.(index + 1), mapped for the device.
   func attach(
-    _ index: Int, generation: Int = 1, claims: [String]? = nil, weight: Int = 1, slots: Int = 256
+    _ index: Int, generation: Int = 1, claims: [String]? = nil, weight: Int = 1, slots: Int = 256,
+    registered: Int = 0
   ) throws -> SharedPeer {
     let peer = try SharedPeer(index, generation, slots: slots, hostBell: bell)
     let base = UInt64(Self.hostArenaBytes + index * Self.slotBytes)
     tell(
-      "attach id=\(peer.id) slot=\(base) receive=\(Self.receiveBytes) bytes=\(Self.arenaBytes) slots=\(slots) weight=\(weight) segments=0",
+      "attach id=\(peer.id) slot=\(base) receive=\(Self.receiveBytes) bytes=\(Self.arenaBytes) slots=\(slots) weight=\(weight) segments=0 register-at=\(Self.arenaBytes) register-bytes=\(registered)",
       [peer.arena.descriptor, peer.memory.descriptor, peer.event])
     #expect(try waits(for: "attached id=\(peer.id)"))
     try device.iommu.map(

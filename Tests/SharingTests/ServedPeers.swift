@@ -2,11 +2,13 @@ import CLinux
 import Channel
 import Driver
 import Glibc
+import Handles
 import Host
 import Memory
 import PCI
 import Steering
 import Testing
+import VFIO
 
 @testable import Supervisor
 
@@ -34,8 +36,8 @@ final class PlayedPath: InstancePath {
     }
   }
 
-  func map(_ arena: borrowing Arena, iova: UInt64, id: UInt32) throws(PCIError) {
-    maps[iova] = arena.byteCount
+  func map(_ memory: DMAMemory, iova: UInt64, id: UInt32) throws(PCIError) {
+    maps[iova] = Int(memory.byteCount)
   }
 
   func unmap(iova: UInt64, byteCount: Int, id: UInt32) throws(PCIError) -> Bool {
@@ -58,6 +60,7 @@ final class Served {
   let path = PlayedPath()
   let server: SharingServer
   let socketPath: String
+  let handles = try! HandleService()
   private let socket: SharingSocket
   var now: UInt64 = 1000
   /// The driver host answers at once.
@@ -76,7 +79,7 @@ final class Served {
       window: WindowPlan(byteCount: 1 << 32, hostBytes: 8 << 20), windowIOVA: Self.windowIOVA,
       keeper: HugepageKeeper(), hasHugePages: false,
       commands: try InstanceCommands(interface, hostQueues: 2, counters: dup(page.descriptor)),
-      report: { _ in })
+      handles: handles, report: { _ in })
   }
 
   /// Lets the server do what is due, and the host answer, until nothing is left.

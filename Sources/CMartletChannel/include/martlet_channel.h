@@ -28,6 +28,10 @@
      puts(martlet_closed(&nic));
      martlet_detach(&nic);
 
+   Applications' own memory can be sent from too. Its owner makes a handle for it at PATH.handles (`create`), the program
+   sends command 6 with the handle's two halves over its command channel, and the answer's first two values are where the memory
+   begins, in bytes from the arena's start, and how many bytes it has. This header leaves the command channel to others.
+
    Neither side trusts the other. What the host writes is copied once and checked; a host that breaks the rules ends the
    channel (martlet_closed says why), never the program. A program that does is closed by the host. One thread for each
    instance, or one for each queue where only one of them calls martlet_closed, martlet_sleep and martlet_detach. */

@@ -20,6 +20,8 @@ struct InstancePort: ~Copyable {
   let base: UInt64
   /// What it may send from, besides segments that it has received.
   var transmitPart: Range<UInt64>
+  /// What applications have registered for it to send from.
+  var registered: RegisteredPart
   /// Its share of the host's work, beside those of the others.
   let weight: Int
   /// How many receive segments it may hold on this queue.
@@ -37,7 +39,7 @@ struct InstancePort: ~Copyable {
   var nextToSend = 0
   /// What it may still send in this round.
   var deficit = 0
-  /// Packets that the device has, counted apart before and after the transmit part was last made smaller.
+  /// Packets that the device has, counted apart before and after some of its memory was last taken from it.
   var inFlight = (0, 0)
   var epoch: UInt8 = 0
   /// Tags that are its again and wait for room in its completion ring. Bounded: no more packets are taken from an instance
@@ -60,8 +62,8 @@ struct InstancePort: ~Copyable {
 
   init(
     index: Int, channel: consuming HostEnd, end: ChannelEnd, ledger: consuming SegmentLedger,
-    arena: UnsafeMutableRawPointer, base: UInt64, transmitPart: Range<UInt64>, weight: Int,
-    segmentLimit: Int
+    arena: UnsafeMutableRawPointer, base: UInt64, transmitPart: Range<UInt64>,
+    registeredPart: Range<UInt64>, weight: Int, segmentLimit: Int
   ) {
     self.index = index
     self.channel = channel
@@ -70,6 +72,7 @@ struct InstancePort: ~Copyable {
     self.arena = arena
     self.base = base
     self.transmitPart = transmitPart
+    registered = RegisteredPart(registeredPart)
     self.weight = weight
     self.segmentLimit = segmentLimit
   }
@@ -153,7 +156,7 @@ struct InstancePort: ~Copyable {
     if !isClosed { completed.append(Descriptor(segment: 0, tag: flight.tag)) }
   }
 
-  /// Whether nothing is with the device any more that was so before the transmit part was last made smaller.
+  /// Whether nothing is with the device any more that was so before some of its memory was last taken from it.
   var isSettled: Bool { (epoch == 0 ? inFlight.1 : inFlight.0) == 0 }
 
   /// Publishes the change of each counter since the last time.

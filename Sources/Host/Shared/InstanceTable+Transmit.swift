@@ -62,10 +62,17 @@ extension InstanceTable {
       if port.pointee.inFlightCount &+ port.pointee.completed.count >= limit { return true }
       let slots = last &- first &+ 1
       var bytes = 0
-      let reason = Self.check(port, first, slots, &bytes)
+      var isGone = false
+      let reason = Self.check(port, first, slots, &bytes, &isGone)
       if reason != .none {
         close(index, reason)
         return true
+      }
+      if isGone {
+        port.pointee.counts[.sendErrors] &+= 1
+        giveUp(port, port.pointee.sending[first].tag)
+        port.pointee.nextToSend = last &+ 1
+        continue
       }
       let cost = PacketCost.of(pieces: slots, bytes: bytes)
       if !isAlone && cost > port.pointee.deficit { return true }
@@ -83,10 +90,11 @@ extension InstanceTable {
 
   /// Whether a packet of an instance is one: its pieces lie in what the instance may send. The slots have been copied from
   /// shared memory before.
+  /// - Parameter isGone: set where some of it is registered no more.
   /// - Returns: the rule that it breaks, if any.
-  private static func check(_ port: Port, _ first: Int, _ count: Int, _ bytes: inout Int)
-    -> EndReason
-  {
+  private static func check(
+    _ port: Port, _ first: Int, _ count: Int, _ bytes: inout Int, _ isGone: inout Bool
+  ) -> EndReason {
     if count > Descriptor.maximumSlots { return .endlessPacket }
     let part = port.pointee.transmitPart
     let isDescribed = port.pointee.sending[first].flags.contains(.offload)
@@ -106,7 +114,11 @@ extension InstanceTable {
       {
         continue
       }
-      return .outsideItsMemory
+      switch port.pointee.registered.find(start, end) {
+      case .registered: continue
+      case .gone: isGone = true
+      case .elsewhere: return .outsideItsMemory
+      }
     }
     return .none
   }

@@ -15,6 +15,8 @@ final class AttachedInstance {
   var commandDescriptors: CommandDescriptors?
   /// What it has got behind its first memory, in order.
   var extents: [MemoryExtent] = []
+  /// Applications' memory that it sends from, or will.
+  var registrations: [RegisteredExtent] = []
   /// A change of its size that is under way.
   var move: MemoryMove?
   /// How often it has been asked to let go of memory without an answer yet.

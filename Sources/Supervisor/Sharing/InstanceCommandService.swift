@@ -15,6 +15,17 @@ struct InstanceCommandService: CommandService, ~Copyable {
   /// Sizes that have been asked for and not been begun.
   var moves: [MoveCommand] = []
 
+  /// Memory that is to be registered or let go of, and has not been begun.
+  var registrations: [RegistrationCommand] = []
+
+  /// An instance that wants to send from an application's memory, or does no longer.
+  struct RegistrationCommand {
+    var isRegistration: Bool
+    var handle: MemoryHandleID
+    var caller: CommandCaller
+    var token: CommandToken
+  }
+
   /// An instance that wants more memory, or is willing to have less.
   struct MoveCommand {
     var isGrowth: Bool
@@ -70,6 +81,22 @@ struct InstanceCommandService: CommandService, ~Copyable {
     _ claim: String, for caller: CommandCaller, _ token: CommandToken
   ) -> CommandOutcome {
     claims.append(ClaimCommand(word: .unclaim, claim: claim, caller: caller, token: token))
+    return .pending
+  }
+
+  mutating func register(
+    _ handle: MemoryHandleID, for caller: CommandCaller, _ token: CommandToken
+  ) -> CommandOutcome {
+    registrations.append(
+      RegistrationCommand(isRegistration: true, handle: handle, caller: caller, token: token))
+    return .pending
+  }
+
+  mutating func unregister(
+    _ handle: MemoryHandleID, for caller: CommandCaller, _ token: CommandToken
+  ) -> CommandOutcome {
+    registrations.append(
+      RegistrationCommand(isRegistration: false, handle: handle, caller: caller, token: token))
     return .pending
   }
 

@@ -98,7 +98,7 @@ final class InstanceCommands {
     guard server.turn(&service) else { return false }
     let start = CommandServer.now
     var last = start
-    while service.claims.isEmpty && service.moves.isEmpty {
+    while service.claims.isEmpty && service.moves.isEmpty && service.registrations.isEmpty {
       let now = CommandServer.now
       if now - last > Self.patience { return false }
       if now - start > Self.longestTurn { return true }
@@ -120,6 +120,12 @@ final class InstanceCommands {
   func takeMoves() -> [InstanceCommandService.MoveCommand] {
     defer { service.moves.removeAll(keepingCapacity: true) }
     return service.moves
+  }
+
+  /// Memory that is to be registered or let go of, since the last time.
+  func takeRegistrations() -> [InstanceCommandService.RegistrationCommand] {
+    defer { service.registrations.removeAll(keepingCapacity: true) }
+    return service.registrations
   }
 
   @discardableResult

@@ -1,6 +1,7 @@
 import CLinux
 import Channel
 import Glibc
+import Handles
 
 /// A connection to the supervisor's socket: who is at its other end, as the kernel knows it, and how far it is. What it
 /// says is never believed. One thread.
@@ -11,6 +12,8 @@ final class PeerConnection {
   /// Readable when the process that connected has ended; -1 where there is no such process for us.
   let process: Int32
   var stage = Stage.silent
+  /// Whether the process at the other end is the one that connected. It is not where the supervisor has made both ends.
+  var isIdentified = true
   /// When it is closed if nothing happens, in milliseconds of the monotonic clock; nil for never.
   var deadline: UInt64?
   /// It waits for memory that others have.
@@ -50,6 +53,15 @@ final class PeerConnection {
   deinit {
     close(socket)
     if process >= 0 { close(process) }
+  }
+
+  /// Who it is to the broker of memory handles; nil where that cannot be told.
+  var handlePeer: HandlePeer? {
+    guard isIdentified, process >= 0, let identity = try? ProcessIdentity(pidfd: process),
+      identity.pid == pid
+    else { return nil }
+    // No connection of the broker has this number.
+    return HandlePeer(connection: 0, uid: uid, process: identity)
   }
 
   /// The slot of its instance.

@@ -48,9 +48,16 @@ public struct Policy: Sendable, Equatable {
       }
   }
 
-  /// Bytes that the largest instance can grow to.
+  /// Bytes of the largest place that an instance can have in the window.
   var largestInstance: Int {
-    ((instances + [unnamed].compactMap(\.self)).map(\.maximumBytes)).max() ?? 0
+    (instances + [unnamed].compactMap(\.self)).map {
+      WindowPlan.rounded($0.maximumBytes) + $0.registeredBytes
+    }.max() ?? 0
+  }
+
+  /// All that it names: who may ask the broker of memory handles.
+  var everybody: Set<uid_t> {
+    instances.reduce(users.union(administrators)) { $0.union($1.users ?? []) }
   }
 }
 
@@ -79,6 +86,8 @@ public struct InstanceRule: Sendable, Equatable {
   public var guaranteedBytes = 16 << 20
   /// Bytes that it may grow to.
   public var maximumBytes = 64 << 20
+  /// Bytes of applications' own memory that it may have registered at once.
+  public var registeredBytes = 64 << 20
   /// Slots of each ring of its channel.
   public var slots = 4096
   /// Its part of the host's time, beside the others'.

@@ -79,6 +79,7 @@ struct PolicyReader {
   ) -> InstanceRule {
     let common = [
       "claims", "memory", "maximum-memory", "slots", "weight", "segments", "credential-seconds",
+      "registered-memory",
     ]
     let section = section(
       tree, path, keys: common + (isNamed ? ["name", "users", "token-sha256"] : []),
@@ -105,6 +106,13 @@ struct PolicyReader {
     } else {
       rule.maximumBytes = max(rule.maximumBytes, rule.guaranteedBytes)
     }
+    let registered = one("registered-memory", section) { tree -> PolicyValue.Reading<Int> in
+      guard case .integer(let number) = tree, (0...65536).contains(number), number % 2 == 0 else {
+        return .wrong("an even number of MiB from 0 to 65536")
+      }
+      return .value(number << 20)
+    }
+    if let registered { rule.registeredBytes = registered }
     if let slots = number("slots", section, in: 256...4096) {
       if slots & (slots - 1) == 0 {
         rule.slots = slots

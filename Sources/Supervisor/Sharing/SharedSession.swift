@@ -1,6 +1,7 @@
 import CLinux
 import Channel
 import Glibc
+import Handles
 import Host
 import Memory
 import PCI
@@ -14,6 +15,7 @@ public struct SharedSession: ~Copyable {
   private let path: HostPath
   private let server: SharingServer
   private let socket: SharingSocket
+  private let handleSocket: SharingSocket
   private let termination: Int32
   private let report: (String) -> Void
   private let first: FirstInstance?
@@ -29,6 +31,8 @@ public struct SharedSession: ~Copyable {
     guard termination >= 0 else { throw .system("signalfd", -termination) }
     // Before anything is started: most of what can be wrong is wrong with the socket.
     let socket = try SharingSocket(path: path, policy)
+    let handleSocket = try SharingSocket(path: path + ".handles", policy)
+    let handles = try makeBroker(on: handleSocket.descriptor, policy)
     let device = try RunDevice.open(
       plan, farEndAddress: plan.address.neighbour.description, report: report)
     let memory = try SharedMemory.make(
@@ -52,21 +56,24 @@ public struct SharedSession: ~Copyable {
       hostDoorbells: doorbells,
       window: WindowPlan(byteCount: memory.windowBytes, hostBytes: memory.arena.byteCount),
       windowIOVA: memory.windowIOVA, keeper: memory.keeper, hasHugePages: memory.hasHugePages,
-      commands: commands, report: report)
+      commands: commands, handles: handles, report: report)
     server.hostBytes = memory.arena.byteCount + memory.rings.byteCount
     server.counters = {
       device.counters + hostPath.host.counters + commands.counters
         + [("iommu_faults", device.faults)]
+        + handles.counters.map { (name: "handles_" + $0.name, value: $0.value) }
     }
     var first: FirstInstance?
     if plan.stack != .none {
       first = try FirstInstance.start(plan, interface) { socket in
-        server.adopt(socket, at: RunSession.now()) != nil
+        guard let connection = server.adopt(socket, at: RunSession.now()) else { return false }
+        connection.isIdentified = false
+        return true
       }
     }
     return SharedSession(
       device: device, memory: memory, path: hostPath, server: server, socket: socket,
-      first: first, termination: termination, report: report)
+      handleSocket: handleSocket, first: first, termination: termination, report: report)
   }
 
   /// Each extent of each instance has one.
@@ -79,7 +86,8 @@ public struct SharedSession: ~Copyable {
 
   private init(
     device: RunDevice, memory: consuming SharedMemory, path: HostPath, server: SharingServer,
-    socket: consuming SharingSocket, first: FirstInstance?, termination: Int32,
+    socket: consuming SharingSocket, handleSocket: consuming SharingSocket, first: FirstInstance?,
+    termination: Int32,
     report: @escaping (String) -> Void
   ) {
     self.device = device
@@ -87,12 +95,28 @@ public struct SharedSession: ~Copyable {
     self.path = path
     self.server = server
     self.socket = socket
+    self.handleSocket = handleSocket
     self.first = first
     self.termination = termination
     self.report = report
   }
 
   deinit { close(termination) }
+
+  /// The broker of memory handles, for all users that the policy names.
+  private static func makeBroker(
+    on socket: Int32, _ policy: Policy
+  ) throws(SupervisorError) -> HandleService {
+    var limits = HandleBroker.Limits()
+    limits.connectionsPerUser = policy.connectionsPerUser
+    do throws(HandleError) {
+      let service = try HandleService(limits: limits)
+      service.listen(on: socket, users: policy.everybody)
+      return service
+    } catch {
+      throw .input("\(error)")
+    }
+  }
 
   public var interface: InterfaceDescription { server.interface }
   public var hostIdentifier: pid_t { path.host.identifier }

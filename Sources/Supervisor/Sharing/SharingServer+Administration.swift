@@ -86,6 +86,7 @@ extension SharingServer {
         "instance id=\(record.id) name=\(record.name) pid=\(record.pid) uid=\(record.uid)"
           + " state=\(instance.state) guaranteed=\(record.guaranteedBytes)"
           + " maximum=\(record.maximumBytes) now=\(record.arenaBytes)"
+          + " registered=\(instance.registrations.reduce(0) { $0 + $1.byteCount })"
           + " receive=\(record.receiveBytes) segments-host=\(segments("host"))"
           + " segments-instance=\(segments("instance")) segments-sending=\(segments("sending"))"
           + " moving=\(instance.move == nil ? "no" : "yes")"

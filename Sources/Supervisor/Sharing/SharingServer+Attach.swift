@@ -77,7 +77,9 @@ extension SharingServer {
       waiting.append(connection)
       return
     }
-    guard let place = window.reserve(maximumBytes) else {
+    guard
+      let place = window.reserve(WindowPlan.rounded(maximumBytes) + rule.registeredBytes)
+    else {
       return refuse(connection, "window: no room for \(maximumBytes >> 20) MiB more")
     }
     do throws(SupervisorError) {
@@ -123,7 +125,7 @@ extension SharingServer {
       pid: connection.pid, claims: Array(Set(request.claims)),
       credential: channel.credential, weight: rule.weight,
       slot: place, receiveBytes: receiveBytes, guaranteedBytes: guaranteed,
-      maximumBytes: maximumBytes, arenaBytes: guaranteed)
+      maximumBytes: maximumBytes, registeredBytes: rule.registeredBytes, arenaBytes: guaranteed)
     do throws(PCIError) {
       try path.map(memory.arena, iova: windowIOVA + UInt64(place), id: record.id)
     } catch {
@@ -138,7 +140,7 @@ extension SharingServer {
     connection.deadline = nil
     let id = "id=\(record.id)"
     path.tell(
-      "attach \(id) slot=\(place) receive=\(receiveBytes) bytes=\(guaranteed) slots=\(rule.slots)"
+      "attach \(id) register-at=\(record.registeredAt) register-bytes=\(record.registeredBytes) slot=\(place) receive=\(receiveBytes) bytes=\(guaranteed) slots=\(rule.slots)"
         + " weight=\(rule.weight) segments=\(rule.segments ?? receiveBytes / 2048)",
       [memory.arena.descriptor, memory.channel.descriptor, memory.doorbell])
     for claim in record.claims { path.tell("claim \(id) claim=\(claim)", []) }

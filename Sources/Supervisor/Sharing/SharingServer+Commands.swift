@@ -10,6 +10,7 @@ extension SharingServer {
     let isBusy = commands.serve()
     for command in commands.takeClaims() { begin(command) }
     for command in commands.takeMoves() { begin(command, at: now) }
+    for command in commands.takeRegistrations() { begin(command, at: now) }
     while let (id, reason) = commands.nextClosed() {
       // Whoever closes its doorbell only goes without commands.
       if reason != .gone, let instance = instance(id) {

@@ -13,6 +13,7 @@ extension SharingServer {
       return true
     }
     if noteClaim(message, of: instance) { return true }
+    if noteRegistration(message, of: instance) { return true }
     if noteMove(message, of: instance, at: now) { return true }
     switch message.word {
     case "attached", "claimed":
@@ -90,6 +91,9 @@ extension SharingServer {
     instance.deadline = now + Self.hostLimit
     do throws(PCIError) {
       for extent in instance.extents where extent.isMapped { try unmap(extent, of: instance) }
+      for extent in instance.registrations where extent.isMapped {
+        _ = try unmapFromDevice(extent, of: instance)
+      }
       if instance.isMapped {
         let isDone = try path.unmap(
           iova: iova(instance.record, 0), byteCount: instance.memory.arena.byteCount,
@@ -124,6 +128,7 @@ extension SharingServer {
     instances[record.index] = nil
     count("instances_detached")
     for extent in instance.extents { discard(extent) }
+    for extent in instance.registrations { endRegistration(extent) }
     unusedPages += instance.memory.addedPages
     serveWanting(at: now)
   }
@@ -155,6 +160,9 @@ extension SharingServer {
       (instance.isMapped
         ? [(iova: iova(instance.record, 0), byteCount: instance.memory.arena.byteCount)] : [])
         + instance.extents.filter(\.isMapped).map {
+          (iova: iova(instance.record, $0.offset), byteCount: $0.byteCount)
+        }
+        + instance.registrations.filter(\.isMapped).map {
           (iova: iova(instance.record, $0.offset), byteCount: $0.byteCount)
         }
     }

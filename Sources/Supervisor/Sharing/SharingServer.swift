@@ -1,6 +1,7 @@
 import CLinux
 import Channel
 import Glibc
+import Handles
 import Memory
 import Steering
 
@@ -17,6 +18,8 @@ final class SharingServer {
   let windowIOVA: UInt64
   let report: (String) -> Void
   let commands: InstanceCommands
+  /// The broker of memory that instances register; nil where there is none.
+  let handles: HandleService?
   private let listener: Int32
 
   var window: WindowPlan
@@ -65,7 +68,8 @@ final class SharingServer {
   init(
     policy: Policy, listener: Int32, path: any InstancePath, interface: InterfaceDescription,
     hostDoorbells: [Int32], window: WindowPlan, windowIOVA: UInt64, keeper: HugepageKeeper,
-    hasHugePages: Bool, commands: InstanceCommands, report: @escaping (String) -> Void
+    hasHugePages: Bool, commands: InstanceCommands, handles: HandleService? = nil,
+    report: @escaping (String) -> Void
   ) {
     self.policy = policy
     self.listener = listener
@@ -77,6 +81,7 @@ final class SharingServer {
     self.keeper = keeper
     self.hasHugePages = hasHugePages
     self.commands = commands
+    self.handles = handles
     pressure = MemoryPressure(trigger: policy.memory.pressure)
     traffic = { slot in
       let counted = commands.statistics(of: slot)
@@ -98,6 +103,7 @@ final class SharingServer {
   /// What to watch: when one becomes readable, ``step(at:)`` is due.
   func descriptors(at now: UInt64) -> [Int32] {
     (isClosed || now < acceptsFrom ? [] : [listener]) + [commands.descriptor]
+      + (handles.map { [$0.descriptor] } ?? [])
       + connections.values.flatMap { [$0.socket, $0.process] }
   }
 
@@ -105,13 +111,14 @@ final class SharingServer {
   var deadline: UInt64? {
     (connections.values.map(\.deadline) + instances.map { $0?.deadline }
       + instances.map { $0?.move?.deadline }
-      + [acceptsFrom == 0 ? nil : acceptsFrom]).compactMap(\.self).min()
+      + [acceptsFrom == 0 ? nil : acceptsFrom, handleDeadline]).compactMap(\.self).min()
   }
 
   /// Does all that is due.
   func step(at now: UInt64) {
     keeper.giveBackFree(&unusedPages)
     noteTraffic(at: now)
+    serveHandles(at: now)
     if now >= acceptsFrom { acceptConnections(at: now) }
     for connection in connections.values { hear(connection, at: now) }
     for connection in connections.values {
