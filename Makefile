@@ -45,7 +45,7 @@ setup:
 	Setup/lwip.sh
 
 lint:
-	swift format lint --strict -r Sources Drivers Hardware Benchmarks Tests Package.swift
+	swift format lint --strict -r Sources Drivers Hardware Benchmarks Examples Tests Package.swift
 
 format:
-	swift format -i -r Sources Drivers Hardware Benchmarks Tests Package.swift
+	swift format -i -r Sources Drivers Hardware Benchmarks Examples Tests Package.swift

@@ -3,7 +3,7 @@
 # is an error, and so is what DocumentationCheck.swift finds. What they all depend on comes first: links go up.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-modules="Memory PCI Rings Driver Stacks"
+modules="Memory PCI Rings Driver Stacks Handles"
 work=.build/documentation
 docc=$(command -v docc || true)
 [ -n "$docc" ] || docc=$(dirname "$(readlink -f "$(command -v swift)")")/docc
@@ -14,6 +14,7 @@ fi
 rm -rf $work .build/docs
 mkdir -p $work/graphs
 swift build --target Driver
+swift build --target Handles
 swift build --target Stacks
 built=$(swift build --show-bin-path)
 for module in $modules; do

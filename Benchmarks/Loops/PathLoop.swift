@@ -25,10 +25,14 @@ public enum PathLoopName: String, CaseIterable, Sendable {
   case hostTransmitPacked = "host.transmit.packed"
   case hostForward = "host.forward.split"
   case hostForwardPacked = "host.forward.packed"
+  case hostTransmitSingle = "host.transmit.single"
+  case hostTransmitAggregate8 = "host.transmit.aggregate8"
+  case hostTransmitAggregate32 = "host.transmit.aggregate32"
   case channel = "channel"
   case commands = "commands"
   case pool1 = "pool.bulk1"
   case pool32 = "pool.bulk32"
+  case send = "zbuf.write"
   case receiveInC = "receive.split.control"
   case transmitInC = "transmit.split.control"
   case channelInC = "channel.control"
@@ -56,10 +60,14 @@ public enum PathLoopName: String, CaseIterable, Sendable {
     case .hostTransmitPacked: try visitor.visit(HostTransmitLoop(.packed))
     case .hostForward: try visitor.visit(HostForwardLoop(.split))
     case .hostForwardPacked: try visitor.visit(HostForwardLoop(.packed))
+    case .hostTransmitSingle: try visitor.visit(HostAggregateLoop(packets: 1))
+    case .hostTransmitAggregate8: try visitor.visit(HostAggregateLoop(packets: 8))
+    case .hostTransmitAggregate32: try visitor.visit(HostAggregateLoop(packets: 32))
     case .channel: try visitor.visit(ChannelLoop())
     case .commands: try visitor.visit(CommandLoop())
     case .pool1: try visitor.visit(PoolLoop(bulk: 1))
     case .pool32: try visitor.visit(PoolLoop(bulk: 32))
+    case .send: try visitor.visit(SendLoop(byteCount: 16 << 10))
     case .receiveInC: try visitor.visit(CReceiveLoop())
     case .transmitInC: try visitor.visit(CTransmitLoop())
     case .channelInC: try visitor.visit(CChannelLoop())

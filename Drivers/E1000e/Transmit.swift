@@ -48,6 +48,34 @@ extension E1000eQueuePair {
     return true
   }
 
+  /// By the checks of ``transmit(_:)``, `send` and `segment`.
+  public mutating func admission(
+    of burst: borrowing Burst, from first: Int, through last: Int, behind places: inout Int
+  ) -> TransmitAdmission {
+    if refused.room == 0 { return .noRoom }
+    let packet = OutgoingPacket(burst, first, last)
+    let slots = packet.dataSlots(burst) &+ 2
+    guard slots < transmitRing.size, packet.bytes >= 14, packet.hasPieces,
+      let metadata = packet.first == packet.at ? Offload() : Offload(burst[packet.at])
+    else { return .refused }
+    let start = Int(metadata.checksumStart)
+    let at = start &+ Int(metadata.checksumOffset)
+    if metadata.segmentation != .none {
+      guard metadata.needsChecksum, metadata.segmentSize > 0, start >= 34, at < 250,
+        start &+ 20 < packet.bytes, packet.bytes &- start <= 0xffff
+      else { return .refused }
+      let header = start &+ Int(packet.byte(at: start &+ 12, burst, arena) &>> 4) &* 4
+      guard header <= 240, header < packet.bytes, at &+ 2 <= header else { return .refused }
+    } else if packet.bytes > maximumFrame
+      || metadata.needsChecksum && (at &+ 2 > packet.bytes || at > 255)
+    {
+      return .refused
+    }
+    if transmitRing.room &- places < slots { return .noRoom }
+    places &+= slots
+    return .admitted
+  }
+
   private mutating func count(_ packet: OutgoingPacket) {
     statistics.sentPackets &+= 1
     statistics.sentBytes &+= UInt64(packet.bytes)
@@ -162,6 +190,20 @@ private struct OutgoingPacket {
   }
 
   var hasPieces: Bool { first <= end }
+
+  /// One byte; 0 where the packet ends before it.
+  func byte(at position: Int, _ burst: borrowing Burst, _ arena: DMARange) -> UInt8 {
+    var left = UInt32(truncatingIfNeeded: position)
+    var index = first
+    while index <= end {
+      if left < burst[index].length {
+        return arena.load8(at: Int(burst[index].position &+ UInt64(left)))
+      }
+      left &-= burst[index].length
+      index &+= 1
+    }
+    return 0
+  }
 
   /// Copies the packet's first bytes, which lie in an arena, one by one.
   func copy(

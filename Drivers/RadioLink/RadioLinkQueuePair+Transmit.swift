@@ -59,6 +59,27 @@ extension RadioLinkQueuePair {
     counts.sentBytes &+= UInt64(bytes)
   }
 
+  public mutating func admission(
+    of burst: borrowing Burst, from first: Int, through last: Int, behind places: inout Int
+  ) -> TransmitAdmission {
+    if violation != nil || refusedPackets.room == 0 { return .noRoom }
+    let start = burst[first].flags.contains(.offload) ? first &+ 1 : first
+    let pieces = last &- start &+ 1
+    guard pieces > 0, pieces <= rings.transmitSize, asksForNothing(burst[first]) else {
+      return .refused
+    }
+    var index = start
+    while index <= last {
+      if burst[index].length == 0 { return .refused }
+      index &+= 1
+    }
+    let bytes = burst.byteCount(from: start, through: last)
+    if bytes < 14 || bytes > maximumPacketBytes { return .refused }
+    if rings.transmitSize &- Int(sent &- done) &- places < pieces { return .noRoom }
+    places &+= pieces
+    return .admitted
+  }
+
   /// The device has no offloads.
   private func asksForNothing(_ slot: Descriptor) -> Bool {
     if !slot.flags.contains(.offload) { return true }

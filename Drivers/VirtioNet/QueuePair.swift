@@ -114,6 +114,21 @@ public struct VirtioNetQueuePair: NetworkQueuePair, ~Copyable {
     }
   }
 
+  public mutating func admission(
+    of burst: borrowing Burst, from first: Int, through last: Int, behind places: inout Int
+  ) -> TransmitAdmission {
+    switch format {
+    case .split:
+      split.pointee.admission(of: burst, from: first, through: last, behind: &places)
+    case .splitInOrder:
+      splitInOrder.pointee.admission(of: burst, from: first, through: last, behind: &places)
+    case .packed:
+      packed.pointee.admission(of: burst, from: first, through: last, behind: &places)
+    case .packedInOrder:
+      packedInOrder.pointee.admission(of: burst, from: first, through: last, behind: &places)
+    }
+  }
+
   public var receiveRoom: Int {
     switch format {
     case .split: split.pointee.receiveRing.room

@@ -134,6 +134,22 @@ extension RingPair where Ring: ~Copyable {
     return slots
   }
 
+  /// One descriptor for the header and one for each piece, where it takes as many.
+  func admission(
+    of burst: borrowing Burst, from first: Int, through last: Int, behind places: inout Int
+  ) -> TransmitAdmission {
+    if transmitRing.isBroken || refused.room == 0 { return .noRoom }
+    let start = burst[first].flags.contains(.offload) ? first &+ 1 : first
+    let bytes = burst.byteCount(from: start, through: last)
+    let pieces = last &- start &+ 1
+    guard pieces > 0, pieces < transmitRing.size, bytes >= minimumFrame, bytes <= maximumFrame,
+      Self.metadata(burst[first], byteCount: bytes, features) != nil
+    else { return .refused }
+    if transmitRing.room &- places < pieces &+ 1 { return .noRoom }
+    places &+= pieces &+ 1
+    return .admitted
+  }
+
   /// - Returns: nil where the packet asks for what was not negotiated or does not fit it.
   private static func metadata(
     _ slot: Descriptor, byteCount: Int, _ features: VirtioFeatures

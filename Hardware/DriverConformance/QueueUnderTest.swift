@@ -136,7 +136,12 @@ struct QueueUnderTest<Pair: NetworkQueuePair & ~Copyable>: ~Copyable {
       }
       append(frame, tag: tag, pieces: pieces)
     }
+    let admitted = admittedPackets()
+    let sent = pair.statistics.sentPackets
     try pair.transmit(&burst)
+    try require(
+      pair.statistics.sentPackets - sent >= admitted,
+      "\(admitted) packets were admitted, and fewer went on the ring")
     var left: Set<UInt16> = []
     var isFirst = true
     for index in 0..<burst.count {
@@ -149,6 +154,20 @@ struct QueueUnderTest<Pair: NetworkQueuePair & ~Copyable>: ~Copyable {
       taken == Array(tags.prefix(taken.count)), "transmit left packets before ones that it took")
     inFlight.formUnion(taken)
     return taken.count
+  }
+
+  /// Packets at the burst's front that the driver says it would put on its ring, up to one that it would not.
+  private mutating func admittedPackets() -> UInt64 {
+    var places = 0
+    var at = 0
+    var count: UInt64 = 0
+    while at < burst.count, let last = burst.endOfPacket(from: at),
+      pair.admission(of: burst, from: at, through: last, behind: &places) == .admitted
+    {
+      count += 1
+      at = last + 1
+    }
+    return count
   }
 
   private mutating func freeTag() throws -> UInt16 {

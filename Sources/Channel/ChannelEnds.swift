@@ -148,9 +148,15 @@ public struct HostEnd: ~Copyable {
   public var completion: RingProducer
   public var free: RingConsumer
   public let doorbell: Doorbell
+  // Invariant: stays mapped as long as the channel's memory.
+  @usableFromInline let wish: UnsafeMutableRawPointer
+
+  /// Whether the instance wants what has come in a burst as aggregates (``/Memory/Burst/joinPackets(from:)``).
+  @inlinable public var wantsAggregates: Bool { relaxed_load32(wish) != 0 }
 
   /// - Parameter peerEvent: the eventfd that wakes the instance.
   public init(_ memory: borrowing ChannelMemory, queue: Int, peerEvent: Int32) {
+    wish = memory.address(memory.layout.wantsAggregates(queue))
     receive = memory.producer(queue, .receive)
     transmit = memory.consumer(queue, .transmit)
     completion = memory.producer(queue, .completion)
@@ -177,9 +183,16 @@ public struct InstanceEnd: ~Copyable {
   /// What the host was last told of: slots sent and given back, and completions taken.
   @usableFromInline var told: UInt32 = 0
   @usableFromInline var completionsTaken: UInt32 = 0
+  // Invariant: stays mapped as long as the channel's memory.
+  private let wish: UnsafeMutableRawPointer
+
+  /// From now on, what comes in a burst comes as aggregates of as many packets as an aggregate can have, to be opened by
+  /// ``/Memory/Burst/openAggregates()``; or no longer. What is in the ring already stays as it is.
+  public func wantAggregates(_ wanted: Bool = true) { relaxed_store32(wish, wanted ? 1 : 0) }
 
   /// - Parameter peerEvent: the eventfd that wakes the host.
   public init(_ memory: borrowing ChannelMemory, queue: Int, peerEvent: Int32) {
+    wish = memory.address(memory.layout.wantsAggregates(queue))
     receive = memory.consumer(queue, .receive)
     transmit = memory.producer(queue, .transmit)
     completion = memory.consumer(queue, .completion)

@@ -49,6 +49,8 @@ public struct ChannelLayout: Sendable, Equatable {
   func hostSleeps(_ queue: Int) -> Int { control(queue) + 512 }
   /// 1 while the instance sleeps, or is about to.
   func instanceSleeps(_ queue: Int) -> Int { control(queue) + 576 }
+  /// 1 where the instance takes the packets of a burst as aggregates; beside the word that the host reads anyway.
+  func wantsAggregates(_ queue: Int) -> Int { instanceSleeps(queue) + 4 }
   func slots(_ queue: Int, _ ring: Ring) -> Int {
     control(queue) + Self.page + ring.rawValue * ringBytes
   }

@@ -119,6 +119,19 @@ public protocol NetworkQueuePair: ~Copyable, SendableMetatype {
   /// - Throws: ``DriverError/ring(queue:_:)`` where the queue is broken.
   mutating func transmit(_ burst: inout Burst) throws(DriverError)
 
+  /// What ``transmit(_:)`` would do with a packet now, so that a caller can do its last work on those alone that leave
+  /// (``TransformingQueuePair``). Packets that are admitted one after the other, and then passed together in one burst, are
+  /// all put on the ring.
+  /// - Parameters:
+  ///   - burst: holds the packet, whole.
+  ///   - first: its first slot.
+  ///   - last: its last one.
+  ///   - places: how much of the ring the packets before it will take; what this one takes at most is added where it is
+  ///     admitted. The unit is the driver's own; a burst begins with 0.
+  mutating func admission(
+    of burst: borrowing Burst, from first: Int, through last: Int, behind places: inout Int
+  ) -> TransmitAdmission
+
   /// Appends a slot whose tag is the packet's, for each packet that the device has done with, until the burst is full.
   /// Its bytes are the sender's again.
   /// - Throws: ``DriverError/ring(queue:_:)`` where the device broke the ring's contract.
@@ -143,6 +156,17 @@ public protocol NetworkQueuePair: ~Copyable, SendableMetatype {
 
   /// Counters since the pair was made.
   var statistics: QueueStatistics { get }
+}
+
+/// What a queue pair would do with a packet (``NetworkQueuePair/admission(of:from:through:behind:)``).
+@frozen
+public enum TransmitAdmission: Sendable {
+  /// It would go on the ring.
+  case admitted
+  /// It would be counted and completed without being sent.
+  case refused
+  /// It would stay where it is: the ring is full, or broken.
+  case noRoom
 }
 
 /// What a driver is given. The memory is mapped for the device already, and outlives the driver.

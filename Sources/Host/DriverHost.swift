@@ -162,11 +162,28 @@ public struct DriverHost: DriverVisitor, ~Copyable {
     if hasDriven || !matches(driver) { return }
     if isRecorded {
       try record(driver)
-    } else if isShared {
-      var control = try makeSharedControl(driver)
+      return
+    }
+    let setup = makeSetup()
+    let device = try make(driver, setup)
+    // Two ways of packets are compiled: only where the device leaves checksums to this machine do they go through it.
+    if device.interface.offloads.contains(.transmitChecksum) {
+      try drive(device, setup)
+    } else {
+      try drive(SoftwareChecksumDriver(device, arena: setup.arena), setup)
+    }
+  }
+
+  /// For one instance, or for those that come and go.
+  @inlinable
+  mutating func drive<D: NetworkDriver & ~Copyable>(
+    _ device: consuming D, _ setup: DriverSetup
+  ) throws(HostError) {
+    if isShared {
+      var control = try makeSharedControl(device, setup)
       try control.drive()
     } else {
-      var control = try makeControl(driver)
+      var control = try makeControl(device, setup)
       try control.drive()
     }
   }
@@ -185,7 +202,8 @@ public struct DriverHost: DriverVisitor, ~Copyable {
     let recording = RunRecorder(descriptor: Inherited.trace)
       .record(function, rings: ringsRange, arena: memory.range)
     defer { recording.finish() }
-    var control = try makeControl(TracedDriver<D>.self, recording)
+    let setup = makeSetup(recording)
+    var control = try makeControl(try make(TracedDriver<D>.self, setup), setup, recording)
     try control.drive()
   }
 
@@ -193,17 +211,26 @@ public struct DriverHost: DriverVisitor, ~Copyable {
     DMARange(address: rings.address, iova: arguments.ringsIOVA, byteCount: rings.byteCount)
   }
 
-  /// Sets up the function for one instance.
+  /// All that a driver is made from.
+  @usableFromInline
+  func makeSetup(_ recording: RecordingFunction? = nil) -> DriverSetup {
+    DriverSetup(
+      function: recording ?? function, rings: ringsRange, arena: memory.range, arguments: arguments,
+      interrupts: InterruptPlan(
+        configuration: configurationInterrupt,
+        queues: arguments.mode == .poll ? [] : queueInterrupts))
+  }
+
+  /// All packet paths of a driver for one instance, and what controls them.
   @usableFromInline
   mutating func makeControl<D: NetworkDriver & ~Copyable>(
-    _ driver: D.Type, _ recording: RecordingFunction? = nil
+    _ driver: consuming D, _ setup: DriverSetup, _ recording: RecordingFunction? = nil
   ) throws(HostError) -> HostControl<D, PacketPath<D.QueuePair>> {
     guard let channel = memory.channel.take(), let counters = counters.take() else {
       throw noDriver()
     }
     hasDriven = true
-    let setup = makeSetup(recording ?? function)
-    var device = try make(driver, setup)
+    var device = driver
     supervisor.say("ready " + describe(device.interface))
     let paths = makePaths(&device, channel)
     memory.channel = consume channel
@@ -215,22 +242,21 @@ public struct DriverHost: DriverVisitor, ~Copyable {
         page: counters, queues: arguments.queues, device: D.deviceStatistics), run: run)
   }
 
-  /// Sets up the function for instances that come and go.
+  /// The same for instances that come and go.
   @usableFromInline
   mutating func makeSharedControl<D: NetworkDriver & ~Copyable>(
-    _ driver: D.Type
+    _ driver: consuming D, _ setup: DriverSetup
   ) throws(HostError) -> HostControl<D, SharedPath<D.QueuePair>> {
     guard let window = memory.window.take(), let counters = counters.take() else {
       throw noDriver()
     }
     hasDriven = true
-    let setup = makeSetup(function)
-    var device = try make(driver, setup)
+    var device = driver
     supervisor.say("ready " + describe(device.interface))
     let statistics = HostStatistics(
       page: counters, queues: arguments.queues, device: D.deviceStatistics, isShared: true)
     let instances = InstanceControl(
-      plan: SharedPlan(driver, device.interface, hostArenaBytes: arguments.arenaBytes),
+      plan: SharedPlan(D.self, device.interface, hostArenaBytes: arguments.arenaBytes),
       window: window, doorbells: Self.doorbells(arguments.queues), changed: instanceNews,
       statistics: statistics, supervisor: supervisor)
     var events = events(setup, nil)
@@ -240,14 +266,6 @@ public struct DriverHost: DriverVisitor, ~Copyable {
       paths: instances.makePaths(&device, receiveBytes: arguments.receiveBytes),
       threads: threads, descriptors: descriptors(nil), mode: arguments.mode, events: events,
       supervisor: supervisor, statistics: statistics, run: run, instances: instances)
-  }
-
-  private func makeSetup(_ function: any PCIFunction) -> DriverSetup {
-    DriverSetup(
-      function: function, rings: ringsRange, arena: memory.range, arguments: arguments,
-      interrupts: InterruptPlan(
-        configuration: configurationInterrupt,
-        queues: arguments.mode == .poll ? [] : queueInterrupts))
   }
 
   private func events(_ setup: DriverSetup, _ recording: RecordingFunction?) -> ControlEvents {
@@ -288,7 +306,8 @@ public struct DriverHost: DriverVisitor, ~Copyable {
     }
   }
 
-  private func make<D: NetworkDriver & ~Copyable>(
+  @usableFromInline
+  func make<D: NetworkDriver & ~Copyable>(
     _ driver: D.Type, _ setup: DriverSetup
   ) throws(HostError) -> D {
     do throws(DriverError) {

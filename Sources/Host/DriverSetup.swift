@@ -4,10 +4,11 @@ import PCI
 import VhostUser
 
 /// All that a driver is made from, so that it can be made again when its device comes back.
+@usableFromInline
 struct DriverSetup {
   let function: any PCIFunction
   let rings: DMARange
-  let arena: DMARange
+  @usableFromInline let arena: DMARange
   let arguments: HostArguments
   let interrupts: InterruptPlan
 

@@ -26,6 +26,9 @@ public enum InstanceOffence: Error {
   case ledger(LedgerError)
   case outsideTransmitPart(position: UInt64, length: UInt32)
   case badOffload
+  case aggregate(AggregateError)
+  /// Another aggregate with this tag has not been completed yet.
+  case aggregateTagInUse(UInt16)
 }
 
 extension HostError: CustomStringConvertible {
@@ -52,6 +55,8 @@ extension InstanceOffence: CustomStringConvertible {
     case .outsideTransmitPart(let position, let length):
       "\(length) bytes at \(position) to be sent lie outside its transmit part"
     case .badOffload: "offload metadata of a kind that does not exist, or where none may stand"
+    case .aggregate(let error): "\(error)"
+    case .aggregateTagInUse(let tag): "two aggregates are under way with tag \(tag)"
     }
   }
 }

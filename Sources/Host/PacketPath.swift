@@ -29,6 +29,7 @@ package struct PacketPath<QueuePair: NetworkQueuePair & ~Copyable>: ~Copyable, Q
   private var earlier = QueueStatistics()
   /// Packets that the device or the completion ring still owes the instance.
   @usableFromInline var inFlight = 0
+  @usableFromInline var aggregates = AggregateTags()
 
   package init(
     queuePair: consuming QueuePair, channel: consuming HostEnd, ledger: consuming SegmentLedger,
@@ -85,12 +86,15 @@ package struct PacketPath<QueuePair: NetworkQueuePair & ~Copyable>: ~Copyable, Q
     let count = received.count
     if count == 0 { return false }
     ledger.give(received)
+    if channel.wantsAggregates { received.joinPackets() }
     channel.receive.push(&received)
     // An instance that does not drain its ring loses what does not fit: its own packets and no one else's.
     for index in 0..<received.count {
       let slot = received[index]
       if !slot.flags.contains(.offload) { ledger.reclaim(slot.segment) }
-      if !slot.flags.contains(.more) { counts.dropsRingFull &+= 1 }
+      if !slot.flags.contains(.more) || slot.flags.contains(.aggregate) {
+        counts.dropsRingFull &+= 1
+      }
     }
     received.removeAll()
     return true
@@ -118,17 +122,25 @@ package struct PacketPath<QueuePair: NetworkQueuePair & ~Copyable>: ~Copyable, Q
   }
 
   /// Every piece lies inside the instance's own transmit part, or the instance is closed. Metadata stands only before a
-  /// packet's pieces: elsewhere a driver takes the slot for a piece, whose place nobody would have checked. Flags that are
-  /// not an instance's to set are taken off: above all the one that says that nobody else writes before its data.
+  /// packet's pieces: elsewhere a driver takes the slot for a piece, whose place nobody would have checked. Aggregates are
+  /// opened. Flags that are not an instance's to set are taken off: above all the one that says that nobody else writes
+  /// before its data.
   @inlinable
   mutating func checkPieces() throws(HostError) {
-    var isFirst = true
-    for index in 0..<sending.count {
+    var index = try checkPieces(from: 0)
+    while index < sending.count {
+      try open(at: index)
+      index = try checkPieces(from: index)
+    }
+  }
+
+  /// - Returns: the first slot with flags that are not an instance's, or the burst's count.
+  @inlinable @inline(__always)
+  mutating func checkPieces(from first: Int) throws(HostError) -> Int {
+    var isFirst = first == 0 || !sending[first &- 1].flags.contains(.more)
+    for index in first..<sending.count {
       let slot = sending[index]
-      if slot.flags.rawValue & ~Descriptor.Flags.ofInstances.rawValue != 0 {
-        sending[index].flags = Descriptor.Flags(
-          rawValue: slot.flags.rawValue & Descriptor.Flags.ofInstances.rawValue)
-      }
+      if slot.flags.rawValue & ~Descriptor.Flags.ofInstances.rawValue != 0 { return index }
       if slot.flags.contains(.offload) {
         if !isFirst || !slot.flags.contains(.more) || Offload(slot) == nil {
           throw .instance(.badOffload)
@@ -143,16 +155,39 @@ package struct PacketPath<QueuePair: NetworkQueuePair & ~Copyable>: ~Copyable, Q
       isFirst = !slot.flags.contains(.more)
       if isFirst { inFlight &+= 1 }
     }
+    return sending.count
+  }
+
+  /// Opens the aggregate that a slot belongs to, if it does, and takes off flags that are not an instance's.
+  @inlinable @inline(never)
+  mutating func open(at index: Int) throws(HostError) {
+    if sending[index].flags.contains(.aggregate) {
+      var first = index
+      while first > 0 && sending[first &- 1].flags.contains(.more) { first &-= 1 }
+      let packets: Int
+      do throws(AggregateError) {
+        packets = try sending.openAggregate(from: first).packets
+      } catch {
+        throw .instance(.aggregate(error))
+      }
+      let tag = sending[first].tag
+      if !aggregates.begin(tag, packets: packets) { throw .instance(.aggregateTagInUse(tag)) }
+      // It is one for the instance.
+      inFlight &-= packets &- 1
+    }
+    sending[index].flags.rawValue &= Descriptor.Flags.ofInstances.rawValue
   }
 
   /// Device -> completion ring: what has been sent is the instance's again.
   @inlinable
   mutating func complete() throws(HostError) -> Bool {
+    let before = completed.count
     do throws(DriverError) {
       try queuePair.completeTransmit(into: &completed)
     } catch {
       throw .driver(error)
     }
+    if aggregates.total > 0 { aggregates.keepBack(&completed, from: before) }
     let count = completed.count
     if count == 0 { return false }
     // The ring has room for every packet of the transmit ring; where the instance does not drain it, it waits here.
@@ -178,9 +213,11 @@ package struct PacketPath<QueuePair: NetworkQueuePair & ~Copyable>: ~Copyable, Q
   @discardableResult @usableFromInline
   package mutating func takeBackFromDevice() -> Bool {
     while true {
+      let before = completed.count
       queuePair.takeBack(segments: &posts, packets: &completed)
+      let grew = posts.count + completed.count > 0
+      if aggregates.total > 0 { aggregates.keepBack(&completed, from: before) }
       let count = completed.count
-      let grew = posts.count + count > 0
       for index in 0..<posts.count { ledger.reclaim(posts[index].segment) }
       posts.removeAll()
       channel.completion.push(&completed)

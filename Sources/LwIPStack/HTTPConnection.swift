@@ -3,62 +3,49 @@ import Memory
 import Stacks
 
 /// One connection of the server.
-final class HTTPConnection {
-  private var control: UnsafeMutablePointer<tcp_pcb>?
+final class HTTPConnection: ConnectionHandler {
+  private let connection: ZeroCopyConnection
   private let stack: LwIPInterface
   private var request: [UInt8] = []
   /// The body that is still to be made: pattern from `offset` to `end`.
   private var offset: UInt64 = 0
   private var end: UInt64 = 0
-  /// What lwIP has been given and the peer has not acknowledged, in order: a reference each.
-  private var unacknowledged: [(segment: UInt32, byteCount: Int)] = []
-  private var firstUnacknowledged = 0
-  /// A segment that is filled but not wholly written yet.
-  private var filled: (segment: Segment, at: Int, byteCount: Int)?
+  /// A header, or a short answer, that is still to be written.
+  private var text: [UInt8] = []
+  /// A buffer that is filled up to `filledCount`, and written up to `writtenCount`.
+  private var filled: SendBuffer?
+  private var filledCount = 0
+  private var writtenCount = 0
+  /// Memory for what comes next has been asked for, and has come.
+  private var wait: SendBufferWait?
+  private var spare: SendBuffer?
   private var closesAfter = false
   private(set) var hasEnded = false
 
   private static let requestLimit = 8192
   private static let pieceBytes = 64 << 10
 
-  init(_ control: UnsafeMutablePointer<tcp_pcb>, _ stack: LwIPInterface) {
-    self.control = control
+  init(_ connection: ZeroCopyConnection, _ stack: LwIPInterface) {
+    self.connection = connection
     self.stack = stack
-    martlet_disable_nagle(control)
-    tcp_arg(control, Unmanaged.passUnretained(self).toOpaque())
-    tcp_recv(control) { argument, _, packet, _ in
-      HTTPConnection.from(argument).received(packet)
-      return err_t(ERR_OK.rawValue)
-    }
-    tcp_sent(control) { argument, _, byteCount in
-      HTTPConnection.from(argument).acknowledged(Int(byteCount))
-      return err_t(ERR_OK.rawValue)
-    }
-    // The control block is gone when this is called.
-    tcp_err(control) { argument, _ in HTTPConnection.from(argument).end(closing: false) }
   }
 
-  private static func from(_ argument: UnsafeMutableRawPointer?) -> HTTPConnection {
-    Unmanaged<HTTPConnection>.fromOpaque(argument!).takeUnretainedValue()
+  func received(_ bytes: UnsafeRawBufferPointer, _ connection: ZeroCopyConnection) {
+    if request.count <= Self.requestLimit { request += bytes }
+  }
+
+  /// What the peer has asked for it still gets.
+  func peerFinished(_ connection: ZeroCopyConnection) { closesAfter = true }
+
+  func ended(_ end: ZeroCopyConnection.End, _ connection: ZeroCopyConnection) {
+    hasEnded = true
+    filled = nil
+    spare = nil
+    if let wait { stack.buffers.cancel(wait) }
+    wait = nil
   }
 
   // MARK: Requests
-
-  private func received(_ packet: UnsafeMutablePointer<pbuf>?) {
-    guard let packet else {
-      // The peer sends no more: what it asked for it still gets.
-      closesAfter = true
-      return
-    }
-    var piece: UnsafeMutablePointer<pbuf>? = packet
-    while let current = piece, request.count <= Self.requestLimit {
-      request += UnsafeRawBufferPointer(
-        start: current.pointee.payload, count: Int(current.pointee.len))
-      piece = current.pointee.next
-    }
-    if let control { tcp_recved(control, packet.pointee.tot_len) }
-    pbuf_free(packet)
-  }
 
   /// Takes the next whole request out of what has come.
   private func nextRequest() -> (line: String, head: String)? {
@@ -111,121 +98,82 @@ final class HTTPConnection {
       + "Connection: \(closing ? "close" : "keep-alive")\r\n\r\n"
   }
 
-  /// A short text, written into a segment of its own.
-  private func write(_ text: String) {
-    let bytes = Array(text.utf8)
-    guard let segment = stack.pool.allocate(byteCount: bytes.count) else {
-      return end(closing: true)
-    }
-    stack.pool.address(of: segment).copyMemory(from: bytes, byteCount: bytes.count)
-    filled = (segment, 0, bytes.count)
-  }
+  private func write(_ text: String) { self.text = Array(text.utf8) }
 
   // MARK: Sending
 
   /// Does what can be done now.
   /// - Returns: whether it was anything.
   func send() -> Bool {
-    guard let control else { return false }
     var worked = false
-    while true {
-      if filled != nil {
-        if !writeFilled(control) { break }
-        worked = true
-      } else if offset < end {
-        guard fillNext() else { break }
-        worked = true
-      } else if let (line, head) = nextRequest() {
-        answer(line, head)
-        worked = true
-      } else {
-        break
-      }
-      if self.control == nil { return true }
-    }
-    if request.count > Self.requestLimit && filled == nil {
+    while !hasEnded && wait == nil, step() { worked = true }
+    if worked { connection.flush() }
+    if hasEnded || wait != nil { return worked }
+    if request.count > Self.requestLimit && isIdle {
       request.removeAll()
       respond("431 Request Header Fields Too Large", body: "", closing: true)
       return true
     }
-    if worked { tcp_output(control) }
-    let isDone = filled == nil && offset == end && firstUnacknowledged == unacknowledged.count
-    if closesAfter && isDone { end(closing: true) }
+    if closesAfter && isIdle && connection.pendingByteCount == 0 { connection.close() }
     return worked
   }
 
-  private func fillNext() -> Bool {
-    let count = Int(min(end - offset, UInt64(Self.pieceBytes)))
-    guard let segment = stack.pool.allocate(byteCount: count) else { return false }
-    PatternContent.fill(
-      UnsafeMutableRawBufferPointer(start: stack.pool.address(of: segment), count: count),
-      offset: offset)
-    offset += UInt64(count)
-    filled = (segment, 0, count)
-    return true
-  }
+  private var isIdle: Bool { filled == nil && text.isEmpty && offset == end }
 
-  /// Gives lwIP as much of the filled segment as it takes. A further part of the same segment extends what it was
-  /// given before (one reference); the segment's own reference goes with its last part.
-  private func writeFilled(_ control: UnsafeMutablePointer<tcp_pcb>) -> Bool {
-    guard let (segment, at, byteCount) = filled else { return false }
-    let room = Int(martlet_send_room(control))
-    let count = min(byteCount - at, min(room, 0xffff))
-    if count == 0 { return false }
-    let address = stack.pool.address(of: segment) + at
-    guard tcp_write(control, address, UInt16(count), 0) == err_t(ERR_OK.rawValue) else {
+  /// - Returns: false where there is nothing to do, or no room.
+  private func step() -> Bool {
+    if filled != nil { return writeFilled() }
+    if !text.isEmpty {
+      guard let buffer = buffer(text.count) else { return false }
+      buffer.address.copyMemory(from: text, byteCount: text.count)
+      filledCount = text.count
+      filled = consume buffer
+      text = []
+    } else if offset < end {
+      let count = Int(min(end - offset, UInt64(Self.pieceBytes)))
+      guard let buffer = buffer(count) else { return false }
+      PatternContent.fill(
+        UnsafeMutableRawBufferPointer(start: buffer.address, count: count), offset: offset)
+      offset += UInt64(count)
+      filledCount = count
+      filled = consume buffer
+    } else if let (line, head) = nextRequest() {
+      answer(line, head)
+    } else {
       return false
     }
-    if unacknowledged.count > firstUnacknowledged,
-      unacknowledged[unacknowledged.count - 1].segment == segment.unit
-    {
-      unacknowledged[unacknowledged.count - 1].byteCount += count
-    } else {
-      stack.pool.retain(segment.unit)
-      unacknowledged.append((segment.unit, count))
-    }
-    if at + count == byteCount {
-      stack.pool.release(segment.unit)
-      filled = nil
-    } else {
-      filled = (segment, at + count, byteCount)
-    }
     return true
   }
 
-  private func acknowledged(_ byteCount: Int) {
-    var left = byteCount
-    while left > 0 && firstUnacknowledged < unacknowledged.count {
-      let taken = min(left, unacknowledged[firstUnacknowledged].byteCount)
-      unacknowledged[firstUnacknowledged].byteCount -= taken
-      left -= taken
-      if unacknowledged[firstUnacknowledged].byteCount == 0 {
-        stack.pool.release(unacknowledged[firstUnacknowledged].segment)
-        firstUnacknowledged += 1
+  /// Memory for what comes next; nil where it has to be waited for.
+  private func buffer(_ count: Int) -> SendBuffer? {
+    if let spare = spare.take() { return spare }
+    do throws(SendBufferError) {
+      return try stack.buffers.allocate(byteCount: count)
+    } catch .exhausted {
+      wait = try? stack.buffers.allocate(byteCount: count) { [unowned self] buffer in
+        spare = consume buffer
+        wait = nil
       }
+    } catch {
+      // Of this size there is never one.
+      connection.reset()
     }
-    if firstUnacknowledged > 256 {
-      unacknowledged.removeFirst(firstUnacknowledged)
-      firstUnacknowledged = 0
-    }
+    return nil
   }
 
-  /// Lets go of everything. What the device still reads has references of its own.
-  private func end(closing: Bool) {
-    if closing, let control {
-      tcp_arg(control, nil)
-      tcp_recv(control, nil)
-      tcp_sent(control, nil)
-      tcp_err(control, nil)
-      if tcp_close(control) != err_t(ERR_OK.rawValue) { tcp_abort(control) }
+  /// - Returns: whether any of it was taken.
+  private func writeFilled() -> Bool {
+    guard let address = filled?.address else { return false }
+    guard
+      let count = try? connection.write(
+        address + writtenCount, byteCount: filledCount - writtenCount), count > 0
+    else { return false }
+    writtenCount += count
+    if writtenCount == filledCount {
+      filled = nil
+      writtenCount = 0
     }
-    control = nil
-    if let filled { stack.pool.release(filled.segment.unit) }
-    filled = nil
-    for entry in unacknowledged[firstUnacknowledged...] { stack.pool.release(entry.segment) }
-    unacknowledged = []
-    firstUnacknowledged = 0
-    offset = end
-    hasEnded = true
+    return true
   }
 }

@@ -10,9 +10,11 @@ import Steering
 ///
 /// A class because lwIP's callbacks find it by its address. One thread and no callback inside an access: what packets
 /// change needs no check for exclusive access.
-final class LwIPInterface {
+public final class LwIPInterface {
   let netif: UnsafeMutablePointer<CLwIP.netif>
-  @exclusivity(unchecked) var pool: SegmentPool
+  /// Memory that applications send from.
+  public let buffers: SendBufferPool
+  var listeners: [Listener] = []
   private let environment: InstanceEnvironment
   private let channel: InstanceChannel
   private let arena: UnsafeMutableRawPointer
@@ -32,10 +34,13 @@ final class LwIPInterface {
   private let ownChecksums: UInt16
   private let ownChecksumsOfChecked: UInt16
   @exclusivity(unchecked) private var counts = InterfaceCounts()
+  @exclusivity(unchecked) private var sendCounts: SendCounts
 
   private static let segmentUnits: UInt32 = 2
 
-  init(
+  /// - Parameter arguments: the address that the stack has.
+  /// - Throws: where the transmit part is too small for lwIP, or the address is not the instance's.
+  public init(
     _ environment: InstanceEnvironment, _ arguments: InstanceArguments, channel: InstanceChannel
   ) throws(StackError) {
     self.environment = environment
@@ -52,7 +57,8 @@ final class LwIPInterface {
       throw StackError("the transmit part is too small for lwIP: \(heapBytes) bytes and 1 MiB")
     }
     martlet_set_heap(arena + transmitStart)
-    pool = SegmentPool(arena: arena, range: transmitStart + heapBytes..<arenaBytes)
+    buffers = SendBufferPool(
+      SegmentPool(arena: arena, range: transmitStart + heapBytes..<arenaBytes))
     leavesChecksums = environment.offloads.contains(.transmitChecksum)
     ownChecksums = Self.checksums(leavesThem: leavesChecksums, receiveIsChecked: false)
     ownChecksumsOfChecked = Self.checksums(leavesThem: leavesChecksums, receiveIsChecked: true)
@@ -62,7 +68,7 @@ final class LwIPInterface {
     guard martlet_prepare_wrappers(wrappers, Self.segmentUnits) != 0 else {
       throw StackError("no memory for \(wrappers) packet wrappers")
     }
-    InterfaceCounts.name(environment.counters)
+    sendCounts = SendCounts(environment.counters, from: InterfaceCounts.name(environment.counters))
     lwip_init()
     try start(arguments)
   }
@@ -183,42 +189,49 @@ final class LwIPInterface {
       return full
     }
     guard let placed = inTransmitPart(packet) else { return full }
-    let start = sending.count
-    if let metadata = checksumRequest(placed, tag: tag) { sending.append(metadata.slot) }
+    let total = martlet_pbuf_total(placed)
+    let headers = FrameHeaders(
+      UnsafeMutableRawBufferPointer(
+        start: placed.pointee.payload, count: Int(placed.pointee.len)))
+    if leavesChecksums, let headers {
+      sending.append(headers.leaveChecksum(total: total, tag: tag).slot)
+    }
+    var inPlace = 0
     var piece: UnsafeMutablePointer<pbuf>? = placed
     while let current = piece {
       if current.pointee.len > 0 {
-        if sending.count - start >= Descriptor.maximumSlots {
-          sending.truncate(to: start)
-          counts.ringFull += 1
-          pbuf_free(placed)
-          return full
-        }
         let position = position(of: current.pointee.payload)
         sending.append(
           Descriptor(
             segment: UInt32(position / 1024), offset: UInt32(position % 1024),
             length: UInt32(current.pointee.len), flags: .more, tag: tag))
-        if let segment = pool.segment(at: position) { pool.retain(segment.unit) }
+        if buffers.retainPacket(at: position) { inPlace += Int(current.pointee.len) }
       }
       piece = current.pointee.next
     }
     sending[sending.count - 1].flags.remove(.more)
     inFlight.take(for: placed)
     counts.sentPackets += 1
-    counts.sentBytes += UInt64(martlet_pbuf_total(placed))
+    counts.sentBytes += UInt64(total)
+    if let start = headers?.tcpHeaderBytes {
+      sendCounts.payloadOfLwIP += UInt64(max(0, Int(total) - start - inPlace))
+    }
     return err_t(ERR_OK.rawValue)
   }
 
-  /// The packet with one more reference, where all of it lies in the transmit part; otherwise a copy of it that does,
-  /// counted.
+  /// The packet with one more reference, where all of it lies in the transmit part and it has no more pieces than the
+  /// channel takes beside its metadata; otherwise a copy of it that does, counted.
   private func inTransmitPart(
     _ packet: UnsafeMutablePointer<pbuf>
   ) -> UnsafeMutablePointer<pbuf>? {
+    var pieces = 0
     var piece: UnsafeMutablePointer<pbuf>? = packet
     while let current = piece {
       let offset = current.pointee.payload - arena
-      if offset < transmitStart || offset + Int(current.pointee.len) > arenaBytes {
+      pieces += 1
+      if offset < transmitStart || offset + Int(current.pointee.len) > arenaBytes
+        || pieces >= Descriptor.maximumSlots
+      {
         guard let copy = pbuf_clone(PBUF_RAW, PBUF_RAM, packet) else { return nil }
         counts.sentCopiedBytes += UInt64(martlet_pbuf_total(copy))
         return copy
@@ -233,53 +246,6 @@ final class LwIPInterface {
     UInt64(payload - arena)
   }
 
-  /// Where the device does transport checksums: puts the pseudo-header's sum in place and says where the rest goes
-  /// (virtio 1.2, 5.1.6.2). The headers of a frame lie in one piece.
-  private func checksumRequest(_ packet: UnsafeMutablePointer<pbuf>, tag: UInt16) -> Offload? {
-    guard leavesChecksums else { return nil }
-    let bytes = UnsafeMutableRawBufferPointer(
-      start: packet.pointee.payload, count: Int(packet.pointee.len))
-    guard bytes.count >= 34 else { return nil }
-    let type = UInt16(bytes[12]) << 8 | UInt16(bytes[13])
-    let start: Int
-    let transport: UInt8
-    var sum: UInt32
-    if type == 0x0800 {
-      start = 14 + Int(bytes[14] & 15) * 4
-      transport = bytes[23]
-      // A fragment's sum is not the packet's.
-      if (UInt16(bytes[20]) << 8 | UInt16(bytes[21])) & 0x3fff != 0 { return nil }
-      sum = Self.words(bytes, 26..<34)
-    } else if type == 0x86dd && bytes.count >= 54 {
-      start = 54
-      transport = bytes[20]
-      sum = Self.words(bytes, 22..<54)
-    } else {
-      return nil
-    }
-    let field: Int
-    switch transport {
-    case 6: field = 16
-    case 17: field = 6
-    default: return nil
-    }
-    guard start + field + 2 <= bytes.count else { return nil }
-    sum += UInt32(transport) + martlet_pbuf_total(packet) - UInt32(start)
-    while sum > 0xffff { sum = sum & 0xffff + sum >> 16 }
-    bytes[start + field] = UInt8(sum >> 8)
-    bytes[start + field + 1] = UInt8(truncatingIfNeeded: sum)
-    return Offload(
-      needsChecksum: true, checksumStart: UInt16(start), checksumOffset: UInt16(field), tag: tag)
-  }
-
-  private static func words(_ bytes: UnsafeMutableRawBufferPointer, _ range: Range<Int>) -> UInt32 {
-    var sum: UInt32 = 0
-    for at in stride(from: range.lowerBound, to: range.upperBound, by: 2) {
-      sum += UInt32(bytes[at]) << 8 | UInt32(bytes[at + 1])
-    }
-    return sum
-  }
-
   /// The device has done with a packet.
   func complete(tag: UInt16) {
     guard let packet = inFlight.finish(tag) else {
@@ -288,10 +254,8 @@ final class LwIPInterface {
     }
     var piece: UnsafeMutablePointer<pbuf>? = packet
     while let current = piece {
-      if current.pointee.len > 0,
-        let segment = pool.segment(at: position(of: current.pointee.payload))
-      {
-        pool.release(segment.unit)
+      if current.pointee.len > 0 {
+        buffers.releasePacket(at: position(of: current.pointee.payload))
       }
       piece = current.pointee.next
     }
@@ -307,7 +271,10 @@ final class LwIPInterface {
     channel.ends[0].transmit.push(&sending)
     var moved = sending.count != before
     while returnSegments() { moved = true }
-    if moved { counts.publish(environment.counters, pool.totalReferences) }
+    if moved {
+      counts.publish(environment.counters, buffers.totalReferences)
+      sendCounts.publish(environment.counters, buffers)
+    }
     return moved
   }
 

@@ -1,13 +1,12 @@
-import CLwIP
 import Glibc
+import Memory
 import Stacks
 
 /// Fetches `/bytes/N` from a server and checks every byte where it lies. For machines where no kernel can be the other
 /// end.
-final class PatternClient {
+final class PatternClient: LwIPApplication, ConnectionHandler {
   private let stack: LwIPInterface
   private let byteCount: UInt64
-  private var control: UnsafeMutablePointer<tcp_pcb>?
   private var head: [UInt8] = []
   private var isInBody = false
   private var seen: UInt64 = 0
@@ -22,12 +21,19 @@ final class PatternClient {
     byteCount = task.byteCount
   }
 
+  /// It watches the clock.
+  var nextDeadline: Int32 { 1 }
+
   /// Starts, and notices the end.
-  func step() {
-    if exitCode != nil { return }
+  func serve() -> Bool {
+    if exitCode != nil { return false }
     if started == 0 {
       started = Self.now()
-      connect()
+      do {
+        _ = try stack.connect(to: task.address, port: task.port, self)
+      } catch {
+        failure = error.description
+      }
     }
     if failure == nil && Self.now() - started > 120_000_000_000 { failure = "no end after 120 s" }
     if let failure {
@@ -40,53 +46,32 @@ final class PatternClient {
       )
       exitCode = 0
     }
+    return false
   }
 
-  private func connect() {
-    var result = err_t(ERR_OK.rawValue)
-    control = martlet_connect(
-      task.address, task.port, Unmanaged.passUnretained(self).toOpaque(),
-      { argument, control, _ in
-        PatternClient.from(argument).request(control)
-        return err_t(ERR_OK.rawValue)
-      }, &result)
-    guard let control, result == err_t(ERR_OK.rawValue) else {
-      failure = "lwIP cannot connect (\(result))"
-      return
-    }
-    tcp_recv(control) { argument, control, packet, _ in
-      PatternClient.from(argument).received(control, packet)
-      return err_t(ERR_OK.rawValue)
-    }
-    tcp_err(control) { argument, code in
-      PatternClient.from(argument).failure = "the connection was reset (\(code))"
-    }
-  }
-
-  private static func from(_ argument: UnsafeMutableRawPointer?) -> PatternClient {
-    Unmanaged<PatternClient>.fromOpaque(argument!).takeUnretainedValue()
-  }
-
-  private func request(_ control: UnsafeMutablePointer<tcp_pcb>?) {
+  func connected(_ connection: ZeroCopyConnection) {
     let text = Array("GET /bytes/\(byteCount) HTTP/1.1\r\nHost: martlet\r\n\r\n".utf8)
-    if let control { tcp_write(control, text, UInt16(text.count), UInt8(TCP_WRITE_FLAG_COPY)) }
+    do {
+      let buffer = try stack.buffers.allocate(byteCount: text.count)
+      buffer.address.copyMemory(from: text, byteCount: text.count)
+      if try connection.write(buffer.address, byteCount: text.count) < text.count {
+        failure = "lwIP does not take the request"
+      }
+      connection.flush()
+    } catch {
+      failure = error.description
+    }
   }
 
-  private func received(
-    _ control: UnsafeMutablePointer<tcp_pcb>?, _ packet: UnsafeMutablePointer<pbuf>?
-  ) {
-    guard let packet else {
-      if seen < byteCount { failure = "the server closed the connection" }
-      return
-    }
-    var piece: UnsafeMutablePointer<pbuf>? = packet
-    while let current = piece {
-      check(
-        UnsafeRawBufferPointer(start: current.pointee.payload, count: Int(current.pointee.len)))
-      piece = current.pointee.next
-    }
-    if let control { tcp_recved(control, packet.pointee.tot_len) }
-    pbuf_free(packet)
+  func received(_ bytes: UnsafeRawBufferPointer, _ connection: ZeroCopyConnection) { check(bytes) }
+
+  func peerFinished(_ connection: ZeroCopyConnection) {
+    if seen < byteCount { failure = "the server closed the connection" }
+    connection.close()
+  }
+
+  func ended(_ end: ZeroCopyConnection.End, _ connection: ZeroCopyConnection) {
+    if case .lost(let code) = end { failure = "the connection was reset (\(code))" }
   }
 
   private func check(_ bytes: UnsafeRawBufferPointer) {

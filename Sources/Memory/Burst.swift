@@ -116,4 +116,16 @@ public struct Burst: ~Copyable, @unchecked Sendable {
     }
     used = left
   }
+
+  /// Drops slots from the middle; those behind them move up.
+  @inlinable @_noLocks
+  public mutating func remove(from first: Int, through last: Int) {
+    precondition(first >= 0 && first <= last && last < used)
+    let behind = used &- last &- 1
+    if behind > 0 {
+      UnsafeMutableRawPointer(slots + first).copyMemory(
+        from: slots + last + 1, byteCount: behind &* MemoryLayout<Descriptor>.stride)
+    }
+    used &-= last &- first &+ 1
+  }
 }

@@ -17,10 +17,10 @@ public struct Descriptor: BitwiseCopyable, Sendable, Equatable {
   public var tag: UInt16
 
   /// The most slots that one packet may have, metadata included: 64 KiB in segments of 2 KiB, and some.
-  @inlinable public static var maximumSlots: Int { 64 }
+  @inlinable public static var maximumSlots: Int { @_noLocks get { 64 } }
 
   /// 1024 bytes, the smallest segment.
-  @inlinable public static var unit: Int { 1024 }
+  @inlinable public static var unit: Int { @_noLocks get { 1024 } }
 
   /// Bytes before the data of a packet with ``Flags/headroom``.
   @inlinable public static var headroom: Int { 16 }
@@ -45,7 +45,9 @@ public struct Descriptor: BitwiseCopyable, Sendable, Equatable {
 
   /// Bytes from the arena's start to the first byte of data. Cannot overflow: 2^32 units and 2^32 bytes fit in 43 bits.
   @inlinable
-  public var position: UInt64 { UInt64(segment) &* 1024 &+ UInt64(offset) }
+  public var position: UInt64 {
+    @_noLocks get { UInt64(segment) &* 1024 &+ UInt64(offset) }
+  }
 
   /// Segment and offset in one word, for a ring's private record of what was posted.
   @inlinable
@@ -81,6 +83,9 @@ public struct Descriptor: BitwiseCopyable, Sendable, Equatable {
     /// trusted as the driver is: whoever could write these bytes too could change what the device has been told after it
     /// was checked. A host takes the flag off everything that an instance sends. A driver need not make use of it.
     @inlinable public static var headroom: Flags { Flags(rawValue: 1 << 3) }
+    /// A packet ends with this piece and another one follows, in one aggregate (``Burst/joinPackets(from:)``): only
+    /// together with ``more``.
+    @inlinable public static var aggregate: Flags { @_noLocks get { Flags(rawValue: 1 << 4) } }
   }
 }
 
@@ -123,7 +128,7 @@ public struct Offload: BitwiseCopyable, Sendable, Equatable {
   ///   - checksumStart: bytes from the frame's start.
   ///   - checksumOffset: bytes from there.
   ///   - tag: the packet's tag.
-  @inlinable
+  @inlinable @_noLocks
   public init(
     segmentation: Segmentation = .none, needsChecksum: Bool = false, headerLength: UInt16 = 0,
     segmentSize: UInt16 = 0, checksumStart: UInt16 = 0, checksumOffset: UInt16 = 0, tag: UInt16 = 0

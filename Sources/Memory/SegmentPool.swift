@@ -82,19 +82,23 @@ public struct SegmentPool: ~Copyable, @unchecked Sendable {
   @inlinable @inline(__always) @_noLocks
   public mutating func allocate(byteCount: Int) -> Segment? {
     guard let best = Self.sizeClass(for: byteCount) else { return nil }
-    guard let unit = free.allocate(best) else { return allocateLarger(best) }
-    references &+= 1
-    return Segment(unit: unit, byteCount: 1024 &<< best)
+    return take(best) ?? allocate(from: best, below: Self.classCount)
   }
 
+  /// A segment of exactly this class, with one reference; nil where none is free.
+  @inlinable @inline(__always) @_noLocks
+  mutating func take(_ sizeClass: Int) -> Segment? {
+    guard let unit = free.allocate(sizeClass) else { return nil }
+    references &+= 1
+    return Segment(unit: unit, byteCount: 1024 &<< sizeClass)
+  }
+
+  /// A segment of the first class that has any, of those from `best` and below `end`.
   @inline(never) @usableFromInline @_noLocks
-  mutating func allocateLarger(_ best: Int) -> Segment? {
+  mutating func allocate(from best: Int, below end: Int) -> Segment? {
     var sizeClass = best
-    while sizeClass < Self.classCount {
-      if let unit = free.allocate(sizeClass) {
-        references &+= 1
-        return Segment(unit: unit, byteCount: 1024 &<< sizeClass)
-      }
+    while sizeClass < end {
+      if let segment = take(sizeClass) { return segment }
       sizeClass &+= 1
     }
     return nil
@@ -157,6 +161,18 @@ public struct SegmentPool: ~Copyable, @unchecked Sendable {
   }
 
   // MARK: Where segments are
+
+  /// Whether a segment that is allocated has one reference only.
+  @inlinable @inline(__always) @_noLocks
+  func isAlone(_ segment: UInt32) -> Bool { has(1, referencesTo: segment) }
+  /// Whether a segment has so many references.
+  @inlinable @inline(__always) @_noLocks
+  func has(_ count: Int, referencesTo segment: UInt32) -> Bool {
+    Int(free.table.header(segment).pointee.references) == count
+  }
+  /// Whether a segment is allocated.
+  @inlinable @inline(__always) @_noLocks
+  func holds(_ segment: UInt32) -> Bool { !has(0, referencesTo: segment) }
 
   /// References to a segment, 0 where it is free.
   public func references(to segment: UInt32) -> Int {

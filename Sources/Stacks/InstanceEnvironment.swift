@@ -146,6 +146,11 @@ public final class InstanceEnvironment {
         switch message.word {
         case "stop": return false
         case "link": linkIsUp = message.rest == "up"
+        case "shrink":
+          // It has never taken more than it was given first: there is nothing to let go of.
+          if let bytes: Int = message.number("bytes"), bytes >= welcome.arenaBytes {
+            connection.send("shrunk bytes=\(bytes)")
+          }
         case "closed":
           throw StackError("the supervisor has closed this instance: \(Self.reason(message))")
         default: break

@@ -33,7 +33,7 @@ public struct KernelStack: StackInstance, ~Copyable {
     var ringFull: UInt64 = 0
   }
 
-  /// - Parameter arguments: an open TAP interface with virtio-net headers.
+  /// Takes an open TAP interface with virtio-net headers, which stays the caller's.
   public init(
     _ environment: InstanceEnvironment, _ arguments: InstanceArguments, channel: InstanceChannel
   ) throws(StackError) {

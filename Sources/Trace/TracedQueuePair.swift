@@ -54,6 +54,13 @@ public struct TracedQueuePair<Pair: NetworkQueuePair & ~Copyable>: NetworkQueueP
     if burst.count > before { outcome("completed" + tags(burst.slots(from: before))) }
   }
 
+  /// Nothing that a replay would have to repeat.
+  public mutating func admission(
+    of burst: borrowing Burst, from first: Int, through last: Int, behind places: inout Int
+  ) -> TransmitAdmission {
+    pair.admission(of: burst, from: first, through: last, behind: &places)
+  }
+
   public var receiveRoom: Int { pair.receiveRoom }
 
   public mutating func armInterrupts(transmit: Bool) -> Bool {

@@ -101,3 +101,14 @@ struct Close: ParsableCommand {
 
   func run() throws { try reporting { _ = try sharing.ask("close id=\(id)") } }
 }
+
+/// `martlet revoke`: takes an instance's credential.
+struct Revoke: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Refuse an instance's commands from now on; its packets go on.")
+
+  @OptionGroup var sharing: SharingOption
+  @Argument(help: "As `martlet memory` shows it.") var id: UInt32
+
+  func run() throws { try reporting { _ = try sharing.ask("revoke id=\(id)") } }
+}

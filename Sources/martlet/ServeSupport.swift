@@ -37,7 +37,12 @@ struct ListeningSocket: ~Copyable {
   let descriptor: Int32
   private let path: String?
 
-  init(path: String?, inherited: Int32?) throws(ServeFailure) {
+  /// - Parameters:
+  ///   - kind: of the socket: a stream, or messages.
+  ///   - mode: who may connect, where the socket is made here.
+  init(
+    path: String?, inherited: Int32?, kind: __socket_type = SOCK_STREAM, mode: mode_t = 0o700
+  ) throws(ServeFailure) {
     if let inherited {
       guard path == nil else { throw .usage("--socket and --listen-fd exclude each other") }
       var listens: Int32 = 0
@@ -52,12 +57,12 @@ struct ListeningSocket: ~Copyable {
     guard (1...107).contains(path.utf8.count) else {
       throw .usage("the socket's path has \(path.utf8.count) bytes; 1 to 107 are possible")
     }
-    try Self.clear(path)
+    try Self.clear(path, kind)
     let descriptor = socket(
-      AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue), 0)
+      AF_UNIX, Int32(kind.rawValue | SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue), 0)
     guard descriptor >= 0 else { throw .system("socket", errno) }
     // Whoever can connect can drive the device and hand it memory: that is its owner's business alone.
-    let mask = umask(0o077)
+    let mask = umask(0o777 & ~mode)
     let bound = linux_bind_unix(descriptor, path)
     umask(mask)
     guard bound == 0, listen(descriptor, 8) == 0 else {
@@ -71,14 +76,14 @@ struct ListeningSocket: ~Copyable {
   }
 
   /// A socket that nobody listens on any more is a leftover; anything else stays.
-  private static func clear(_ path: String) throws(ServeFailure) {
+  private static func clear(_ path: String, _ kind: __socket_type) throws(ServeFailure) {
     var status = stat()
     guard lstat(path, &status) == 0 else { return }
     guard status.st_mode & S_IFMT == S_IFSOCK else {
       throw .usage("\(path) exists and is no socket; remove it or choose another path")
     }
     let probe = socket(
-      AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue), 0)
+      AF_UNIX, Int32(kind.rawValue | SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue), 0)
     guard probe >= 0 else { throw .system("socket", errno) }
     defer { close(probe) }
     guard linux_connect_unix(probe, path) == -ECONNREFUSED else {

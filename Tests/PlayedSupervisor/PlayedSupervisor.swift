@@ -7,6 +7,7 @@ import Memory
 public final class PlayedSupervisor {
   public static let receiveBytes = 64 << 10
   public static let arenaBytes = 128 << 10
+  public static let macAddress: [UInt8] = [2, 0, 0, 0, 0, 1]
   public let welcome: Welcome
   public let arena: Arena
   public let channel: ChannelMemory
@@ -20,9 +21,14 @@ public final class PlayedSupervisor {
   /// The instance's end: of whoever takes it.
   public let instanceSocket: Int32
 
-  public init(queues: Int = 1, slots: Int = 64, use: NICUse = .shared) throws {
+  public init(
+    queues: Int = 1, slots: Int = 64, use: NICUse = .shared,
+    macAddress: [UInt8] = PlayedSupervisor.macAddress,
+    receiveBytes: Int = PlayedSupervisor.receiveBytes,
+    arenaBytes: Int = PlayedSupervisor.arenaBytes
+  ) throws {
     let layout = ChannelLayout(queues: queues, slots: slots)!
-    arena = try Arena(byteCount: Self.arenaBytes, pageSize: .ordinary, name: "test-arena")
+    arena = try Arena(byteCount: arenaBytes, pageSize: .ordinary, name: "test-arena")
     channel = try ChannelMemory(layout: layout)
     counters = try CounterPage(capacity: 64)
     instanceEvent = eventfd(0, Int32(EFD_NONBLOCK | EFD_CLOEXEC))
@@ -32,9 +38,9 @@ public final class PlayedSupervisor {
     for end in ends { _ = linux_fcntl(end, F_SETFD, Int(FD_CLOEXEC)) }
     (socket, instanceSocket) = (ends[0], ends[1])
     welcome = Welcome(
-      id: 257, macAddress: [2, 0, 0, 0, 0, 1], mtu: 1500, offloads: 0, queues: queues,
-      channel: layout, receiveBytes: Self.receiveBytes, arenaBytes: Self.arenaBytes,
-      maximumBytes: Self.arenaBytes, use: use)
+      id: 257, macAddress: macAddress, mtu: 1500, offloads: 0, queues: queues,
+      channel: layout, receiveBytes: receiveBytes, arenaBytes: arenaBytes,
+      maximumBytes: arenaBytes, use: use)
   }
 
   deinit {

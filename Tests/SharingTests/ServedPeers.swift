@@ -2,6 +2,7 @@ import CLinux
 import Channel
 import Driver
 import Glibc
+import Host
 import Memory
 import PCI
 import Steering
@@ -64,11 +65,15 @@ final class Served {
     socket = try SharingSocket(path: socketPath, policy)
     let message = ControlMessage(
       "ready mac=52:54:00:6d:61:72 mtu=1500 link=up queues=2 offloads=0 features=")
+    let interface = try InterfaceDescription(message)
+    let page = try CounterPage(capacity: DriverHost.counterCapacity(queues: 2, isShared: true))
     server = SharingServer(
       policy: policy, listener: socket.descriptor, path: path,
-      interface: try InterfaceDescription(message), hostDoorbells: doorbells,
+      interface: interface, hostDoorbells: doorbells,
       window: WindowPlan(byteCount: 1 << 32, hostBytes: 8 << 20), windowIOVA: Self.windowIOVA,
-      keeper: HugepageKeeper(), hasHugePages: false, report: { _ in })
+      keeper: HugepageKeeper(), hasHugePages: false,
+      commands: try InstanceCommands(interface, hostQueues: 2, counters: dup(page.descriptor)),
+      report: { _ in })
   }
 
   /// Lets the server do what is due, and the host answer, until nothing is left.
@@ -144,6 +149,13 @@ final class Peer {
     else { throw AttachError.ended }
     defer { for descriptor in descriptors { close(descriptor) } }
     return try Welcome(message, descriptorCount: descriptors.count)
+  }
+
+  /// The descriptors are the caller's to close.
+  func welcomeAndDescriptors() throws -> (Welcome, [Int32]) {
+    guard case .message(let message, let descriptors) = ControlMessage.receive(from: socket)
+    else { throw AttachError.ended }
+    return (try Welcome(message, descriptorCount: descriptors.count), descriptors)
   }
 
   var isClosed: Bool {

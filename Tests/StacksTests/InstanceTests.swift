@@ -46,7 +46,7 @@ import Testing
       let environment = try InstanceEnvironment(SupervisorConnection(adopting: socket))
       return try environment.run { () throws(StackError) -> Int32 in
         let channel = InstanceChannel(environment)
-        let stack = MirrorStack(environment, channel: channel)
+        let stack = try MirrorStack(environment, InstanceArguments([]), channel: channel)
         var loop = InstanceLoop(stack: stack, channel: channel, mode: mode)
         return try loop.run()
       }
@@ -147,6 +147,11 @@ import Testing
       ControlMessage.send(text, to: supervisor.socket)
       supervisor.channel.announceNews()
     }
+    // It holds no more than it was given first.
+    ControlMessage.send("shrink bytes=4096", to: supervisor.socket)
+    ControlMessage.send("shrink bytes=\(PlayedSupervisor.arenaBytes)", to: supervisor.socket)
+    supervisor.channel.announceNews()
+    #expect(supervisor.hear() == "shrunk bytes=\(PlayedSupervisor.arenaBytes)")
     ControlMessage.send("closed reason=it flooded the ring", to: supervisor.socket)
     supervisor.channel.announceNews()
     #expect(try running.failure().contains("it flooded the ring"))

@@ -13,7 +13,9 @@ struct MirrorStack: StackInstance, ~Copyable {
   /// The segment and the queue of each packet that is under way.
   private var inFlight = PacketTags<(segment: UInt32, queue: Int)>(count: 4096)
 
-  init(_ environment: InstanceEnvironment, channel: InstanceChannel) {
+  init(
+    _ environment: InstanceEnvironment, _ arguments: InstanceArguments, channel: InstanceChannel
+  ) {
     self.channel = channel
     receivePart = environment.receivePart
     sending = .allocate(capacity: channel.queues)
@@ -87,7 +89,7 @@ func runMirror(
     path: socket, request: AttachRequest(name: "mirror", claims: [claim]))
   return try environment.run { () throws(StackError) -> Int32 in
     let channel = InstanceChannel(environment)
-    let stack = MirrorStack(environment, channel: channel)
+    let stack = try MirrorStack(environment, InstanceArguments([]), channel: channel)
     var loop = InstanceLoop(stack: stack, channel: channel, mode: .adaptive)
     return try loop.run()
   }

@@ -38,6 +38,14 @@ one_line $martlet run --device vfio-user:/nonexistent/socket
 expect 64 "wire" $martlet serve virtio-net --socket /tmp/martlet-test-$$.sock
 expect 64 "MAC" $martlet serve virtio-net --socket /tmp/martlet-test-$$.sock --wire none --mac nonsense
 expect 64 "bytes" $martlet serve virtio-net --socket "/tmp/$(printf 'x%.0s' $(seq 200))" --wire none
+expect 1 "no socket" $martlet attach --socket /nonexistent/socket --stack lwip --address 10.0.0.3/24
+one_line $martlet attach --socket /nonexistent/socket --stack lwip --address 10.0.0.3/24
+expect 64 "address" $martlet attach --socket s --stack lwip
+expect 64 "claim" $martlet attach --socket s --stack sink
+expect 64 "no claim" $martlet attach --socket s --stack sink --claim tcp/80
+expect 64 "none" $martlet attach --socket s --stack ./no-such --address 10.0.0.3/24
+expect 64 "name" $martlet attach --socket s --stack sink --claim rest --name "a b"
+expect 1 "no-token" $martlet attach --socket s --stack sink --claim rest --token-file /no-token
 expect any "" .build/release/martlet-host --nonsense
 expect any "" .build/release/martlet-stack
 

@@ -74,6 +74,11 @@ struct AlteredPair<Pair: NetworkQueuePair & ~Copyable, A: Alteration>: NetworkQu
   mutating func completeTransmit(into burst: inout Burst) throws(DriverError) {
     try pair.completeTransmit(into: &burst)
   }
+  mutating func admission(
+    of burst: borrowing Burst, from first: Int, through last: Int, behind places: inout Int
+  ) -> TransmitAdmission {
+    pair.admission(of: burst, from: first, through: last, behind: &places)
+  }
   var receiveRoom: Int { pair.receiveRoom }
   mutating func armInterrupts(transmit: Bool) -> Bool { pair.armInterrupts(transmit: transmit) }
   mutating func disarmInterrupts() { pair.disarmInterrupts() }

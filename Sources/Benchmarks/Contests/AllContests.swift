@@ -24,8 +24,10 @@ public struct AllContests {
     defer { withExtendedLifetime(pages) {} }
     let rows = { (new: [BenchmarkRow]) in new.forEach(take) }
     let groups: [(name: String, run: () throws -> Void)] = [
-      ("pool, path", { try LoopContests(plan: plan, dpdk: dpdk).run(rows) }),
+      ("pool, path, zbuf", { try LoopContests(plan: plan, dpdk: dpdk).run(rows) }),
+      ("s3", { try CrossLayerContests(plan: plan).run(rows) }),
       ("channel", { try ChannelContests(plan: plan, dpdk: dpdk).run(rows) }),
+      ("handles", { try HandleContests(plan: plan).run(rows) }),
       ("commands", { try CommandContests(plan: plan).run(rows) }),
       ("startup, tcp, memory", { try WholeRunContest(plan: plan).run(rows) }),
       ("host", { try HostContests(plan: plan, dpdk: dpdk).run(rows) }),

@@ -19,13 +19,18 @@ struct ContestDuration {
         names: names("pool.bulk", ["1", "1.bare", "32", "32.bare"]), sides: 2 + peer, overhead: 20,
         start: 100),
       Self(
+        names: LoopContests.sendSizes.map { "zbuf.write.\($0)K" }, sides: 2, overhead: 20, start: 0
+      ),
+      Self(
         names: names(
           "sweep.queues.", ["rx", "idle"].flatMap { kind in (1...4).map { "\(kind).\($0)" } }),
         sides: 1, overhead: 20, start: 0),
+      Self(names: CrossLayerContests.names, sides: 2, overhead: 20, start: 20),
       Self(names: ["channel.descriptors.32"], sides: 2 + peer, overhead: 20, start: 500),
       Self(
         names: names("channel.", ["rate.1", "rate.8", "rate.32", "rate.64", "roundtrip."]),
         sides: 1 + peer, overhead: 150, start: 1000),
+      Self(names: ["handles.open"], sides: 2, overhead: 20, start: 200),
       Self(names: CommandContests.names, sides: 2, overhead: 20, start: 50),
       Self(
         names: ["startup.emulated", "startup.emulated.kernel"], sides: 1, overhead: 2600, start: 0),

@@ -20,6 +20,30 @@ struct LoopContests {
       take(try contest.measure(rounds: plan.rounds))
     }
     try runPools(take)
+    try runSends(take)
+  }
+
+  static let sendSizes = [1, 16, 64]
+
+  private func runSends(_ take: ([BenchmarkRow]) -> Void) throws {
+    for kibibytes in Self.sendSizes {
+      let name = "zbuf.write.\(kibibytes)K"
+      guard plan.wants(name) else { continue }
+      let contest = Contest(
+        [.init(name, "ns/write", isRate: false)],
+        ours: { try onFirstCore(SendLoop(byteCount: kibibytes << 10)) },
+        peer: (
+          "a copy to the stack's memory",
+          { try onFirstCore(CopyingSendLoop(byteCount: kibibytes << 10)) }
+        ))
+      take(try contest.measure(rounds: plan.rounds))
+    }
+  }
+
+  private func onFirstCore<L: PathLoop & ~Copyable>(_ loop: consuming L) throws -> Sample {
+    pinThread(toCore: 0)
+    defer { unpinThread() }
+    return try timed(&loop, milliseconds: plan.window)
   }
 
   private func runPools(_ take: ([BenchmarkRow]) -> Void) throws {

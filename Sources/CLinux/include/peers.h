@@ -23,5 +23,6 @@ LINUX_CALL int linux_peer_process(int socket, pid_t pid) {
   int fd = -1;
   socklen_t n = sizeof fd;
   if (getsockopt(socket, SOL_SOCKET, SO_PEERPIDFD, &fd, &n) == 0) return fd;
+  if (errno != ENOPROTOOPT) return -errno;
   return linux_result(syscall(SYS_pidfd_open, pid, 0));
 }

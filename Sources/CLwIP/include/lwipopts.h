@@ -69,6 +69,9 @@ extern uint8_t *martlet_heap;
 #define LWIP_DNS 0
 #define IP_REASSEMBLY 1
 #define IP_FRAG 1
+// Payload by reference is copied where a packet waits for its neighbour's address: the queue there outlives connections, and
+// nothing says when it lets go. A packet on its way to the device has references of its own.
+#define PBUF_NEEDS_COPY(p) (!((p)->type_internal & PBUF_TYPE_FLAG_STRUCT_DATA_CONTIGUOUS))
 // Its bookkeeping is larger than a fragment header where pointers have 64 bits.
 #define IPV6_FRAG_COPYHEADER 1
 #define LWIP_IPV6_MLD 1

@@ -52,12 +52,12 @@ static inline struct tcp_pcb *_Nullable martlet_listen(uint16_t port) {
   return tcp_listen(p);
 }
 static inline uint32_t martlet_send_room(const struct tcp_pcb *_Nonnull p) { return tcp_sndbuf(p); }
-static inline uint32_t martlet_send_queue(const struct tcp_pcb *_Nonnull p) { return tcp_sndqueuelen(p); }
+/// Whether received bytes wait for the application: a close is a reset then.
+static inline int martlet_has_unread(const struct tcp_pcb *_Nonnull p) { return p->refused_data || p->rcv_wnd != TCP_WND_MAX(p); }
 static inline void martlet_disable_nagle(struct tcp_pcb *_Nonnull p) { tcp_nagle_disable(p); }
-static inline struct tcp_pcb *_Nullable martlet_connect(uint32_t address, uint16_t port, void *_Nullable argument, tcp_connected_fn _Nonnull connected, err_t *_Nonnull result) {
+static inline struct tcp_pcb *_Nullable martlet_connect(uint32_t address, uint16_t port, tcp_connected_fn _Nonnull connected, err_t *_Nonnull result) {
   struct tcp_pcb *p = tcp_new_ip_type(IPADDR_TYPE_V4);
   if (!p) { *result = ERR_MEM; return NULL; }
-  tcp_arg(p, argument);
   ip_addr_t to = IPADDR4_INIT(lwip_htonl(address));
   *result = tcp_connect(p, &to, port, connected);
   return p;

@@ -80,6 +80,9 @@ final class InstanceCommands {
     return CommandDescriptors(memory: copy, doorbell: ends.client, credential: credential)
   }
 
+  /// From now on commands with this credential are refused, those that are being carried out included.
+  func revoke(_ credential: CredentialID) { server.credentials.revoke(credential) }
+
   /// Ends an instance's channel: its credential is stale from now on.
   func close(_ instance: UInt32) {
     server.remove(instance: instance)

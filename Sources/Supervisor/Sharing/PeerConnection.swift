@@ -70,9 +70,9 @@ final class PeerConnection {
   }
 
   func next(at now: UInt64) -> News {
-    if process >= 0, isReadable(process) { return .end }
+    // What a process has said before its end is heard.
     switch ControlMessage.receive(from: socket) {
-    case .nothing: return .nothing
+    case .nothing: return process >= 0 && isReadable(process) ? .end : .nothing
     case .end: return .end
     case .message(let message, let descriptors):
       for descriptor in descriptors { close(descriptor) }

@@ -1,12 +1,12 @@
 import Channel
 
-/// What administrators ask for over the same socket: `stats`, `memory`, `close id=`.
+/// What administrators ask for over the same socket: `stats`, `memory`, `close id=`, `revoke id=`.
 extension SharingServer {
   func serveAdministrator(
     _ message: ControlMessage, _ connection: PeerConnection, at now: UInt64
   ) {
-    guard ["stats", "memory", "close"].contains(message.word) else {
-      return refuse(connection, "message: there is attach, stats, memory and close")
+    guard ["stats", "memory", "close", "revoke"].contains(message.word) else {
+      return refuse(connection, "message: there is attach, stats, memory, close and revoke")
     }
     guard policy.administrators.contains(connection.uid) else {
       return refuse(connection, "administrator: user \(connection.uid) is none")
@@ -22,8 +22,13 @@ extension SharingServer {
         connection.say("unknown what=instance")
         return
       }
-      count("instances_closed_by_administrators")
-      close(instance, "an administrator has closed it", at: now)
+      if message.word == "revoke" {
+        count("credentials_revoked")
+        commands.revoke(instance.record.credential)
+      } else {
+        count("instances_closed_by_administrators")
+        close(instance, "an administrator has closed it", at: now)
+      }
       connection.say("end")
     }
   }

@@ -93,11 +93,15 @@ struct BenchEnd: ParsableCommand {
     commandName: "bench-end", shouldDisplay: false,
     subcommands: [
       Channel.self, Commands.self, CommandPairing.self, AttachedCommands.self, Driver.self,
-      Scratch.self,
+      Scratch.self, Handles.self,
     ])
 
   struct Channel: ParsableCommand {
     func run() throws { try reporting { try failing { try ChannelInstanceSide.run() } } }
+  }
+
+  struct Handles: ParsableCommand {
+    func run() throws { try reporting { try failing { try HandleOwnerSide.run() } } }
   }
 
   struct Commands: ParsableCommand {

@@ -1,0 +1,96 @@
+import CLinux
+import Glibc
+import Synchronization
+import Testing
+
+@testable import Handles
+
+/// A service in a thread of its own, with clients over socket pairs.
+final class BrokerThread: Sendable {
+  private let requests: Int32
+  private let requestsEnd: Int32
+  private let isOver = Atomic<Bool>(false)
+  private let hasEnded = Atomic<Bool>(false)
+
+  init(limits: HandleBroker.Limits = .init()) throws {
+    var ends: [Int32] = [-1, -1]
+    try #require(linux_pipe(&ends) == 0)
+    requestsEnd = ends[0]
+    requests = ends[1]
+    let end = requestsEnd
+    Thread.start { [self] in
+      guard let service = try? HandleService(limits: limits) else { return }
+      var entries = [service.descriptor, end].map {
+        pollfd(fd: $0, events: Int16(POLLIN), revents: 0)
+      }
+      while !isOver.load(ordering: .acquiring) {
+        poll(&entries, 2, 20)
+        if entries[1].revents & Int16(POLLIN) != 0 {
+          var socket: Int32 = -1
+          if read(end, &socket, 4) == 4 { try? service.accept(socket) }
+        }
+        service.serve(now: nanoseconds())
+      }
+      hasEnded.store(true, ordering: .releasing)
+    }
+  }
+
+  func socket() throws -> Int32 {
+    var ends: [Int32] = [-1, -1]
+    let type = Int32(SOCK_SEQPACKET.rawValue | SOCK_CLOEXEC.rawValue)
+    try #require(socketpair(AF_UNIX, type, 0, &ends) == 0)
+    var theirs = ends[1]
+    _ = write(requests, &theirs, 4)
+    return ends[0]
+  }
+
+  func client() throws -> HandleClient { try HandleClient(adopting: socket()) }
+
+  func end() {
+    isOver.store(true, ordering: .releasing)
+    for _ in 0..<500 where !hasEnded.load(ordering: .acquiring) { usleep(10_000) }
+    close(requests)
+    close(requestsEnd)
+  }
+}
+
+enum Thread {
+  static func start(_ body: @escaping @Sendable () -> Void) {
+    final class Box {
+      let body: () -> Void
+      init(_ body: @escaping () -> Void) { self.body = body }
+    }
+    var thread = pthread_t()
+    pthread_create(
+      &thread, nil,
+      { argument in
+        Unmanaged<Box>.fromOpaque(argument!).takeRetainedValue().body()
+        return nil
+      }, Unmanaged.passRetained(Box(body)).toOpaque())
+    pthread_detach(thread)
+  }
+}
+
+func nanoseconds() -> UInt64 {
+  var time = timespec()
+  clock_gettime(CLOCK_MONOTONIC, &time)
+  return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
+}
+
+/// How many descriptors this process has.
+func descriptorCount() -> Int { (0..<1024).count { fcntl($0, F_GETFD) >= 0 } }
+
+func refusal(_ body: () throws -> Void) -> HandleRefusal? {
+  do { try body() } catch let error as HandleRefusal { return error } catch HandleError.refused(
+    let reason)
+  {
+    return reason
+  } catch { Issue.record(error) }
+  return nil
+}
+
+/// Whether this process comes to have so many descriptors: those of unknown kind are closed by and by.
+func comesBack(to count: Int) -> Bool {
+  for _ in 0..<200 where descriptorCount() != count { usleep(10_000) }
+  return descriptorCount() == count
+}
