@@ -10,7 +10,7 @@
 
 #include <time.h>
 
-enum { BURST = 64, TAGS = 256, SEGMENT = 2048 };
+enum { BURST = 64, QUEUES = 8, TAGS = 256, SEGMENT = 2048 };
 
 static struct martlet_instance nic;
 static struct counters *counts;
@@ -19,46 +19,54 @@ static uint8_t far_mac[6];
 static int knows_far_mac;
 static volatile sig_atomic_t must_end;
 
-/* What is under way, by tag: a received segment, or a piece of the memory for sending with so many bytes. */
-static struct { uint32_t segment; uint32_t length; uint8_t is_busy, is_received; } sent[TAGS];
-static uint16_t free_tags[TAGS];
-static int free_count;
+/* What is under way on a queue, by tag: a received segment, or a piece of the memory for sending with so many bytes. */
+struct queue {
+  struct { uint32_t segment, length; uint8_t is_busy, is_received; } sent[TAGS];
+  uint16_t free_tags[TAGS];
+  int free_count;
+};
+static struct queue queues[QUEUES];
 static uint32_t flood_sequence;
 
 static void note(uint64_t *count, const char *what, const uint8_t *bytes, uint32_t length) {
   if ((*count)++ == 0) describe(counts->error, sizeof counts->error, what, bytes, length);
 }
 
-static uint8_t *place(int tag) { return nic.arena + nic.receive_bytes + (size_t)tag * SEGMENT; }
+static uint8_t *place(uint32_t queue, int tag) { return nic.arena + nic.receive_bytes + (queue * TAGS + (size_t)tag) * SEGMENT; }
+static uint32_t unit(uint32_t queue, int tag) { return (uint32_t)((place(queue, tag) - nic.arena) / MARTLET_UNIT); }
 
 /* The host has to take what is given back sooner or later. */
-static void give_back(uint32_t segment) {
+static void give_back(uint32_t queue, uint32_t segment) {
   struct martlet_descriptor piece = {segment, 0, 0, 0, 0};
   fill_canary(&own, nic.arena + (size_t)segment * MARTLET_UNIT, SEGMENT);
-  while (martlet_give_back(&nic, 0, &piece, 1) == 0 && !martlet_closed(&nic) && !must_end) {
+  while (martlet_give_back(&nic, queue, &piece, 1) == 0 && !martlet_closed(&nic) && !must_end) {
     martlet_ring(&nic);
     martlet_sleep(&nic, 1);
   }
   counts->held--;
 }
 
-static int send_piece(const struct martlet_descriptor *pieces, int count) {
-  if (martlet_send(&nic, 0, pieces, count) != (uint32_t)count) return 0;
-  free_count--;
+/* The first free tag's packet: a received segment, or so many bytes from the tag's place. */
+static int send_packet(uint32_t queue, const struct martlet_descriptor *pieces, int count, int is_received, uint32_t length) {
+  struct queue *q = &queues[queue];
+  uint16_t tag = pieces->tag;
+  if (martlet_send(&nic, queue, pieces, count) != (uint32_t)count) return 0;
+  q->free_count--;
+  q->sent[tag].segment = pieces->segment;
+  q->sent[tag].length = length;
+  q->sent[tag].is_received = (uint8_t)is_received;
+  q->sent[tag].is_busy = 1;
   counts->sent++;
   return 1;
 }
 
 /* The answer to a probe or an ARP request, from where it lies; 0 where it cannot go. */
-static int send_received(const struct martlet_descriptor *piece) {
+static int send_received(uint32_t queue, const struct martlet_descriptor *piece) {
   struct martlet_descriptor answer = *piece;
-  if (free_count == 0) return 0;
+  if (queues[queue].free_count == 0) return 0;
   answer.flags = 0;
-  answer.tag = free_tags[free_count - 1];
-  if (!send_piece(&answer, 1)) return 0;
-  sent[answer.tag].segment = piece->segment;
-  sent[answer.tag].is_received = sent[answer.tag].is_busy = 1;
-  return 1;
+  answer.tag = queues[queue].free_tags[queues[queue].free_count - 1];
+  return send_packet(queue, &answer, 1, 1, 0);
 }
 
 static void learn(const uint8_t *frame) {
@@ -67,7 +75,7 @@ static void learn(const uint8_t *frame) {
 }
 
 /* Looks at all of a segment, and answers what wants an answer. */
-static void take(const struct martlet_descriptor *piece, int is_whole) {
+static void take(uint32_t queue, const struct martlet_descriptor *piece, int is_whole) {
   uint8_t *segment = nic.arena + (size_t)piece->segment * MARTLET_UNIT;
   uint8_t *frame = segment + piece->offset;
   uint32_t end = piece->offset + piece->length;
@@ -84,7 +92,7 @@ static void take(const struct martlet_descriptor *piece, int is_whole) {
     counts->probes++;
     learn(frame);
     make_reply(&own, frame, piece->length);
-    if (send_received(piece)) {
+    if (send_received(queue, piece)) {
       counts->replies++;
       return;
     }
@@ -92,67 +100,68 @@ static void take(const struct martlet_descriptor *piece, int is_whole) {
   case PACKET_ARP_REQUEST:
     learn(frame);
     make_arp_reply(&own, nic.mac, frame);
-    if (send_received(piece)) return;
+    if (send_received(queue, piece)) return;
     break;
   case PACKET_ARP_REPLY: learn(frame); break;
   case PACKET_OTHER: counts->others++; break;
   case PACKET_CORRUPT: note(&counts->corrupt, "a probe that is not as it was sent", frame, piece->length); break;
   case PACKET_FOREIGN: note(&counts->wrong, "a packet for somebody else", frame, piece->length); break;
   }
-  give_back(piece->segment);
+  give_back(queue, piece->segment);
 }
 
 /* Memory for sending is as it was left: nobody else writes there. */
-static void check_sent(int tag) {
-  if (!flood_is_as_made(&own, place(tag), sent[tag].length)) {
-    note(&counts->foreign, "memory for sending was changed", place(tag), sent[tag].length);
+static void check_sent(uint32_t queue, int tag) {
+  uint32_t length = queues[queue].sent[tag].length;
+  if (!flood_is_as_made(&own, place(queue, tag), length)) {
+    note(&counts->foreign, "memory for sending was changed", place(queue, tag), length);
   }
-  counts->bytes += sent[tag].length;
+  counts->bytes += length;
 }
 
-static int complete(void) {
+static int complete(uint32_t queue) {
+  struct queue *q = &queues[queue];
   struct martlet_descriptor burst[BURST];
-  int done = martlet_completions(&nic, 0, burst, BURST);
+  int done = martlet_completions(&nic, queue, burst, BURST);
   for (int i = 0; i < done; i++) {
     uint16_t tag = burst[i].tag;
-    if (tag >= TAGS || !sent[tag].is_busy) {
+    if (tag >= TAGS || !q->sent[tag].is_busy) {
       note(&counts->wrong, "a completion of what was not sent", (const uint8_t *)&burst[i], sizeof burst[i]);
       continue;
     }
-    if (sent[tag].is_received) give_back(sent[tag].segment); else check_sent(tag);
-    sent[tag].is_busy = 0;
-    free_tags[free_count++] = tag;
+    if (q->sent[tag].is_received) give_back(queue, q->sent[tag].segment); else check_sent(queue, tag);
+    q->sent[tag].is_busy = 0;
+    q->free_tags[q->free_count++] = tag;
   }
   return done > 0;
 }
 
-static int receive(void) {
+static int receive(uint32_t queue) {
   struct martlet_descriptor burst[BURST];
-  int count = martlet_receive(&nic, 0, burst, BURST);
+  int count = martlet_receive(&nic, queue, burst, BURST);
   int starts = 1;
   for (int i = 0; i < count; i++) {
     if (burst[i].flags & MARTLET_OFFLOAD) continue;
     int ends = !(burst[i].flags & MARTLET_MORE);
-    take(&burst[i], starts && ends);
+    take(queue, &burst[i], starts && ends);
     starts = ends;
   }
   return count > 0;
 }
 
 /* Packets of all sizes, of one piece or of three. */
-static int flood(void) {
+static int flood(uint32_t queue) {
+  struct queue *q = &queues[queue];
   int worked = 0;
-  for (int i = 0; i < 32 && free_count > TAGS / 4; i++) {
-    uint16_t tag = free_tags[free_count - 1];
+  for (int i = 0; i < 32 && q->free_count > TAGS / 4; i++) {
+    uint16_t tag = q->free_tags[q->free_count - 1];
     uint32_t length = FLOOD_HEADER + (flood_sequence * 2654435761u >> 16) % (1514 - FLOOD_HEADER + 1);
-    uint32_t start = (uint32_t)((place(tag) - nic.arena) / MARTLET_UNIT), cut = length / 3;
-    make_flood(&own, nic.mac, far_mac, place(tag), length, flood_sequence);
+    uint32_t start = unit(queue, tag), cut = length / 3;
+    struct martlet_descriptor whole = {start, 0, length, 0, tag};
     struct martlet_descriptor pieces[3] = {{start, 0, cut, MARTLET_MORE, tag}, {start, cut, cut, MARTLET_MORE, 0}, {start, 2 * cut, length - 2 * cut, 0, 0}};
-    if (flood_sequence & 1) pieces[0] = (struct martlet_descriptor){start, 0, length, 0, tag};
-    if (!send_piece(pieces, flood_sequence & 1 ? 1 : 3)) break;
-    sent[tag].length = length;
-    sent[tag].is_received = 0;
-    sent[tag].is_busy = 1;
+    int is_whole = flood_sequence & 1;
+    make_flood(&own, nic.mac, far_mac, place(queue, tag), length, flood_sequence);
+    if (!send_packet(queue, is_whole ? &whole : pieces, is_whole ? 1 : 3, 0, length)) break;
     flood_sequence++;
     worked = 1;
   }
@@ -160,29 +169,39 @@ static int flood(void) {
 }
 
 static void ask_for_far_mac(void) {
-  uint16_t tag;
-  if (free_count == 0) return;
-  tag = free_tags[free_count - 1];
-  make_arp_request(&own, nic.mac, place(tag));
-  struct martlet_descriptor piece = {(uint32_t)((place(tag) - nic.arena) / MARTLET_UNIT), 0, 42, 0, tag};
-  if (!send_piece(&piece, 1)) return;
-  sent[tag].length = 0;
-  sent[tag].is_received = 0;
-  sent[tag].is_busy = 1;
+  if (queues[0].free_count == 0) return;
+  uint16_t tag = queues[0].free_tags[queues[0].free_count - 1];
+  struct martlet_descriptor piece = {unit(0, tag), 0, 42, 0, tag};
+  make_arp_request(&own, nic.mac, place(0, tag));
+  send_packet(0, &piece, 1, 0, 0);
+}
+
+static int turn(int is_flooding) {
+  int worked = 0;
+  for (uint32_t queue = 0; queue < nic.queue_count; queue++) {
+    worked |= complete(queue);
+    worked |= receive(queue);
+    if (is_flooding && knows_far_mac) worked |= flood(queue);
+  }
+  martlet_ring(&nic);
+  return worked;
+}
+
+static int are_all_complete(void) {
+  for (uint32_t queue = 0; queue < nic.queue_count; queue++) if (queues[queue].free_count < TAGS) return 0;
+  return 1;
 }
 
 static void on_signal(int signal) { must_end = signal; }
 
 /* All that was sent has come back, then all memory for sending is looked at. */
 static void end_well(void) {
-  for (int i = 0; i < 2000 && free_count < TAGS && !martlet_closed(&nic); i++) {
-    complete();
-    receive();
-    martlet_ring(&nic);
+  for (int i = 0; i < 2000 && !are_all_complete() && !martlet_closed(&nic); i++) {
+    turn(0);
     martlet_sleep(&nic, 1);
   }
-  if (!martlet_closed(&nic) && free_count < TAGS) note(&counts->wrong, "completions are missing", NULL, 0);
-  const uint8_t *rest = place(TAGS), *end = nic.arena + nic.arena_bytes;
+  if (!martlet_closed(&nic) && !are_all_complete()) note(&counts->wrong, "completions are missing", NULL, 0);
+  const uint8_t *rest = place(nic.queue_count, 0), *end = nic.arena + nic.arena_bytes;
   if (!is_canary_or_zero(&own, rest, 0, (uint32_t)(end - rest))) {
     note(&counts->foreign, "memory for sending that was never used", rest, 64);
   }
@@ -204,19 +223,18 @@ int main(int argc, char **argv) {
     return 1;
   }
   fill_canary(&own, nic.arena + nic.receive_bytes, nic.arena_bytes - nic.receive_bytes);
-  for (int tag = 0; tag < TAGS; tag++) free_tags[free_count++] = (uint16_t)tag;
+  if (nic.queue_count > QUEUES) return 64;
+  for (uint32_t queue = 0; queue < QUEUES; queue++)
+    for (int tag = 0; tag < TAGS; tag++) queues[queue].free_tags[queues[queue].free_count++] = (uint16_t)tag;
   counts->id = nic.id;
   __atomic_store_n(&counts->state, STATE_ATTACHED, __ATOMIC_RELEASE);
   time_t asked = 0;
   while (!martlet_closed(&nic) && !must_end) {
-    int worked = complete();
-    worked |= receive();
-    if (is_flooding && knows_far_mac) worked |= flood();
+    int worked = turn(is_flooding);
     if (!knows_far_mac && time(NULL) != asked) {
       asked = time(NULL);
       ask_for_far_mac();
     }
-    martlet_ring(&nic);
     if (!worked) martlet_sleep(&nic, 100);
   }
   if (must_end) end_well();

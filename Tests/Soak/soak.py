@@ -35,6 +35,11 @@ class Soak:
         self.folder = tempfile.mkdtemp(prefix="martlet-soak-")
         self.socket = os.path.join(self.folder, "socket")
         self.log = open(os.path.join(self.folder, "log"), "w")
+        # What is driven how.
+        choose = random.Random(f"{seed}/device")
+        self.queues = choose.choice([1, 2])
+        self.options = ["--device", choose.choice(["emulated", "emulated:e1000e"]), "--queues", str(self.queues),
+                        "--mode", choose.choice(["adaptive", "interrupt"])]
         self.secrets = random.Random(f"{seed}/secrets")
         self.counts = collections.Counter()
         self.sums = collections.Counter()
@@ -86,7 +91,7 @@ class Soak:
         with open(os.path.join(self.folder, "run.log"), "w") as log:
             self.run = subprocess.Popen(
                 [self.martlet, "run", "--share", self.socket, "--policy", policy, "--stack", "kernel", "--seconds",
-                 str(self.seconds + 600)], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+                 str(self.seconds + 600), *self.options], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         self.processes.append(self.run)
         self.until("the run starts", 30, lambda: "until Ctrl-C" in self.run_text())
         text = self.run_text()
@@ -154,7 +159,7 @@ class Soak:
         for index in range(len(stacks)):
             self.tell_far_end("stream", f"10.0.0.{10 + index}")
         self.stacks = stacks
-        print(f"survivors: the kernel's, {len(stacks)} stacks ({', '.join(stacks)}), {len(self.canaries)} canaries; "
+        print(f"{' '.join(self.options)}; survivors: the kernel's, {len(stacks)} stacks ({', '.join(stacks)}), {len(self.canaries)} canaries; "
               f"{SLOTS} that come and go", flush=True)
 
     # Verdicts
@@ -214,7 +219,7 @@ class Soak:
 
     def account_problem(self):
         counters = stats(self.socket)
-        own = counters["rx_q0_segments_host"] + counters["rx_q0_segments_device"]
+        own = sum(counters[f"rx_q{queue}_segments_{who}"] for queue in range(self.queues) for who in ("host", "device"))
         if own != HOST_SEGMENTS:
             return f"the host's own segments are {own} of {HOST_SEGMENTS}"
         instances, _ = memory(self.socket)
@@ -353,9 +358,9 @@ class Soak:
         self.run.terminate()
         if self.run.wait(30) != 0:
             self.complain(f"the run ends with {self.run.returncode}")
-        match = re.search(r"^  rx_q0_segments_host (\d+)", self.run_text(), re.MULTILINE)
-        if not match or int(match.group(1)) != HOST_SEGMENTS:
-            self.complain(f"at the end the host has {match and match.group(1)} of {HOST_SEGMENTS} segments")
+        own = sum(map(int, re.findall(r"^  rx_q\d+_segments_host (\d+)", self.run_text(), re.MULTILINE)))
+        if own != HOST_SEGMENTS:
+            self.complain(f"at the end the host has {own} of {HOST_SEGMENTS} segments")
         end = time.monotonic() + 5
         while any(map(self.is_alive, children)) and time.monotonic() < end:
             time.sleep(0.05)
