@@ -1,7 +1,11 @@
 """Asks the supervisor of a shared NIC, as an administrator does, and reads what a process has open and mapped."""
+import glob
 import os
 import re
 import socket
+
+# Received segments of 2 KiB: the host's own.
+HOST_SEGMENTS = (32 << 20) // 2048
 
 
 def ask(path, request):
@@ -31,6 +35,37 @@ def memory(path):
     answer = ask(path, "memory")
     return ({int(fields["id"]): fields for word, fields in answer if word == "instance"},
             next(fields for word, fields in answer if word == "host"))
+
+
+def account_problem(path, queues):
+    """What of the ownership record does not add up; None where every segment is somebody's."""
+    counters = stats(path)
+    own = sum(counters[f"rx_q{queue}_segments_{who}"] for queue in range(queues) for who in ("host", "device"))
+    if own != HOST_SEGMENTS:
+        return f"the host's own segments are {own} of {HOST_SEGMENTS}"
+    instances, _ = memory(path)
+    for id, fields in instances.items():
+        parts = [int(fields[f"segments-{who}"]) for who in ("host", "instance", "sending")]
+        if fields["state"] == "running" and sum(parts) != int(fields["receive"]) // 2048:
+            return f"instance {id} ({fields['name']}) has {parts} of {int(fields['receive']) // 2048} segments"
+    return None
+
+
+def is_alive(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def descendants(pid):
+    found = []
+    for path in glob.glob(f"/proc/{pid}/task/*/children"):
+        with open(path) as file:
+            for child in file.read().split():
+                found += [int(child)] + descendants(int(child))
+    return found
 
 
 class Footprint:

@@ -3,7 +3,6 @@
 Usage: soak.py MARTLET CANARY SECONDS SEED
 """
 import collections
-import glob
 import json
 import os
 import random
@@ -16,14 +15,12 @@ import sys
 import tempfile
 import time
 
-from administration import Footprint, ask, memory, stats
+from administration import HOST_SEGMENTS, Footprint, account_problem, descendants, is_alive, memory, stats
 from victims import EXPECTED_REFUSALS, Canary, Slot
 
 SLOTS = 6
 STREAMS = 4
 STREAM_RATE = 6 << 20
-# Received segments of 2 KiB: the host's own.
-HOST_SEGMENTS = (32 << 20) // 2048
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
@@ -108,7 +105,7 @@ class Soak:
         pattern = os.path.join(self.folder, "pattern")
         with open(pattern, "wb") as file:
             subprocess.run([self.martlet, "pattern", str(4 << 20)], stdout=file, check=True)
-        python = [sys.executable]
+        python = [sys.executable, "-B"]
         echo = self.start(*self.near_prefix, *python, f"{HERE}/echo.py", stdout=subprocess.PIPE)
         if echo.stdout.readline() != b"ready\n":
             raise RuntimeError("the echo program does not start")
@@ -172,7 +169,7 @@ class Soak:
             if values[name]:
                 self.complain(f"canary {canary.number} ({canary.address}, {canary.ports}): {values[name]} {name}: "
                               f"{values['error']}")
-        if values["state"] == "closed":
+        if values["state"] == "closed" and not canary.is_closed_by_us:
             self.complain(f"canary {canary.number} was closed: {values['reason']}")
         return values
 
@@ -211,23 +208,11 @@ class Soak:
         """Every segment is somebody's. While traffic runs, words are read one after the other: it is looked again."""
         problem = None
         for _ in range(100):
-            problem = self.account_problem()
+            problem = account_problem(self.socket, self.queues)
             if problem is None:
                 return
             time.sleep(0.01)
         self.complain(problem)
-
-    def account_problem(self):
-        counters = stats(self.socket)
-        own = sum(counters[f"rx_q{queue}_segments_{who}"] for queue in range(self.queues) for who in ("host", "device"))
-        if own != HOST_SEGMENTS:
-            return f"the host's own segments are {own} of {HOST_SEGMENTS}"
-        instances, _ = memory(self.socket)
-        for id, fields in instances.items():
-            parts = [int(fields[f"segments-{who}"]) for who in ("host", "instance", "sending")]
-            if fields["state"] == "running" and sum(parts) != int(fields["receive"]) // 2048:
-                return f"instance {id} ({fields['name']}) has {parts} of {int(fields['receive']) // 2048} segments"
-        return None
 
     def check_counters(self):
         counters = stats(self.socket)
@@ -354,7 +339,7 @@ class Soak:
                 self.complain(f"{name}: {growth}")
 
     def stop_run(self):
-        children = self.descendants(self.run.pid)
+        children = descendants(self.run.pid)
         self.run.terminate()
         if self.run.wait(30) != 0:
             self.complain(f"the run ends with {self.run.returncode}")
@@ -362,28 +347,11 @@ class Soak:
         if own != HOST_SEGMENTS:
             self.complain(f"at the end the host has {own} of {HOST_SEGMENTS} segments")
         end = time.monotonic() + 5
-        while any(map(self.is_alive, children)) and time.monotonic() < end:
+        while any(map(is_alive, children)) and time.monotonic() < end:
             time.sleep(0.05)
-        left = [pid for pid in children if self.is_alive(pid)]
+        left = [pid for pid in children if is_alive(pid)]
         if left:
             self.complain(f"processes are left: {left}")
-
-    @staticmethod
-    def is_alive(pid):
-        try:
-            with open(f"/proc/{pid}/stat") as file:
-                return file.read().rsplit(")", 1)[1].split()[0] != "Z"
-        except OSError:
-            return False
-
-    @staticmethod
-    def descendants(pid):
-        found = []
-        for path in glob.glob(f"/proc/{pid}/task/*/children"):
-            with open(path) as file:
-                for child in file.read().split():
-                    found += [int(child)] + Soak.descendants(int(child))
-        return found
 
     def run_all(self):
         try:

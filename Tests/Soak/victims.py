@@ -8,6 +8,8 @@ import struct
 import subprocess
 import time
 
+from administration import ask
+
 STATES = ["started", "attached", "ended", "refused", "closed"]
 FIELDS = ["state", "id", "packets", "bytes", "probes", "replies", "sent", "others", "held", "wrong", "foreign",
           "corrupt"]
@@ -23,6 +25,7 @@ class Canary:
         self.secret = soak.secrets.getrandbits(32)
         self.path = os.path.join(soak.folder, f"canary-{number}")
         self.attached_at = self.ended_at = None
+        self.is_closed_by_us = False
         with open(self.path, "wb") as file:
             file.truncate(8 * len(FIELDS) + 640)
         with open(self.path, "r+b") as file:
@@ -41,7 +44,7 @@ class Canary:
 
     def note_attached(self):
         """Whether it has its welcome; tells the far end to send to it."""
-        if self.attached_at is None and self.read()["state"] == "attached":
+        if self.attached_at is None and self.ended_at is None and self.read()["state"] == "attached":
             self.attached_at = time.monotonic()
             port = self.soak.secrets.randint(max(self.ports[0], 1), min(self.ports[1], 6900))
             self.soak.tell_far_end("probe", self.address, port, self.number, self.secret)
@@ -118,7 +121,7 @@ class Slot:
             self.victim.note_attached()
         if now < self.due:
             return
-        {"pause": self.begin, "live": self.hurt, "hang": self.kill, "detach": self.give_up}[self.stage](now)
+        {"pause": self.begin, "live": self.hurt, "hang": self.go_on, "detach": self.give_up}[self.stage](now)
 
     def begin(self, now):
         choose = self.random
@@ -128,7 +131,7 @@ class Slot:
         last = first + choose.choice([0, 9, 49])
         life = choose.choices([choose.uniform(0, 0.03), choose.uniform(0.05, 0.6), choose.uniform(0.6, 2.5)],
                               [25, 35, 40])[0]
-        self.end = choose.choices(["kill", "hang", "detach"], [70, 15, 15])[0]
+        self.end = choose.choices(["kill", "hang", "resume", "close", "detach"], [60, 14, 6, 8, 12])[0]
         self.hang = choose.uniform(0.1, 2)
         self.pause = choose.uniform(0, 0.25)
         soak = self.soak
@@ -151,10 +154,14 @@ class Slot:
         if self.end == "kill":
             return self.kill(now)
         process = self.victim.process
-        if self.end == "hang":
+        if self.end == "close":
+            return self.close(now)
+        if self.end in ("hang", "resume"):
             process.send_signal(signal.SIGSTOP)
             self.soak.counts["hangs"] += 1
             self.stage, self.due = "hang", now + self.hang
+        elif process.poll() is not None:
+            self.kill(now)
         else:
             self.victim.leave()
             process.send_signal(signal.SIGTERM)
@@ -163,6 +170,24 @@ class Slot:
     def step_detaching(self, now):
         if self.stage == "detach" and self.victim.process.poll() is not None:
             self.finish(now)
+
+    def go_on(self, now):
+        """A hung one is killed, or gets some more time and finds what has come meanwhile."""
+        if self.end == "hang":
+            return self.kill(now)
+        self.victim.process.send_signal(signal.SIGCONT)
+        self.end = "kill"
+        self.stage, self.due = "live", now + 0.3
+
+    def close(self, now):
+        """An administrator closes it, where it is attached: it hears why and ends."""
+        if not isinstance(self.victim, Canary) or self.victim.attached_at is None:
+            return self.kill(now)
+        self.victim.leave()
+        self.victim.is_closed_by_us = True
+        ask(self.soak.socket, f"close id={self.victim.read()['id']}")
+        self.soak.counts["closes"] += 1
+        self.stage, self.due = "detach", now + 20
 
     def kill(self, now):
         self.victim.leave()

@@ -9,4 +9,4 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 echo "soak: $seconds s, seed $seed"
 gcc -D_GNU_SOURCE -std=c11 -O2 -Wall -Wextra -Werror -I Sources/CMartletChannel/include Tests/Soak/canary.c -o "$work/canary"
-python3 Tests/Soak/soak.py "$PWD/.build/release/martlet" "$work/canary" "$seconds" "$seed"
+python3 -B Tests/Soak/soak.py "$PWD/.build/release/martlet" "$work/canary" "$seconds" "$seed"
