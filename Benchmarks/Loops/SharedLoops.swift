@@ -220,8 +220,9 @@ public struct SharedTransmitLoop: PathLoop, ~Copyable {
   ///   - attached: instances, a power of two up to 64.
   ///   - active: those that send: as many, or one.
   public init(attached: Int, active: Int) throws {
-    shared = try SharedOnMemory(attached: attached, active: active)
+    var shared = try SharedOnMemory(attached: attached, active: active)
     try shared.awaken()
+    self.shared = shared
   }
 
   @inline(never)
