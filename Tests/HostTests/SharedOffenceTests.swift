@@ -77,6 +77,16 @@ import VirtioNetDevice
     sending(
       "S30 of another's arena", .outsideItsMemory,
       piece(UInt32(SharedBench.slotBytes / 1024), 0, 64)),
+    sending("an aggregate of which nothing follows", .badAggregate, piece(unit, 0, 64, .aggregate)),
+    sending(
+      "an aggregate with metadata for a packet", .badAggregate,
+      piece(0, 0, 0, [.offload, .more, .aggregate]), piece(unit, 0, 64)),
+    sending(
+      "two aggregates with one tag", .badAggregate, piece(unit, 0, 64, [.more, .aggregate]),
+      piece(unit, 0, 64), piece(unit, 0, 64, [.more, .aggregate]), piece(unit, 0, 64)),
+    sending(
+      "an aggregate from outside its memory", .outsideItsMemory,
+      piece(unit, 0, 64, [.more, .aggregate]), piece(arenaUnits, 0, 64)),
     sending("metadata alone", .badOffload, piece(0, 0, 0, .offload)),
     sending(
       "metadata behind a piece", .badOffload, piece(unit, 0, 64, .more),

@@ -13,7 +13,9 @@
      completion  host -> program   tags of packets that have left: what they were made of is the program's again
 
    A packet is one or more descriptors; all but its last have MARTLET_MORE. Its first may be offload metadata
-   (MARTLET_OFFLOAD) instead of a piece. All functions take and give whole packets.
+   (MARTLET_OFFLOAD) instead of a piece. All functions take and give whole packets. Several packets may be sent as one
+   aggregate, a chain of at most 64 descriptors: the last of each packet but the last has MARTLET_MORE | MARTLET_AGGREGATE,
+   the tag is the first descriptor's and is completed once, after the last packet; meanwhile no other may have it.
 
      struct martlet_instance nic;
      struct martlet_descriptor burst[64];
@@ -69,12 +71,13 @@ enum {
   MARTLET_CONSUMER_INDEX = 64,
   MARTLET_HOST_SLEEPS = 512,
   MARTLET_INSTANCE_SLEEPS = 576,
+  MARTLET_WANTS_AGGREGATES = 580, /* not 0: the program wants aggregates, see martlet_want_aggregates */
   MARTLET_MAXIMUM_QUEUES = 64,
   MARTLET_MAXIMUM_PIECES = 64,    /* descriptors of one packet, metadata included */
   MARTLET_UNIT = 1024             /* what martlet_descriptor.segment counts */
 };
 enum { MARTLET_RECEIVE = 0, MARTLET_TRANSMIT = 1, MARTLET_COMPLETION = 2, MARTLET_FREE = 3 };
-enum { MARTLET_MORE = 1, MARTLET_OFFLOAD = 2, MARTLET_CHECKSUM_VALID = 4 };
+enum { MARTLET_MORE = 1, MARTLET_OFFLOAD = 2, MARTLET_CHECKSUM_VALID = 4, MARTLET_AGGREGATE = 16 };
 /* Places of the descriptors that come with the welcome; without commands, the host's eventfds begin at 4. */
 enum { MARTLET_FD_ARENA = 0, MARTLET_FD_CHANNEL = 1, MARTLET_FD_COUNTERS = 2, MARTLET_FD_OWN_EVENT = 3,
        MARTLET_FD_COMMANDS = 4, MARTLET_FD_COMMAND_EVENT = 5, MARTLET_FD_HOST_EVENTS = 6 };
@@ -186,6 +189,12 @@ static inline int martlet_receive(struct martlet_instance *m, uint32_t queue, st
   return count;
 }
 
+/* Whether packets that come together shall come as aggregates; what is in the ring already stays as it is. */
+static inline void martlet_want_aggregates(struct martlet_instance *m, uint32_t queue, int wanted) {
+  uint8_t *control = m->channel + martlet_control_offset(m->slots, queue);
+  __atomic_store_n((uint32_t *)(void *)(control + MARTLET_WANTS_AGGREGATES), wanted ? 1u : 0u, __ATOMIC_RELAXED);
+}
+
 /* The first byte of a piece. */
 static inline uint8_t *martlet_data(const struct martlet_instance *m, const struct martlet_descriptor *piece) {
   return m->arena + (uint64_t)piece->segment * MARTLET_UNIT + piece->offset;
@@ -265,7 +274,7 @@ static inline void martlet_sleep(struct martlet_instance *m, int milliseconds) {
 
 /* Why the channel must not be used any more; NULL while it goes on. No system call unless there is news. */
 static inline const char *martlet_closed(struct martlet_instance *m) {
-  static const char *const reasons[] = {"the supervisor asks the program to end", "an index jumped", "a packet had too many pieces", "a segment was not the program's", "a piece was outside the program's memory", "offload metadata made no sense", "its memory has gone", "the supervisor has detached it"};
+  static const char *const reasons[] = {"the supervisor asks the program to end", "an index jumped", "a packet had too many pieces", "a segment was not the program's", "a piece was outside the program's memory", "offload metadata made no sense", "its memory has gone", "the supervisor has detached it", "an aggregate made no sense"};
   if (!m->is_closed && __atomic_load_n((uint32_t *)(void *)(m->channel + MARTLET_NEWS_WORD), __ATOMIC_ACQUIRE) != m->news) martlet_hear(m);
   if (!m->is_closed && __atomic_load_n((uint32_t *)(void *)(m->channel + MARTLET_END_WORD), __ATOMIC_ACQUIRE)) {
     uint32_t reason = __atomic_load_n((uint32_t *)(void *)(m->channel + MARTLET_END_REASON), __ATOMIC_RELAXED);

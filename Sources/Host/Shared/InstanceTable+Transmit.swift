@@ -64,6 +64,8 @@ extension InstanceTable {
       var bytes = 0
       var isGone = false
       let reason = Self.check(port, first, slots, &bytes, &isGone)
+      // Its packets are sent one by one from here on.
+      if reason == .badAggregate && port.pointee.openNext() { continue }
       if reason != .none {
         close(index, reason)
         return true
@@ -91,17 +93,23 @@ extension InstanceTable {
   /// Whether a packet of an instance is one: its pieces lie in what the instance may send. The slots have been copied from
   /// shared memory before.
   /// - Parameter isGone: set where some of it is registered no more.
-  /// - Returns: the rule that it breaks, if any.
+  /// - Returns: the rule that it breaks, if any; ``EndReason/badAggregate`` also for an aggregate that has not been opened.
   private static func check(
     _ port: Port, _ first: Int, _ count: Int, _ bytes: inout Int, _ isGone: inout Bool
   ) -> EndReason {
     if count > Descriptor.maximumSlots { return .endlessPacket }
     let part = port.pointee.transmitPart
     let isDescribed = port.pointee.sending[first].flags.contains(.offload)
-    if isDescribed && count == 1 { return .badOffload }
+    if isDescribed {
+      if count == 1 { return .badOffload }
+      if port.pointee.sending[first].flags.contains(.aggregate) { return .badAggregate }
+    }
+    let special = Descriptor.Flags.offload.rawValue | Descriptor.Flags.aggregate.rawValue
     for position in (isDescribed ? 1 : 0)..<count {
       let slot = port.pointee.sending[first &+ position]
-      if slot.flags.contains(.offload) { return .badOffload }
+      if slot.flags.rawValue & special != 0 {
+        return slot.flags.contains(.aggregate) ? .badAggregate : .badOffload
+      }
       let start = slot.position
       let end = start &+ UInt64(slot.length)
       bytes &+= Int(slot.length)
@@ -239,7 +247,7 @@ extension InstanceTable {
 
   /// A packet that is not sent is the instance's again at once.
   private mutating func giveUp(_ port: Port, _ tag: UInt16) {
-    port.pointee.completed.append(Descriptor(segment: 0, tag: tag))
+    port.pointee.finish(tag)
     owed |= bit(port.pointee.index)
   }
 }
