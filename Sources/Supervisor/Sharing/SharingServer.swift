@@ -10,7 +10,6 @@ final class SharingServer {
   let policy: Policy
   /// What instances are told of the NIC.
   let interface: InterfaceDescription
-  let hostDoorbells: [Int32]
   let path: any InstancePath
   let keeper: HugepageKeeper
   let hasHugePages: Bool
@@ -18,6 +17,7 @@ final class SharingServer {
   let report: (String) -> Void
   let commands: InstanceCommands
   private let listener: Int32
+  private let closer = DescriptorCloser()
 
   var window: WindowPlan
   /// By slot.
@@ -56,14 +56,13 @@ final class SharingServer {
   ///   - report: gets a line whenever there is news.
   init(
     policy: Policy, listener: Int32, path: any InstancePath, interface: InterfaceDescription,
-    hostDoorbells: [Int32], window: WindowPlan, windowIOVA: UInt64, keeper: HugepageKeeper,
+    window: WindowPlan, windowIOVA: UInt64, keeper: HugepageKeeper,
     hasHugePages: Bool, commands: InstanceCommands, report: @escaping (String) -> Void
   ) {
     self.policy = policy
     self.listener = listener
     self.path = path
     self.interface = interface
-    self.hostDoorbells = hostDoorbells
     self.window = window
     self.windowIOVA = windowIOVA
     self.keeper = keeper
@@ -131,8 +130,15 @@ final class SharingServer {
   /// Takes a connected socket, which is the server's from now on.
   @discardableResult
   func adopt(_ socket: Int32, at now: UInt64) -> PeerConnection? {
-    guard let connection = PeerConnection(socket: socket, deadline: now + Self.handshakeLimit)
+    guard
+      let connection = PeerConnection(
+        socket: socket, deadline: now + Self.handshakeLimit, closer: closer)
     else { return nil }
+    guard closer.hasRoom(connection.uid) else {
+      count("refused_descriptors")
+      connection.say(Refusal(reason: "descriptors: this user's are still being closed").text)
+      return nil
+    }
     let others = connections.values.count { $0.uid == connection.uid }
     if others >= policy.connectionsPerUser || connections.count >= Self.maximumConnections {
       count("refused_connections")
