@@ -160,8 +160,7 @@ var targets: [Target] = [
     "Loops", in: "Benchmarks",
     [
       "ControlLoops", "Stacks", "VirtioNet", "Host", "Commands", "Channel", "VirtioTransports",
-      "Virtio",
-      "Driver", "Memory", "PCI",
+      "Virtio", "Driver", "Memory", "PCI", "CLinux",
     ]),
   .executableTarget(
     name: "martlet-loops", dependencies: ["Loops"], path: "Benchmarks/Program",

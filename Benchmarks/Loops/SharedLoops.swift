@@ -1,3 +1,4 @@
+import CLinux
 import Channel
 import Driver
 import Glibc
@@ -150,7 +151,10 @@ struct AttachedEnd: ~Copyable {
     let arena = try Arena.withBestPages(byteCount: SharedOnMemory.slotBytes, name: "martlet-bench")
     let memory = try ChannelMemory(layout: layout)
     let base = RawDevice.arenaBytes + index * SharedOnMemory.slotBytes
-    let descriptors = [dup(arena.descriptor), dup(memory.descriptor), open("/dev/null", O_WRONLY)]
+    let descriptors = [
+      dup(arena.descriptor), dup(memory.descriptor), eventfd(0, Int32(EFD_NONBLOCK)),
+      eventfd(0, Int32(EFD_NONBLOCK)),
+    ]
     let id = 1 << 8 | index
     guard
       host.ask(
@@ -159,7 +163,7 @@ struct AttachedEnd: ~Copyable {
     else { throw UnsupportedLoop(description: "instance \(index) cannot be attached") }
     self.index = index
     // Both ends are awake all the time: nobody is ever woken.
-    end = InstanceEnd(memory, queue: 0, peerEvent: -1)
+    end = InstanceEnd(memory, queue: 0, hostDoorbell: -1)
     self.arena = arena
     self.memory = memory
   }

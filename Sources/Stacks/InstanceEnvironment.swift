@@ -18,7 +18,7 @@ public final class InstanceEnvironment {
   public let channel: ChannelMemory
   /// For the instance to name and set: `martlet` shows them.
   public let counters: CounterPage
-  /// An eventfd: readable when the host has news and the instance has said that it sleeps.
+  /// One end of a pair of sockets: readable when the host has news and the instance has said that it sleeps.
   public let ownDoorbell: Int32
   /// Eventfds that wake the host's threads, one for each queue.
   public let hostDoorbells: [Int32]
@@ -116,6 +116,13 @@ public final class InstanceEnvironment {
       close(commands.memory)
       close(commands.doorbell)
     }
+  }
+
+  /// Takes what has been rung.
+  /// - Returns: false where nobody is left who could ring.
+  func clearDoorbell() -> Bool {
+    var rings = InlineArray<64, UInt64>(repeating: 0)
+    return recv(ownDoorbell, &rings, 512, Int32(MSG_DONTWAIT)) != 0
   }
 
   /// The instance's end of its command channel; nil where it has none. To be made once: both ends count.

@@ -165,11 +165,8 @@ public struct InstanceLoop<Stack: StackInstance & ~Copyable>: ~Copyable {
       pollfd(fd: stack.descriptor, events: Int16(POLLIN), revents: 0),
     ]
     guard poll(&entries, 3, max(1, stack.nextDeadline)) > 0 else { return true }
-    if entries[1].revents != 0 {
-      var value: UInt64 = 0
-      _ = read(doorbell, &value, 8)
-    }
-    return entries[0].revents == 0 ? true : try channel.environment.hearNews()
+    if entries[0].revents != 0, try !channel.environment.hearNews() { return false }
+    return entries[1].revents == 0 || channel.environment.clearDoorbell()
   }
 }
 
@@ -208,7 +205,7 @@ public final class InstanceChannel {
       (returning + queue).initialize(to: Burst(capacity: segments))
       (ends + queue).initialize(
         to: InstanceEnd(
-          environment.channel, queue: queue, peerEvent: environment.hostDoorbells[queue]))
+          environment.channel, queue: queue, hostDoorbell: environment.hostDoorbells[queue]))
     }
   }
 

@@ -66,7 +66,7 @@ final class Served {
   /// The driver host answers at once.
   var hostAnswers = true
 
-  init(_ policy: Policy = .usual(), doorbells: [Int32] = [0, 0]) throws {
+  init(_ policy: Policy = .usual()) throws {
     socketPath = "/tmp/martlet-sharing-\(getpid())-\(UInt32.random(in: 0...(.max)))"
     socket = try SharingSocket(path: socketPath, policy)
     let message = ControlMessage(
@@ -75,7 +75,7 @@ final class Served {
     let page = try CounterPage(capacity: DriverHost.counterCapacity(queues: 2, isShared: true))
     server = SharingServer(
       policy: policy, listener: socket.descriptor, path: path,
-      interface: interface, hostDoorbells: doorbells,
+      interface: interface,
       window: WindowPlan(byteCount: 1 << 32, hostBytes: 8 << 20), windowIOVA: Self.windowIOVA,
       keeper: HugepageKeeper(), hasHugePages: false,
       commands: try InstanceCommands(interface, hostQueues: 2, counters: dup(page.descriptor)),

@@ -78,7 +78,8 @@ enum {
 };
 enum { MARTLET_RECEIVE = 0, MARTLET_TRANSMIT = 1, MARTLET_COMPLETION = 2, MARTLET_FREE = 3 };
 enum { MARTLET_MORE = 1, MARTLET_OFFLOAD = 2, MARTLET_CHECKSUM_VALID = 4, MARTLET_AGGREGATE = 16 };
-/* Places of the descriptors that come with the welcome; without commands, the host's eventfds begin at 4. */
+/* Places of the descriptors that come with the welcome; without commands, the host's eventfds begin at 4. The own
+   doorbell is a socket: readable when the host or the supervisor rings, until it is read. */
 enum { MARTLET_FD_ARENA = 0, MARTLET_FD_CHANNEL = 1, MARTLET_FD_COUNTERS = 2, MARTLET_FD_OWN_EVENT = 3,
        MARTLET_FD_COMMANDS = 4, MARTLET_FD_COMMAND_EVENT = 5, MARTLET_FD_HOST_EVENTS = 6 };
 
@@ -264,10 +265,10 @@ static inline void martlet_sleep(struct martlet_instance *m, int milliseconds) {
       if (__atomic_load_n(q->rings[ring].peer, __ATOMIC_ACQUIRE) != q->rings[ring].next) may_sleep = 0;
   }
   struct pollfd events[2] = {{m->event, POLLIN, 0}, {m->socket, POLLIN, 0}};
-  uint64_t value;
+  char rings[512];
   if (may_sleep && poll(events, 2, milliseconds) > 0) {
-    if (events[0].revents && read(m->event, &value, 8) < 0) {}
     if (events[1].revents) martlet_hear(m);
+    if (events[0].revents && recv(m->event, rings, sizeof rings, MSG_DONTWAIT) == 0) martlet_close_for(m, "the driver host has gone");
   }
   for (uint32_t i = 0; i < m->queue_count; i++) __atomic_store_n(m->queues[i].instance_sleeps, 0u, __ATOMIC_RELAXED);
 }

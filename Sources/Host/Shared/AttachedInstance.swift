@@ -14,7 +14,10 @@ final class AttachedInstance {
   /// Its memory in the window, the first extent first: bytes, and the guard of each.
   private(set) var extents: [(byteCount: Int, guardSlot: Int32)] = []
   private let channelGuard: Int32
-  private let event: Int32
+  /// Our end of the sockets that wake it; -1 for none yet.
+  private(set) var doorbell: Int32 = -1
+  /// What it rings, and whom that wakes: one for each queue.
+  private var hostDoorbells: [(descriptor: Int32, wakes: WakeSet)] = []
   /// One for each queue; with the queue threads until they have released them.
   var ports: [UnsafeMutablePointer<InstancePort>] = []
   var claims: [Claim] = []
@@ -44,19 +47,26 @@ final class AttachedInstance {
   /// Bytes of its arena.
   var arenaBytes: Int { extents.reduce(0) { $0 + $1.byteCount } }
 
-  /// - Parameters:
-  ///   - channel: mapped already.
-  ///   - event: wakes the instance; this object's to close from now on.
-  init(
-    id: UInt32, base: Int, registered: Range<Int>, channel: consuming ChannelMemory, event: Int32
-  ) {
+  /// - Parameter channel: mapped already.
+  init(id: UInt32, base: Int, registered: Range<Int>, channel: consuming ChannelMemory) {
     self.id = id
     self.registered = registered
     self.base = base
     let bytes = channel.bytes
     channelGuard = linux_bus_guard_add(bytes.baseAddress!, bytes.count)
     self.channel = channel
-    self.event = event
+  }
+
+  /// Takes descriptors of its own of what wakes the instance, and then, for each queue, of what the instance rings.
+  /// - Returns: false where some are not what they should be.
+  func takeDoorbells(_ descriptors: ArraySlice<Int32>, _ wakes: [WakeSet]) -> Bool {
+    let own = descriptors.map { linux_fcntl($0, F_DUPFD_CLOEXEC, 3) }
+    doorbell = own.first ?? -1
+    for (descriptor, wake) in zip(own.dropFirst(), wakes) where descriptor >= 0 {
+      hostDoorbells.append((descriptor, wake))
+    }
+    return doorbell >= 0 && hostDoorbells.count == wakes.count
+      && hostDoorbells.allSatisfy { $0.wakes.add($0.descriptor) }
   }
 
   deinit {
@@ -65,7 +75,11 @@ final class AttachedInstance {
       port.deallocate()
     }
     linux_bus_guard_remove(channelGuard)
-    close(event)
+    for (descriptor, wakes) in hostDoorbells {
+      wakes.remove(descriptor)
+      close(descriptor)
+    }
+    if doorbell >= 0 { close(doorbell) }
   }
 
   /// Maps one extent behind the last one.
@@ -151,7 +165,4 @@ final class AttachedInstance {
     (base..<base + arenaBytes).overlaps(range)
       || (base + registered.lowerBound..<base + registered.upperBound).overlaps(range)
   }
-
-  /// The eventfd that wakes it.
-  var doorbell: Int32 { event }
 }

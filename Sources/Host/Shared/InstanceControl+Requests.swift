@@ -53,7 +53,9 @@ extension InstanceControl {
     _ id: UInt32, _ message: ControlMessage, _ descriptors: [Int32]
   ) throws(Refusal) {
     let order = try AttachOrder(id, message, plan, windowBytes: window.byteCount)
-    guard descriptors.count == 3 else { throw Refusal("wrong number of descriptors") }
+    guard descriptors.count == 3 + mailboxes.count else {
+      throw Refusal("wrong number of descriptors")
+    }
     guard instances[order.index] == nil else { throw Refusal("its place is taken") }
     let arena = order.base..<order.base + order.arenaBytes
     let registered =
@@ -69,7 +71,7 @@ extension InstanceControl {
     post("attached id=\(id)", newTable: tableOfNow()) { $1.install = instance.ports[$0] }
   }
 
-  /// Maps all of an instance's memory and makes its ports. Of the descriptors only the eventfd stays open.
+  /// Maps all of an instance's memory and makes its ports. Of the descriptors only the doorbells stay open.
   private func makeInstance(
     _ order: AttachOrder, _ descriptors: [Int32]
   ) throws(Refusal) -> AttachedInstance {
@@ -82,11 +84,11 @@ extension InstanceControl {
     } catch {
       throw Refusal(error.description)
     }
-    let event = linux_fcntl(descriptors[2], F_DUPFD_CLOEXEC, 3)
-    guard event >= 0 else { throw Refusal("no descriptor is free") }
     let instance = AttachedInstance(
-      id: order.id, base: order.base, registered: order.registered, channel: channel,
-      event: event)
+      id: order.id, base: order.base, registered: order.registered, channel: channel)
+    guard instance.takeDoorbells(descriptors.dropFirst(2), wakes) else {
+      throw Refusal("doorbells that cannot be")
+    }
     do throws(MemoryError) {
       try instance.map(descriptors[0], byteCount: order.arenaBytes, in: window)
     } catch {
@@ -98,7 +100,7 @@ extension InstanceControl {
       port.initialize(
         to: InstancePort(
           index: order.index,
-          channel: HostEnd(instance.channel, queue: queue, peerEvent: instance.doorbell),
+          channel: HostEnd(instance.channel, queue: queue, instanceDoorbell: instance.doorbell),
           end: instance.channel.end,
           ledger: plan.instanceLedger(queue: queue, receiveBytes: order.receiveBytes),
           arena: window.address + order.base, base: UInt64(order.base),

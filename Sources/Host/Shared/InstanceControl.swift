@@ -14,7 +14,7 @@ final class InstanceControl {
   let plan: SharedPlan
   let window: MemoryWindow
   let mailboxes: [PathMailbox]
-  private let doorbells: [Int32]
+  let wakes: [WakeSet]
   let statistics: HostStatistics
   let supervisor: SupervisorSocket
 
@@ -41,15 +41,15 @@ final class InstanceControl {
 
   /// - Parameters:
   ///   - window: the host's own arena is mapped at its start.
-  ///   - doorbells: of the queue threads, one for each queue pair.
+  ///   - wakes: what wakes the queue threads, one for each queue pair.
   ///   - changed: an eventfd that the queue threads ring for the control thread.
   init(
-    plan: SharedPlan, window: consuming MemoryWindow, doorbells: [Int32], changed: Int32,
+    plan: SharedPlan, window: consuming MemoryWindow, wakes: [WakeSet], changed: Int32,
     statistics: HostStatistics, supervisor: SupervisorSocket
   ) {
     self.plan = plan
     self.window = window
-    self.doorbells = doorbells
+    self.wakes = Array(wakes.prefix(plan.interface.queuePairs))
     self.statistics = statistics
     self.supervisor = supervisor
     mailboxes = (0..<plan.interface.queuePairs).map { _ in PathMailbox(changed: changed) }
@@ -136,7 +136,7 @@ final class InstanceControl {
       update.initialize(to: change)
       updates.append(update)
       mailboxes[queue].put(update)
-      signal(doorbells[queue])
+      wakes[queue].ring()
     }
     current = Change(updates: updates, oldTable: oldTable, answer: answer)
   }

@@ -1,5 +1,7 @@
+import CLinux
 import Channel
 import Driver
+import Glibc
 import Memory
 
 /// A device's first queue pair and instances that share it, in one thread and without a supervisor; nobody but the caller
@@ -7,6 +9,7 @@ import Memory
 package struct SteadySharedHost<Device: NetworkDriver & ~Copyable>: ~Copyable {
   @usableFromInline let paths: PathArray<SharedPath<Device.QueuePair>>
   private let control: InstanceControl
+  private let interrupt: Int32
 
   /// - Parameters:
   ///   - device: its memory is the window.
@@ -16,15 +19,18 @@ package struct SteadySharedHost<Device: NetworkDriver & ~Copyable>: ~Copyable {
   package init(
     _ device: inout Device, window: consuming MemoryWindow, hostArenaBytes: Int, receiveBytes: Int
   ) throws {
-    // Nobody waits for its words, and nobody has to be woken: these descriptors are nowhere.
+    // Nobody waits for its words, and nobody is ever woken.
+    interrupt = eventfd(0, Int32(EFD_NONBLOCK | EFD_CLOEXEC))
     control = InstanceControl(
       plan: SharedPlan(Device.self, device.interface, hostArenaBytes: hostArenaBytes),
-      window: window, doorbells: [-1], changed: -1,
+      window: window, wakes: [try WakeSet(interrupt: interrupt)], changed: -1,
       statistics: HostStatistics(
         page: try CounterPage(capacity: HostStatistics.capacity(queues: 1, isShared: true)),
         queues: 1, device: [], isShared: true), supervisor: SupervisorSocket(descriptor: -1))
     paths = control.makePaths(&device, receiveBytes: receiveBytes)
   }
+
+  deinit { close(interrupt) }
 
   /// Asks for what a supervisor asks for: `attach` and `claim`.
   /// - Parameter descriptors: the host's from now on.

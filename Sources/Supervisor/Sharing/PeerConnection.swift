@@ -35,8 +35,12 @@ final class PeerConnection {
 
   static let wordsPerSecond = 64
 
-  /// - Parameter socket: the connection's from now on.
-  init?(socket: Int32, deadline: UInt64?) {
+  private let closer: DescriptorCloser
+
+  /// - Parameters:
+  ///   - socket: the connection's from now on.
+  ///   - closer: closes what the peer sends and nobody has asked for.
+  init?(socket: Int32, deadline: UInt64?, closer: DescriptorCloser) {
     var pid: pid_t = 0
     var uid = uid_t.max
     guard linux_peer(socket, &pid, &uid) == 0 else {
@@ -47,10 +51,16 @@ final class PeerConnection {
     self.uid = uid
     self.pid = pid
     self.deadline = deadline
+    self.closer = closer
     process = linux_peer_process(socket, pid)
   }
 
   deinit {
+    // What the peer has sent and we have not read would be closed here, in this thread.
+    shutdown(socket, Int32(SHUT_RDWR))
+    while case .message(_, let descriptors) = ControlMessage.receive(from: socket) {
+      for descriptor in descriptors { closer.close(descriptor, of: uid) }
+    }
     close(socket)
     if process >= 0 { close(process) }
   }
@@ -89,7 +99,7 @@ final class PeerConnection {
     case .nothing: return process >= 0 && isReadable(process) ? .end : .nothing
     case .end: return .end
     case .message(let message, let descriptors):
-      for descriptor in descriptors { close(descriptor) }
+      for descriptor in descriptors { closer.close(descriptor, of: uid) }
       if !descriptors.isEmpty { return .offence("descriptors") }
       if now / 1000 != second {
         second = now / 1000

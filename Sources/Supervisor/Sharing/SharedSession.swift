@@ -47,13 +47,12 @@ public struct SharedSession: ~Copyable {
           "--window-bytes", "\(memory.windowBytes)",
         ], rings: memory.rings.descriptor, arena: memory.arena.descriptor,
         counterCapacity: DriverHost.counterCapacity(queues: plan.queues, isShared: true)))
-    let (interface, doorbells) = (host.interface, host.doorbells)
+    let interface = host.interface
     let commands = try InstanceCommands(
       interface, hostQueues: plan.queues, counters: dup(host.counterDescriptor))
     let hostPath = HostPath(host, device.access)
     let server = SharingServer(
       policy: policy, listener: socket.descriptor, path: hostPath, interface: interface,
-      hostDoorbells: doorbells,
       window: WindowPlan(byteCount: memory.windowBytes, hostBytes: memory.arena.byteCount),
       windowIOVA: memory.windowIOVA, keeper: memory.keeper, hasHugePages: memory.hasHugePages,
       commands: commands, handles: handles, report: report)

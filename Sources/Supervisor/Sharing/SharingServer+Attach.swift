@@ -142,7 +142,8 @@ extension SharingServer {
     path.tell(
       "attach \(id) register-at=\(record.registeredAt) register-bytes=\(record.registeredBytes) slot=\(place) receive=\(receiveBytes) bytes=\(guaranteed) slots=\(rule.slots)"
         + " weight=\(rule.weight) segments=\(rule.segments ?? receiveBytes / 2048)",
-      [memory.arena.descriptor, memory.channel.descriptor, memory.doorbell])
+      [memory.arena.descriptor, memory.channel.descriptor, memory.doorbells.hostEnd]
+        + memory.doorbells.events)
     for claim in record.claims { path.tell("claim \(id) claim=\(claim)", []) }
   }
 
@@ -161,13 +162,14 @@ extension SharingServer {
     let descriptors =
       [
         memory.arena.descriptor, memory.channel.descriptor, memory.counters.descriptor,
-        memory.doorbell, instance.commandDescriptors?.memory ?? -1,
+        memory.doorbells.instanceEnd, instance.commandDescriptors?.memory ?? -1,
         instance.commandDescriptors?.doorbell ?? -1,
-      ] + hostDoorbells.prefix(interface.queues)
+      ] + memory.doorbells.events
     guard let connection = instance.connection, connection.say(welcome.text, descriptors) else {
       return close(instance, "socket: it takes no welcome", at: now)
     }
     instance.commandDescriptors = nil
+    memory.doorbells.closeGivenAway()
     instance.state = .welcomed
     instance.deadline = now + Self.readyLimit
     count("instances_attached")

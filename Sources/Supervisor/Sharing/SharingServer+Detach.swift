@@ -116,8 +116,7 @@ extension SharingServer {
   /// Has it look at its channel and its socket.
   func wake(_ instance: AttachedInstance) {
     instance.memory.channel.announceNews()
-    var one: UInt64 = 1
-    _ = write(instance.memory.doorbell, &one, 8)
+    instance.memory.doorbells.wakeInstance()
   }
 
   /// All have let go: memory, place and slot are free.

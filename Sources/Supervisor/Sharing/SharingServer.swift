@@ -11,7 +11,6 @@ final class SharingServer {
   let policy: Policy
   /// What instances are told of the NIC.
   let interface: InterfaceDescription
-  let hostDoorbells: [Int32]
   let path: any InstancePath
   let keeper: HugepageKeeper
   let hasHugePages: Bool
@@ -21,6 +20,7 @@ final class SharingServer {
   /// The broker of memory that instances register; nil where there is none.
   let handles: HandleService?
   private let listener: Int32
+  private let closer = DescriptorCloser()
 
   var window: WindowPlan
   /// By slot.
@@ -67,7 +67,7 @@ final class SharingServer {
   ///   - report: gets a line whenever there is news.
   init(
     policy: Policy, listener: Int32, path: any InstancePath, interface: InterfaceDescription,
-    hostDoorbells: [Int32], window: WindowPlan, windowIOVA: UInt64, keeper: HugepageKeeper,
+    window: WindowPlan, windowIOVA: UInt64, keeper: HugepageKeeper,
     hasHugePages: Bool, commands: InstanceCommands, handles: HandleService? = nil,
     report: @escaping (String) -> Void
   ) {
@@ -75,7 +75,6 @@ final class SharingServer {
     self.listener = listener
     self.path = path
     self.interface = interface
-    self.hostDoorbells = hostDoorbells
     self.window = window
     self.windowIOVA = windowIOVA
     self.keeper = keeper
@@ -156,8 +155,15 @@ final class SharingServer {
   /// Takes a connected socket, which is the server's from now on.
   @discardableResult
   func adopt(_ socket: Int32, at now: UInt64) -> PeerConnection? {
-    guard let connection = PeerConnection(socket: socket, deadline: now + Self.handshakeLimit)
+    guard
+      let connection = PeerConnection(
+        socket: socket, deadline: now + Self.handshakeLimit, closer: closer)
     else { return nil }
+    guard closer.hasRoom(connection.uid) else {
+      count("refused_descriptors")
+      connection.say(Refusal(reason: "descriptors: this user's are still being closed").text)
+      return nil
+    }
     let others = connections.values.count { $0.uid == connection.uid }
     if others >= policy.connectionsPerUser || connections.count >= Self.maximumConnections {
       count("refused_connections")
