@@ -14,11 +14,9 @@ struct MoveOptions: ParsableArguments {
   }
 
   func ask(_ word: String) throws {
-    try reporting {
-      let answer = try sharing.ask("\(word) id=\(id) bytes=\(mebibytes << 20)")
-      if let bytes: UInt64 = answer.last?.number("now") {
-        say("instance \(id) has \(bytes >> 20) MiB")
-      }
+    let answer = try sharing.ask("\(word) id=\(id) bytes=\(mebibytes << 20)")
+    if let bytes: UInt64 = answer.last?.number("now") {
+      say("instance \(id) has \(bytes >> 20) MiB")
     }
   }
 }
@@ -32,7 +30,7 @@ struct Grow: ParsableCommand {
       they have above their guarantee. Exit code: 1 when there is none to be had.
       """)
   @OptionGroup var options: MoveOptions
-  func run() throws { try options.ask("grow") }
+  func run() throws { try reporting { try options.ask("grow") } }
 }
 
 /// `martlet shrink`: takes memory back.
@@ -43,5 +41,5 @@ struct Shrink: ParsableCommand {
       In whole extents from the end, and never below its guarantee. Exit code: 1 when the instance does not let go of it.
       """)
   @OptionGroup var options: MoveOptions
-  func run() throws { try options.ask("shrink") }
+  func run() throws { try reporting { try options.ask("shrink") } }
 }

@@ -90,16 +90,10 @@ struct MovingStack: StackInstance, ~Copyable {
   }
 
   private mutating func goOn(at now: UInt64) throws(StackError) {
-    var isAnswered = false
-    do throws(CommandError) {
-      if let completion = try client.poll() {
-        guard completion.status == .done else {
-          throw StackError("memory cannot be moved: \(completion.status)")
-        }
-        isAnswered = true
-      }
-    } catch let error as CommandError {
-      throw StackError("\(error)")
+    let completion = try answer()
+    let isAnswered = completion != nil
+    if let completion, completion.status != .done {
+      throw StackError("memory cannot be moved: \(completion.status)")
     }
     switch phase {
     case .still:
@@ -119,6 +113,14 @@ struct MovingStack: StackInstance, ~Copyable {
       findings.moving = (sent, now - phaseStart)
       phase = .over
     case .over: break
+    }
+  }
+
+  private mutating func answer() throws(StackError) -> CommandCompletion? {
+    do throws(CommandError) {
+      return try client.poll()
+    } catch {
+      throw StackError("\(error)")
     }
   }
 
