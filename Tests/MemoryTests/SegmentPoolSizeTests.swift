@@ -139,7 +139,7 @@ import Testing
       }
       #expect(pool.totalReferences == held.count)
       if step % 500 == 0 {
-        let all = zip(pool.counts, 0...).reduce(0) { $0 + $1.0 << ($1.1 + 10) }
+        let all = zip(pool.counts, 0...).reduce(0) { $0 + $1.0 * (1024 << $1.1) }
         #expect(all == pool.end - start && pool.end == end)
         // Nobody has what another has.
         let distinct = Set(held.map(\.unit))

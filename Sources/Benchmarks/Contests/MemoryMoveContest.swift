@@ -39,6 +39,8 @@ struct MemoryMoveContest {
   }
 
   private func sample(_ socket: String) throws -> Sample {
+    // The supervisor has to hear first that the one before has gone, who had the same address.
+    pause(milliseconds: 200)
     let environment = try InstanceEnvironment.attach(
       path: socket,
       request: AttachRequest(
