@@ -49,7 +49,9 @@ public struct ExtensibleArena: ~Copyable {
   }
 
   /// The smallest arena of whole extents that has so many bytes at least.
-  public func extentEnd(from byteCount: Int) -> Int { ends.first { $0 >= byteCount } ?? self.byteCount }
+  public func extentEnd(from byteCount: Int) -> Int {
+    ends.first { $0 >= byteCount } ?? self.byteCount
+  }
 
   /// Unmaps whole extents from the end until no more than `byteCount` bytes are left, or only the first extent. Nobody may
   /// use what goes.

@@ -23,11 +23,6 @@ enum MemoryBalance {
     budget.map { max(0, $0 - shares.reduce(0) { $0 + $1.now }) } ?? .max
   }
 
-  /// Whether so many bytes more can be guaranteed to somebody.
-  static func canGuarantee(_ bytes: Int, budget: Int?, _ shares: [MemoryShare]) -> Bool {
-    budget.map { bytes <= $0 - shares.reduce(0) { $0 + $1.guaranteed } } ?? true
-  }
-
   /// Whom to ask so that `bytes` become free: those that have been idle longest first, each for no more than is lacking
   /// and never below its guarantee.
   /// - Parameters:

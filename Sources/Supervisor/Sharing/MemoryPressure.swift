@@ -8,7 +8,8 @@ struct MemoryPressure: ~Copyable {
   /// Where the trigger is, or why there is none.
   let place: String
 
-  /// - Parameter trigger: such as `some 150000 1000000`: microseconds of stall in a window of microseconds; nil for none.
+  /// - Parameter trigger: such as `some 300000 2000000`: microseconds of stall in a window of microseconds, which is a multiple of
+  ///   2 s for who has no CAP_SYS_RESOURCE; nil for none.
   init(trigger: String?) {
     guard let trigger else {
       descriptor = -1

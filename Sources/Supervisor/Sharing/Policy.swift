@@ -70,7 +70,7 @@ public struct MemoryRule: Sendable, Equatable {
   /// After how long without traffic an instance counts as idle.
   public var idleMilliseconds: UInt64 = 5000
   /// When the kernel is to say that memory is short (Linux, Documentation/accounting/psi.rst); nil for never.
-  public var pressure: String? = "some 150000 1000000"
+  public var pressure: String? = "some 300000 2000000"
 }
 
 /// What an instance may have.

@@ -49,7 +49,7 @@ enum PolicyValue {
   /// As psi.rst has it: a window of half a second to ten, and less of it stalled.
   static func pressure(_ tree: TOMLTree) -> Reading<String> {
     let due =
-      "\"off\", or \"some 150000 1000000\": microseconds of stall in a window of 500000 to 10000000"
+      "\"off\", or \"some 300000 2000000\": microseconds of stall in a window of 500000 to 10000000 (without CAP_SYS_RESOURCE a multiple of 2000000)"
     guard case .string(let text) = tree else { return .wrong(due) }
     if text == "off" { return .value(text) }
     let parts = text.split(separator: " ", omittingEmptySubsequences: false)

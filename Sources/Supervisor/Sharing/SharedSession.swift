@@ -26,6 +26,7 @@ public struct SharedSession: ~Copyable {
   public static func start(
     _ plan: RunPlan, socket path: String, policy: Policy, report: @escaping (String) -> Void
   ) throws(SupervisorError) -> SharedSession {
+    allowManyDescriptors()
     let termination = linux_termination_descriptor()
     guard termination >= 0 else { throw .system("signalfd", -termination) }
     // Before anything is started: most of what can be wrong is wrong with the socket.
@@ -73,6 +74,14 @@ public struct SharedSession: ~Copyable {
     return SharedSession(
       device: device, memory: memory, path: hostPath, server: server, socket: socket,
       handleSocket: handleSocket, first: first, termination: termination, report: report)
+  }
+
+  /// Each extent of each instance has one.
+  private static func allowManyDescriptors() {
+    var limit = rlimit()
+    getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
+    limit.rlim_cur = limit.rlim_max
+    setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
   }
 
   private init(

@@ -25,23 +25,33 @@ extension SharingServer {
         connection.say("unknown what=instance")
         return
       }
-      if message.word == "revoke" {
-        count("credentials_revoked")
-        commands.revoke(instance.record.credential)
-        connection.say("end")
-      } else if message.word == "close" {
-        count("instances_closed_by_administrators")
-        close(instance, "an administrator has closed it", at: now)
-        connection.say("end")
-      } else if let bytes: UInt64 = message.number("bytes"), bytes < 1 << 46 {
-        let asker = MemoryAsker.administrator(connection)
-        if message.word == "grow" {
-          grow(instance, by: bytes, asker: asker, at: now)
-        } else {
-          shrink(instance, to: instance.record.arenaBytes - Int(bytes), asker: asker, at: now)
-        }
-      } else {
+      obey(message, about: instance, from: connection, at: now)
+    }
+  }
+
+  private func obey(
+    _ message: ControlMessage, about instance: AttachedInstance, from connection: PeerConnection,
+    at now: UInt64
+  ) {
+    switch message.word {
+    case "revoke":
+      count("credentials_revoked")
+      commands.revoke(instance.record.credential)
+      connection.say("end")
+    case "close":
+      count("instances_closed_by_administrators")
+      close(instance, "an administrator has closed it", at: now)
+      connection.say("end")
+    default:
+      guard let bytes: UInt64 = message.number("bytes"), bytes < 1 << 46 else {
         connection.say(Refusal(reason: "memory: how much is not said").text)
+        return
+      }
+      let asker = MemoryAsker.administrator(connection)
+      if message.word == "grow" {
+        grow(instance, by: bytes, asker: asker, at: now)
+      } else {
+        shrink(instance, to: instance.record.arenaBytes - Int(bytes), asker: asker, at: now)
       }
     }
   }
