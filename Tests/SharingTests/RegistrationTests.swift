@@ -117,6 +117,7 @@ extension ServerTests {
       #expect(try one.status() == .done)
       #expect(served.path.maps[iova] == nil)
       #expect(served.count("registrations_made") == 1 && served.count("registrations_ended") == 1)
+      #expect(served.path.toldBeforeMapped == 0)
     }
 
     @Test func theEndOfAHandleTakesItFromTheDeviceOnceTheHostHasLetGo() throws {

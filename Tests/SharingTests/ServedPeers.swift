@@ -30,7 +30,7 @@ final class PlayedPath: InstancePath {
     heard.append(message)
     let id: UInt32 = message.number("id") ?? 0
     if message.word == "attach" { slots[id] = message.number("slot") }
-    if message.word == "attach" || message.word == "extent" {
+    if ["attach", "extent", "register"].contains(message.word) {
       let position = (slots[id] ?? 0) + (message.number("offset") ?? 0)
       if maps[Served.windowIOVA + position] == nil { toldBeforeMapped += 1 }
     }
@@ -76,7 +76,7 @@ final class Served {
     server = SharingServer(
       policy: policy, listener: socket.descriptor, path: path,
       interface: interface,
-      window: WindowPlan(byteCount: 1 << 32, hostBytes: 8 << 20), windowIOVA: Self.windowIOVA,
+      window: WindowPlan(byteCount: 1 << 34, hostBytes: 8 << 20), windowIOVA: Self.windowIOVA,
       keeper: HugepageKeeper(), hasHugePages: false,
       commands: try InstanceCommands(interface, hostQueues: 2, counters: dup(page.descriptor)),
       handles: handles, report: { _ in })

@@ -115,6 +115,7 @@ extension SharingServer {
       case ("registered", .registering): take(extent, of: instance)
       case ("register", .registering):
         report("the driver host refuses an application's memory: \(message["reason"] ?? "?")")
+        refuse(extent)
         unmap(extent, of: instance)
       case ("unregistered", .unregistering): unmap(extent, of: instance)
       default: break
@@ -145,8 +146,11 @@ extension SharingServer {
   private func take(_ extent: RegisteredExtent, of instance: AttachedInstance) {
     extent.stage = .registered
     count("registrations_made")
+    if extent.isRevoked || !extent.isMapped {
+      refuse(extent)
+      return withdraw(extent, of: instance)
+    }
     let token = extent.token
-    if extent.isRevoked || !extent.isMapped { return withdraw(extent, of: instance) }
     extent.token = nil
     let answer = MemoryRegistration(
       position: UInt64(extent.offset), byteCount: UInt64(extent.byteCount))
@@ -154,6 +158,13 @@ extension SharingServer {
     if let token, commands.complete(token, .done(answer.values)) != .delivered {
       withdraw(extent, of: instance)
     }
+  }
+
+  /// It is never the instance's to use.
+  private func refuse(_ extent: RegisteredExtent) {
+    guard let token = extent.token else { return }
+    extent.token = nil
+    commands.complete(token, .refused(extent.isRevoked ? .notFound : .failed))
   }
 
   // MARK: Giving back
@@ -165,13 +176,7 @@ extension SharingServer {
 
   /// Nothing of it is with the device: its mapping can go.
   private func unmap(_ extent: RegisteredExtent, of instance: AttachedInstance) {
-    let wasRegistered = extent.stage == .unregistering
     extent.stage = .unmapping
-    if !wasRegistered || extent.isRevoked || !extent.isMapped, let token = extent.token {
-      // It was never the instance's to use, or is no more.
-      extent.token = nil
-      commands.complete(token, .refused(extent.isRevoked ? .notFound : .failed))
-    }
     do throws(PCIError) {
       if !extent.isMapped {
         forget(extent, of: instance)
