@@ -7,12 +7,17 @@ public struct InstalledStack {
   let run: (InstanceEnvironment, InstanceArguments) throws(StackError) -> Int32
 
   /// A stack with its loop, compiled for it.
+  /// - Parameter make: the stack, in its environment, with what the user wants of it.
   @inlinable
-  public init<Stack: StackInstance & ~Copyable>(_ name: String, _: Stack.Type) {
+  public init<Stack: StackInstance & ~Copyable>(
+    _ name: String,
+    _ make: @escaping (InstanceEnvironment, InstanceArguments, InstanceChannel) throws(StackError)
+      -> Stack
+  ) {
     self.name = name
     run = { (environment, arguments) throws(StackError) in
       let channel = InstanceChannel(environment)
-      let stack = try Stack(environment, arguments, channel: channel)
+      let stack = try make(environment, arguments, channel)
       var loop = InstanceLoop(stack: stack, channel: channel, mode: arguments.mode)
       return try loop.run()
     }
@@ -28,7 +33,7 @@ public struct InstalledStack {
 
 /// A program that is one instance: the whole of its `main.swift`.
 ///
-///     InstanceProgram.main([InstalledStack("mine", MyStack.self)])
+///     InstanceProgram.main([InstalledStack("mine", MyStack.init)])
 ///
 /// `martlet run --stack ./my-program` then gives it a NIC.
 public enum InstanceProgram {

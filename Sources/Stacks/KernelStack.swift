@@ -33,7 +33,7 @@ public struct KernelStack: StackInstance, ~Copyable {
     var ringFull: UInt64 = 0
   }
 
-  /// Takes an open TAP interface with virtio-net headers, which stays the caller's.
+  /// - Parameter arguments: an open TAP interface with virtio-net headers.
   public init(
     _ environment: InstanceEnvironment, _ arguments: InstanceArguments, channel: InstanceChannel
   ) throws(StackError) {

@@ -61,6 +61,6 @@ public struct SinkStack: StackInstance, ~Copyable {
   /// It sends nothing.
   public mutating func completed(_ burst: inout Burst) {}
 
-  /// It does nothing by itself.
+  /// Nothing is due by itself.
   public mutating func service() -> Bool { false }
 }

@@ -6,15 +6,8 @@ import Memory
 /// A protocol stack on a channel. The loop (``InstanceLoop``) calls it; one thread. A program gets it with one line
 /// (``InstalledStack``).
 public protocol StackInstance: ~Copyable {
-  /// - Parameters:
-  ///   - environment: interface, memory and counters.
-  ///   - arguments: what the user wants of the stack: addresses, services.
-  ///   - channel: where it sends (``InstanceEnd/transmit``) and gives segments back (``InstanceChannel/giveBack(_:queue:)``).
-  init(
-    _ environment: InstanceEnvironment, _ arguments: InstanceArguments, channel: InstanceChannel
-  ) throws(StackError)
-
-  /// Packets that have come, whole ones: the instance gives each piece's segment back, at once or later.
+  /// Packets that have come, whole ones: the instance gives each piece's segment back, at once or
+  /// later (``InstanceChannel/giveBack(_:queue:)``).
   mutating func receive(_ burst: inout Burst, queue: Int)
 
   /// The device has done with these packets, named by their tags.

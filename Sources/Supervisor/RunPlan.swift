@@ -34,7 +34,9 @@ public struct RunPlan: Sendable {
     /// Nothing: with a shared NIC, instances attach by themselves.
     public static let none = Stack(rawValue: "none")
 
-    var isOwnProgram: Bool { rawValue.contains("/") }
+    public var isOwnProgram: Bool { rawValue.contains("/") }
+    /// Its name, or that of the program's file.
+    public var name: String { rawValue.split(separator: "/").last.map(String.init) ?? rawValue }
     /// What runs it.
     var program: String { isOwnProgram ? rawValue : Programs.stack }
     /// The command line's part that names it.

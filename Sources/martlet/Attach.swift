@@ -28,7 +28,8 @@ struct Attach: ParsableCommand {
   @Option(help: "The supervisor's socket.")
   var socket: String
 
-  @Option(help: "The stack: lwip, kernel, gvisor, sink, or the path of a program.")
+  @Option(
+    help: "The stack: lwip, kernel, gvisor, sink, or the path of a program, with a slash in it.")
   var stack: String
 
   @Option(
@@ -89,7 +90,7 @@ struct Attach: ParsableCommand {
     }
   }
 
-  private var isOwnProgram: Bool { stack.contains("/") }
+  private var isOwnProgram: Bool { RunPlan.Stack(rawValue: stack).isOwnProgram }
 
   private func request() throws -> AttachRequest {
     if let address, StackAddress(address) == nil {
@@ -120,7 +121,7 @@ struct Attach: ParsableCommand {
       throw ValidationError(
         "\(wanted.count) claims are too many: at most \(AttachRequest.maximumClaims)")
     }
-    let name = name ?? stack.split(separator: "/").last.map(String.init) ?? stack
+    let name = name ?? RunPlan.Stack(rawValue: stack).name
     guard AttachRequest.isName(name) else {
       throw ValidationError(
         "--name takes 1 to \(AttachRequest.maximumNameBytes) letters, digits, -, _ and ., not \(name)"

@@ -215,6 +215,15 @@ struct Run: ParsableCommand {
     return plan
   }
 
+  /// Which names there are, only the program knows that has the stacks.
+  private func parseStack() throws -> RunPlan.Stack {
+    let stack = stack ?? (share == nil ? .lwip : .none)
+    if stack.rawValue.contains("/") && access(stack.rawValue, X_OK) != 0 {
+      throw ValidationError("\(stack.rawValue) is no program: build it, or name a stack")
+    }
+    return stack
+  }
+
   private func checkSharing(_ plan: RunPlan) throws {
     guard share != nil else {
       if plan.stack == .none { throw ValidationError("--stack none takes --share SOCKET") }
@@ -233,15 +242,6 @@ struct Run: ParsableCommand {
         "a vhost-user back-end is told of all memory before it starts, so that nobody can attach later: leave --share out, or use vfio-user"
       )
     }
-  }
-
-  /// Which names there are, only the program knows that has the stacks.
-  private func parseStack() throws -> RunPlan.Stack {
-    let stack = stack ?? (share == nil ? .lwip : .none)
-    if stack.rawValue.contains("/") && access(stack.rawValue, X_OK) != 0 {
-      throw ValidationError("\(stack.rawValue) is no program: build it, or name a stack")
-    }
-    return stack
   }
 
   /// A program of the user's own has drivers that this one does not know: it checks the names itself.

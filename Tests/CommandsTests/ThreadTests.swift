@@ -8,8 +8,11 @@ import Testing
 /// Clients and server in threads of their own.
 @Suite(.serialized) struct ThreadTests {
   /// Serves until told to end, sleeping whenever there is nothing to do.
-  private func serve(_ server: TestServer, until end: Flag) -> TestThread {
+  private func serve(
+    _ server: TestServer, until end: Flag, core: Int32? = nil
+  ) -> TestThread {
     TestThread {
+      if let core { _ = linux_run_on_core(core) }
       var sleeps = 0
       var late = 0
       while !end.isSet {
@@ -49,6 +52,29 @@ import Testing
     let numbers = try serving.join()
     #expect(numbers[0] > 100 && numbers[1] == 0, "sleeps, lost wake-ups: \(numbers)")
     #expect(server.closed() == nil)
+  }
+
+  /// The next command comes at any distance from the server's falling asleep.
+  @Test func noWakeUpIsLostWhileFallingAsleep() throws {
+    let server = try TestServer()
+    let end = Flag()
+    let client = try server.attach(10)
+    let serving = serve(server, until: end, core: 1)
+    client.client.spins = .max
+    // On a core of its own: where one preempts the other, they never meet.
+    let calling = TestThread {
+      _ = linux_run_on_core(0)
+      for round in 0..<100_000 {
+        _ = try client.client.linkState()
+        for _ in 0..<round % 29 { cpu_pause() }
+      }
+      return []
+    }
+    _ = try calling.join()
+    end.set()
+    _ = try? client.submit(CommandSubmission(.time))
+    let numbers = try serving.join()
+    #expect(numbers[0] > 100 && numbers[1] == 0, "sleeps, lost wake-ups: \(numbers)")
   }
 
   @Test func manyOnTheWayFromSeveralThreads() throws {

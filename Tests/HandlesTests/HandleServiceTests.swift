@@ -94,7 +94,7 @@ import Testing
     defer { broker.end() }
     let arena = try Arena(byteCount: 4096, pageSize: .ordinary, name: "test")
     var receiver = try broker.client()
-    let before = descriptorCount()
+    let before = openings(of: [arena.descriptor])
     let id: HandleID
     do {
       var owner = try broker.client()
@@ -108,7 +108,7 @@ import Testing
     }
     #expect(reason == .revoked)
     #expect(try receiver.list() == [])
-    #expect(comesBack(to: before))
+    #expect(comesBack(to: before, of: [arena.descriptor]))
   }
 
   @Test func contentsCanBeKept() throws {
@@ -175,7 +175,7 @@ import Testing
       (eventfd(0, 0), .notMemory), (epoll_create1(0), .notMemory),
     ]
     #expect(try client.list() == [])
-    let before = descriptorCount()
+    let before = openings(of: wrong.map(\.0))
     for (descriptor, reason) in wrong {
       for kind in [MemoryHandle.Kind.served, .mapped] {
         #expect(
@@ -196,7 +196,7 @@ import Testing
       } == .noProcess)
     // The broker is in this process: it has kept none.
     #expect(try client.list() == [])
-    #expect(comesBack(to: before))
+    #expect(comesBack(to: before, of: wrong.map(\.0)))
     for (descriptor, _) in wrong { close(descriptor) }
     close(pair[1])
   }
@@ -241,12 +241,12 @@ import Testing
     let long = [UInt8](repeating: 120, count: 17000)
     #expect(send(socket, long, long.count, 0) == 17000)
     #expect(answer() == "refused reason=malformed")
-    let before = descriptorCount()
+    let before = openings(of: [0, 1, 2])
     #expect(ControlMessage.send("list after=0", descriptors: [0, 1, 2, 0, 1, 2], to: socket))
     #expect(answer() == "refused reason=descriptors")
     #expect(ControlMessage.send("list after=0", to: socket))
     #expect(answer() == "end")
-    #expect(comesBack(to: before))
+    #expect(comesBack(to: before, of: [0, 1, 2]))
     close(socket)
   }
 

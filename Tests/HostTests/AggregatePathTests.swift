@@ -157,7 +157,7 @@ import VirtioNet
       ([piece(joint), piece(.aggregate)], "another packet should follow"),
       ([piece(joint), marked, piece([])], "without bytes"),
       ([piece(joint), piece(.more), metadata, piece([])], "in the middle of a packet"),
-      ([piece(.more), metadata, piece([])], "in the middle of a packet"),
+      ([piece(.more), metadata, piece([])], "where none may stand"),
       ([outside, piece([])], "transmit part"),
       ([piece(joint), Descriptor(segment: 0, length: 100)], "transmit part"),
       (long, "101 slots"),

@@ -6,10 +6,9 @@ import Steering
 /// A stack that sends every frame back to where it came from, in place: the example of "Writing a stack instance".
 struct MirrorStack: StackInstance, ~Copyable {
   private let channel: InstanceChannel
-  private let arena: UnsafeMutableRawPointer
-  private let receiveBytes: UInt64
-  // Invariant: one element for each queue, until deinit.
-  /// What waits for room in the transmit ring of each queue.
+  private let receivePart: ReceivePart
+  // Invariant: one burst for each queue, until deinit.
+  /// What waits for room in a queue's transmit ring.
   private let sending: UnsafeMutablePointer<Burst>
   /// The segment and the queue of each packet that is under way.
   private var inFlight = PacketTags<(segment: UInt32, queue: Int)>(count: 4096)
@@ -18,8 +17,7 @@ struct MirrorStack: StackInstance, ~Copyable {
     _ environment: InstanceEnvironment, _ arguments: InstanceArguments, channel: InstanceChannel
   ) {
     self.channel = channel
-    arena = environment.arena.address
-    receiveBytes = UInt64(environment.receiveBytes)
+    receivePart = environment.receivePart
     sending = .allocate(capacity: channel.queues)
     // Room for every segment that the instance can have.
     let segments = environment.receiveBytes / Descriptor.unit
@@ -40,11 +38,10 @@ struct MirrorStack: StackInstance, ~Copyable {
       if slot.flags.contains(.offload) { continue }
       let isLast = !slot.flags.contains(.more)
       // The host is not believed: what lies outside of the receive part is neither read nor sent.
-      let isInside = slot.position + UInt64(slot.length) <= receiveBytes
-      if isFirst, isLast, isInside, slot.length >= 14, sending[queue].room > 0,
-        let tag = inFlight.next
+      if isFirst, isLast, let frame = receivePart.bytes(of: slot), frame.count >= 14,
+        sending[queue].room > 0, let tag = inFlight.next
       {
-        swapAddresses(arena + Int(slot.position))
+        swapAddresses(frame)
         sending[queue].append(
           Descriptor(segment: slot.segment, offset: slot.offset, length: slot.length, tag: tag))
         inFlight.take(for: (slot.segment, queue))
@@ -55,13 +52,8 @@ struct MirrorStack: StackInstance, ~Copyable {
     }
   }
 
-  private func swapAddresses(_ frame: UnsafeMutableRawPointer) {
-    let bytes = frame.assumingMemoryBound(to: UInt8.self)
-    for at in 0..<6 {
-      let byte = bytes[at]
-      bytes[at] = bytes[at + 6]
-      bytes[at + 6] = byte
-    }
+  private func swapAddresses(_ frame: UnsafeMutableRawBufferPointer) {
+    for at in 0..<6 { frame.swapAt(at, at + 6) }
   }
 
   /// A segment that was sent goes back only when the device has done with it.

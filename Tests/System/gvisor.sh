@@ -4,7 +4,9 @@ set -u
 martlet=.build/release/martlet
 library=.build/release/libmartlet-gvisor.so
 out=$(mktemp)
-trap 'rm -f "$out"; [ -e "$library.aside" ] && mv "$library.aside" "$library"' EXIT
+socket=$out.socket
+log=$out.run
+trap 'kill $(jobs -p) 2> /dev/null; rm -f "$out" "$log" "$socket"; [ -e "$library.aside" ] && mv "$library.aside" "$library"' EXIT
 fail() { echo "$1"; cat "$out"; exit 1; }
 before=$(cat /proc/sys/vm/nr_hugepages)
 
@@ -46,5 +48,20 @@ for _ in $(seq 30); do
   sleep 0.1
 done
 [ -z "$left" ] || fail "killed: left over: $left"
+# On a NIC that is shared, beside lwIP: one MAC address, two addresses, two stacks.
+$martlet run --share "$socket" --seconds 60 < /dev/null > "$log" 2>&1 &
+for _ in $(seq 300); do grep -q "until Ctrl-C" "$log" 2> /dev/null && break; sleep 0.1; done
+inside=$(sed -n "s/.*kernel's TCP.IP.*: \(nsenter.*\)/\1/p" "$log")
+$martlet attach --socket "$socket" --stack gvisor --address 10.0.0.3/24 > "$out" 2>&1 &
+$martlet attach --socket "$socket" --stack lwip --address 10.0.0.4/24 >> "$out" 2>&1 &
+for _ in $(seq 100); do [ "$(grep -c 'is ready' "$log")" = 2 ] && break; sleep 0.1; done
+wanted=$($martlet pattern 5000000 | sha256sum)
+for host in 10.0.0.3 10.0.0.4; do
+  $inside ping -q -c 100 -i 0.01 -W 2 $host | grep -q "100 received" || fail "shared: pings to $host"
+  [ "$($inside curl -sS --max-time 20 http://$host/bytes/5000000 | sha256sum)" = "$wanted" ] || fail "shared: checksum of $host"
+done
+kill $(jobs -p)
+wait
+
 for _ in $(seq 30); do [ "$(cat /proc/sys/vm/nr_hugepages)" = "$before" ] && break; sleep 0.1; done
 [ "$(cat /proc/sys/vm/nr_hugepages)" = "$before" ] || fail "huge pages are left in the pool"

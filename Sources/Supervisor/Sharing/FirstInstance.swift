@@ -32,7 +32,7 @@ final class FirstInstance {
       throw .cannotStart("stack instance", "it cannot be connected")
     }
     // A program that is started with a connection finds its request made.
-    let request = AttachRequest(name: plan.stack.rawValue, claims: claims(plan))
+    let request = AttachRequest(name: plan.stack.name, claims: claims(plan))
     ControlMessage.send(request.text, to: control.peer)
     var arguments =
       plan.stack.arguments + [
