@@ -95,18 +95,19 @@ private struct HostileClient: ~Copyable {
     guard
       let own = server.credentials.issue(instance: Self.instance, uid: 8, expiry: .max, now: 0)
     else { fatalError("no credential") }
-    self.own = own
     let memory = try CommandMemory(layout: .standard)
-    view = try Arena(adopting: dup(memory.descriptor), byteCount: memory.layout.byteCount)
+    let view = try Arena(adopting: dup(memory.descriptor), byteCount: memory.layout.byteCount)
     let ends = try CommandDoorbell.pair()
     guard let mine = try? CommandMemory(adopting: dup(memory.descriptor)) else {
       fatalError("no memory")
     }
-    client = CommandClient(
-      mine, doorbell: CommandDoorbell(adopting: ends.client), credential: own)
     let isAdded = server.add(
       instance: Self.instance, memory, doorbell: CommandDoorbell(adopting: ends.server))
     require(isAdded, "no room for a client")
+    self.own = own
+    self.view = view
+    client = CommandClient(
+      mine, doorbell: CommandDoorbell(adopting: ends.client), credential: own)
   }
 
   var bytes: UnsafeMutableRawBufferPointer {

@@ -205,6 +205,9 @@ struct ScriptedPair<Device: ScriptedDevice>: NetworkQueuePair {
   func postReceive(_ burst: inout Burst) { device.post(&burst) }
   func receive(into burst: inout Burst) { device.receive(into: &burst) }
   func transmit(_ burst: inout Burst) { device.transmit(&burst) }
+  func admission(
+    of burst: borrowing Burst, from first: Int, through last: Int, behind places: inout Int
+  ) -> TransmitAdmission { .admitted }
   func completeTransmit(into burst: inout Burst) { device.complete(into: &burst) }
   var receiveRoom: Int { device.room }
   func armInterrupts(transmit: Bool) -> Bool { true }
