@@ -2,7 +2,7 @@
 # make docs: the author's guide and the reference, as a site in .build/docs.
 BUILD = swift build -c release --static-swift-stdlib
 # make bench: everything measured beside its peers, in 15 minutes at most.
-.PHONY: run build gvisor test bench peers lab docs setup lint format
+.PHONY: run build gvisor fuzz test bench peers lab docs setup lint format
 
 run: build
 	.build/release/martlet run
@@ -19,6 +19,11 @@ gvisor: build
 
 test: build
 	Setup/test.sh
+
+# Each parser and each reader of shared memory, by libFuzzer, so many seconds each.
+SECONDS_EACH = 20
+fuzz: setup
+	Fuzzing/run.sh $(SECONDS_EACH)
 
 # A machine where DPDK cannot be installed is measured without it.
 bench: build

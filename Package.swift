@@ -294,7 +294,8 @@ if Context.environment["MARTLET_FUZZING"] != nil {
     .executableTarget(
       name: "martlet-fuzz",
       dependencies: [
-        "Host", "Steering", "Channel", "Trace", "VhostUserMessages", "VFIOUserMessages",
+        "Supervisor", "Commands", "Host", "Steering", "Channel", "Trace", "VhostUserMessages",
+        "VFIOUserMessages",
         "VirtioTransports", "Driver", "Rings", "Virtio", "PCI", "Memory", "CLinux",
       ], path: "Fuzzing", exclude: ["Corpus", "run.sh"], swiftSettings: swift))
 }

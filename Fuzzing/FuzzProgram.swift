@@ -13,6 +13,11 @@ let targets = [
   splitQueue,
   packedQueue,
   packetPath,
+  delivery,
+  policies,
+  commandServer,
+  commandClient,
+  sharedPath,
 ]
 
 /// What MARTLET_FUZZ_TARGET names: libFuzzer has the command line for itself, and hands it to processes of its own.

@@ -1,22 +1,27 @@
 import CLinux
 import Glibc
+import Synchronization
 
-/// A thread that keeps changing memory, as a device or another process may at any time. One for the whole process.
-final class Meddler: @unchecked Sendable {
+/// A thread that keeps changing memory, as a device or another process may at any time. One for the whole process; it
+/// sleeps where nothing is to be changed.
+final class Meddler: Sendable {
   static let shared = Meddler()
 
-  // Invariant: two words, never freed: whether there is something to change, and whether the thread does.
-  private let wanted: UnsafeMutableRawPointer
-  private let busy: UnsafeMutableRawPointer
-  // Written only while the thread is not busy and nothing is wanted.
-  private var memory = UnsafeMutableRawBufferPointer(start: nil, count: 0)
-  private var seed: UInt64 = 0
+  private enum State {
+    static let idle = 0
+    static let wanted = 1
+    static let busy = 2
+    static let toStop = 3
+  }
+
+  private let state = Atomic(State.idle)
+  private let event = eventfd(0, Int32(EFD_CLOEXEC))
+  // Where to write and what: written before the state says wanted.
+  private let start = Atomic<UInt>(0)
+  private let byteCount = Atomic(0)
+  private let seed = Atomic<UInt64>(0)
 
   private init() {
-    wanted = .allocate(byteCount: 64, alignment: 64)
-    busy = .allocate(byteCount: 64, alignment: 64)
-    release_store32(wanted, 0)
-    release_store32(busy, 0)
     var thread = pthread_t()
     let started = pthread_create(
       &thread, nil,
@@ -33,38 +38,54 @@ final class Meddler: @unchecked Sendable {
     _ memory: UnsafeMutableRawBufferPointer, seed: UInt64, while body: () throws(E) -> Void
   ) throws(E) {
     if seed == 0 { return try body() }
-    self.memory = memory
-    self.seed = seed
-    release_store32(wanted, 1)
-    while acquire_load32(busy) == 0 { sched_yield() }
-    defer {
-      release_store32(wanted, 0)
-      while acquire_load32(busy) != 0 { sched_yield() }
-    }
+    start.store(UInt(bitPattern: memory.baseAddress), ordering: .relaxed)
+    byteCount.store(memory.count, ordering: .relaxed)
+    self.seed.store(seed, ordering: .relaxed)
+    state.store(State.wanted, ordering: .releasing)
+    var one: UInt64 = 1
+    _ = write(event, &one, 8)
+    // Bounded: on a busy machine the thread may come too late for this input.
+    for _ in 0..<100 where state.load(ordering: .relaxed) == State.wanted { sched_yield() }
+    defer { stop() }
     try body()
+  }
+
+  /// When this returns, nothing is changed any more.
+  private func stop() {
+    let (isLate, _) = state.compareExchange(
+      expected: State.wanted, desired: State.idle, ordering: .acquiringAndReleasing)
+    if isLate { return }
+    state.store(State.toStop, ordering: .releasing)
+    while state.load(ordering: .acquiring) != State.idle { sched_yield() }
   }
 
   private func work() {
     while true {
-      while acquire_load32(wanted) == 0 { sched_yield() }
-      release_store32(busy, 1)
-      var state = seed
-      while acquire_load32(wanted) != 0 { meddle(&state) }
-      release_store32(busy, 0)
+      var count: UInt64 = 0
+      _ = read(event, &count, 8)
+      let (isWanted, _) = state.compareExchange(
+        expected: State.wanted, desired: State.busy, ordering: .acquiringAndReleasing)
+      if !isWanted { continue }
+      // Invariant: the memory of whoever wants this, which waits for the state to be idle again.
+      let memory = UnsafeMutableRawPointer(bitPattern: start.load(ordering: .relaxed))!
+      let words = byteCount.load(ordering: .relaxed) / 4
+      var random = seed.load(ordering: .relaxed)
+      while state.load(ordering: .relaxed) == State.busy { meddle(memory, words, &random) }
+      state.store(State.idle, ordering: .releasing)
     }
   }
 
-  /// One word becomes something else: a small number, its neighbour, or anything.
-  private func meddle(_ state: inout UInt64) {
-    state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
-    let word = memory.baseAddress! + Int(state >> 33) % (memory.count / 4) * 4
+  /// One word becomes something else: its neighbour, a small number, or anything.
+  private func meddle(_ memory: UnsafeMutableRawPointer, _ words: Int, _ random: inout UInt64) {
+    random = random &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
+    let word = memory + Int(random >> 33) % words * 4
     let before = volatile_load32(word)
-    switch state >> 30 & 7 {
+    switch random >> 30 & 7 {
     case 0, 1: volatile_store32(word, before &+ 1)
     case 2: volatile_store32(word, before &- 1)
-    case 3, 4: volatile_store32(word, UInt32(truncatingIfNeeded: state >> 24) & 0xff)
-    case 5: volatile_store32(word, before ^ 1 << (state >> 20 & 31))
-    default: volatile_store32(word, UInt32(truncatingIfNeeded: state >> 16))
+    case 3, 4: volatile_store32(word, UInt32(truncatingIfNeeded: random >> 24) & 0xff)
+    case 5: volatile_store32(word, before ^ 1 << UInt32(random >> 20 & 31))
+    default: volatile_store32(word, UInt32(truncatingIfNeeded: random >> 16))
     }
   }
 }

@@ -18,7 +18,7 @@ let packetPath = FuzzTarget("packet-path") { input in
     channel: HostEnd(channel.memory, queue: 0, instanceDoorbell: -1),
     ledger: SegmentLedger(firstUnit: 0, byteCount: DeviceSide.receiveBytes),
     transmitPart: UInt64(DeviceSide.receiveBytes)..<UInt64(DeviceSide.arenaBytes))
-  var instance = InstanceSide(channel)
+  var instance = InstanceSide(channel, transmitStart: DeviceSide.receiveBytes)
   let seed = options & 0xe0 == 0xe0 ? UInt64(input.number(UInt32.self)) : 0
   Meddler.shared.change(channel.bytes, seed: seed) {
     while !input.isEmpty {
@@ -40,7 +40,7 @@ let packetPath = FuzzTarget("packet-path") { input in
   }
 }
 
-/// A channel's memory as an instance has it: writable to the last byte. One for the whole process.
+/// A channel's memory as an instance has it: writable to the last byte. Made once.
 final class HostileChannel: @unchecked Sendable {
   static let shared = HostileChannel()
 
@@ -50,7 +50,7 @@ final class HostileChannel: @unchecked Sendable {
     UnsafeMutableRawBufferPointer(start: view.address, count: view.byteCount)
   }
 
-  private init() {
+  init() {
     let layout = ChannelLayout(queues: 1, slots: 64)!
     do {
       memory = try ChannelMemory(layout: layout)
@@ -62,20 +62,23 @@ final class HostileChannel: @unchecked Sendable {
 
   /// As it is made.
   func clear() {
-    UnsafeMutableRawBufferPointer(rebasing: bytes[4096...])
+    // All but magic, version, queues and slots.
+    UnsafeMutableRawBufferPointer(rebasing: bytes[16...])
       .initializeMemory(as: UInt8.self, repeating: 0)
   }
 }
 
 /// What the instance does: something sensible, or not.
-private struct InstanceSide: ~Copyable {
+struct InstanceSide: ~Copyable {
   private let channel: HostileChannel
+  private let transmitStart: Int
   private var end: InstanceEnd
   private var received = Burst(capacity: 64)
   private var sent = Burst(capacity: 64)
 
-  init(_ channel: HostileChannel) {
+  init(_ channel: HostileChannel, transmitStart: Int) {
     self.channel = channel
+    self.transmitStart = transmitStart
     end = InstanceEnd(channel.memory, queue: 0, hostDoorbell: -1)
   }
 
@@ -85,7 +88,7 @@ private struct InstanceSide: ~Copyable {
       // Sends a piece of its own, or of a packet with more to come.
       push(
         Descriptor(
-          segment: UInt32(DeviceSide.receiveBytes / 1024 + Int(verb >> 5)), offset: 0,
+          segment: UInt32(transmitStart / 1024 + Int(verb >> 5)), offset: 0,
           length: UInt32(input.number(UInt8.self)) + 1,
           flags: .init(rawValue: UInt16(input.number(UInt8.self)) & 3), tag: UInt16(verb)))
     case 1:
@@ -124,7 +127,7 @@ private struct InstanceSide: ~Copyable {
 }
 
 /// A device that is honest, and asks of its host that it is.
-final class DeviceSide {
+final class DeviceSide: ScriptedDevice {
   static let receiveBytes = 64 * 2048
   static let arenaBytes = 2 * receiveBytes
 
@@ -188,11 +191,23 @@ final class DeviceSide {
   var room: Int { 48 - min(48, posted.count) }
 }
 
-struct ScriptedPair: NetworkQueuePair {
-  let device: DeviceSide
+/// What a target plays a device with.
+protocol ScriptedDevice: AnyObject {
+  func post(_ burst: inout Burst)
+  func receive(into burst: inout Burst)
+  func transmit(_ burst: inout Burst)
+  func complete(into burst: inout Burst)
+  var room: Int { get }
+}
+
+struct ScriptedPair<Device: ScriptedDevice>: NetworkQueuePair {
+  let device: Device
   func postReceive(_ burst: inout Burst) { device.post(&burst) }
   func receive(into burst: inout Burst) { device.receive(into: &burst) }
   func transmit(_ burst: inout Burst) { device.transmit(&burst) }
+  func admission(
+    of burst: borrowing Burst, from first: Int, through last: Int, behind places: inout Int
+  ) -> TransmitAdmission { .admitted }
   func completeTransmit(into burst: inout Burst) { device.complete(into: &burst) }
   var receiveRoom: Int { device.room }
   func armInterrupts(transmit: Bool) -> Bool { true }
