@@ -150,7 +150,7 @@ class Soak:
             self.survivors.append(canary.process)
             self.processes.append(canary.process)
             self.canaries[canary.number] = canary
-        self.until("survivors run", 20, lambda: self.are_running(1 + len(self.survivors)))
+        self.until("survivors run", 60, lambda: self.are_running(1 + len(self.survivors)))
         for canary in self.canaries.values():
             self.until("a canary is attached", 5, canary.note_attached)
         for index in range(len(stacks)):
