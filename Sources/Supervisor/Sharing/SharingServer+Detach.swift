@@ -40,7 +40,9 @@ extension SharingServer {
       if !instance.isLeaving { leave(instance, "let go of by the driver host", at: now) }
       unmap(instance, at: now)
     case "mapped": break
-    case "unmapped": if instance.state == .unmapping { forget(instance, at: now) }
+    // Also where that took longer than it may.
+    case "unmapped":
+      if instance.state == .unmapping || instance.state == .stuck { forget(instance, at: now) }
     default: return false
     }
     return true
@@ -130,7 +132,7 @@ extension SharingServer {
     case .leaving, .unmapping:
       count("detach_timeouts")
       report(
-        "the driver host has not let go of instance \(instance.record.id) in \(Self.hostLimit) ms: its memory stays as it is until the host ends"
+        "the driver host has not let go of instance \(instance.record.id) in \(Self.hostLimit) ms: its memory stays as it is until it does or ends"
       )
       instance.state = .stuck
       instance.deadline = nil
