@@ -18,7 +18,8 @@ def ask(path, request):
         answer = []
         while True:
             word, *fields = own.recv(1 << 16).decode().split()
-            if word == "end":
+            # What is asked for can be gone meanwhile.
+            if word in ("end", "unknown"):
                 return answer
             answer.append((word, dict(field.split("=", 1) for field in fields if "=" in field)))
 

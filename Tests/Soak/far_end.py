@@ -68,7 +68,10 @@ class FarEnd:
     # Commands
 
     def read_commands(self, _):
-        data = os.read(0, 65536)
+        try:
+            data = os.read(0, 65536)
+        except BlockingIOError:
+            return
         if not data:
             sys.exit(0)
         self.commands += data
@@ -102,6 +105,9 @@ class FarEnd:
 
     def canary(self, number):
         """What an instance fills its memory with, from a multiple of 8 on."""
+        if number not in self.secrets:
+            # What is known of it was said before it was started.
+            self.read_commands(None)
         if number not in self.canaries and number in self.secrets:
             word = bytes([0xCA, 0x9A, 0x7F, 0xB1]) + struct.pack("<I", self.secrets[number])
             self.canaries[number] = word * 192

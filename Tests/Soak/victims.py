@@ -13,8 +13,8 @@ from administration import ask
 STATES = ["started", "attached", "ended", "refused", "closed"]
 FIELDS = ["state", "id", "packets", "bytes", "probes", "replies", "sent", "others", "held", "wrong", "foreign",
           "corrupt"]
-# Reasons for which an attach may be refused: another victim has the address.
-EXPECTED_REFUSALS = ("claim:",)
+# Reasons for which an attach may be refused: another victim has the address, or a busy machine has not taken it from one yet.
+EXPECTED_REFUSALS = ("claim:", "timeout: another instance")
 
 
 class Canary:

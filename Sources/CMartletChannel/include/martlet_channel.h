@@ -401,9 +401,10 @@ static inline int martlet_adopt(struct martlet_instance *m, int socket) {
   memset(m, 0, sizeof *m);
   m->socket = socket;
   m->event = -1;
+  errno = 0;
   int length = martlet_message(socket, text, sizeof text, descriptors, &count, 10000);
   if (length < 0) return martlet_refuse(m, descriptors, count, "the supervisor has closed the connection");
-  if (length == 0) return martlet_refuse(m, descriptors, count, "the supervisor has not answered in 10 seconds");
+  if (length == 0) return martlet_refuse(m, descriptors, count, errno == EINTR ? "a signal came before the supervisor's answer" : "the supervisor has not answered in 10 seconds");
   if (martlet_is(text, "refused")) return martlet_refuse(m, descriptors, count, martlet_field(text, "reason") ? martlet_field(text, "reason") : "for no reason");
   if (!martlet_is(text, "welcome")) return martlet_refuse(m, descriptors, count, "the supervisor's answer makes no sense");
   if (martlet_number(text, "version", MARTLET_MESSAGES_VERSION, MARTLET_MESSAGES_VERSION) == ~(uint64_t)0) return martlet_refuse(m, descriptors, count, "the supervisor speaks another version");

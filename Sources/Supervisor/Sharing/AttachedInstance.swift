@@ -39,7 +39,7 @@ final class AttachedInstance {
     case leaving
     /// The device's mapping is being taken away.
     case unmapping
-    /// The driver host does not let go: the memory stays as it is until the host has ended.
+    /// The driver host does not let go: the memory stays as it is until it does or has ended.
     case stuck
   }
 

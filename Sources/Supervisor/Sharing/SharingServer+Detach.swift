@@ -44,7 +44,8 @@ extension SharingServer {
     case "mapped": break
     case "unmapped":
       instance.missingUnmaps = max(0, instance.missingUnmaps - 1)
-      if instance.state != .unmapping {
+      // Also where that took longer than it may.
+      if instance.state != .unmapping && instance.state != .stuck {
         noteUnmapped(instance, at: now)
       } else if instance.missingUnmaps == 0 {
         forget(instance, at: now)
@@ -145,7 +146,7 @@ extension SharingServer {
     case .leaving, .unmapping:
       count("detach_timeouts")
       report(
-        "the driver host has not let go of instance \(instance.record.id) in \(Self.hostLimit) ms: its memory stays as it is until the host ends"
+        "the driver host has not let go of instance \(instance.record.id) in \(Self.hostLimit) ms: its memory stays as it is until it does or ends"
       )
       instance.state = .stuck
       instance.deadline = nil

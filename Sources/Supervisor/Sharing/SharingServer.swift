@@ -122,7 +122,11 @@ final class SharingServer {
     for connection in connections.values { hear(connection, at: now) }
     for connection in connections.values {
       if let deadline = connection.deadline, now >= deadline {
-        refuse(connection, "timeout: nothing was asked for in time")
+        if case .waiting = connection.stage {
+          refuse(connection, "timeout: another instance has not let go in time of what it asks for")
+        } else {
+          refuse(connection, "timeout: nothing was asked for in time")
+        }
       }
     }
     for instance in instances {
