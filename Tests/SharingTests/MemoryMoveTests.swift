@@ -38,37 +38,39 @@ extension ServerTests {
       let served = try served()
       let before = served.descriptors()
       let peer = try served.attached()
-      let instance = try #require(served.server.instances[0])
-      grow(served, instance, 70)
-      // 32, 32 and 6: each is readable for the device before the host hears of it.
-      #expect(instance.record.arenaBytes == 86 << 20 && instance.move == nil)
-      #expect(instance.extents.map(\.byteCount) == [32 << 20, 32 << 20, 6 << 20])
-      #expect(served.path.toldBeforeMapped == 0 && served.path.maps.count == 4)
-      var offset = 16 << 20
-      for extent in instance.extents {
-        let message = try #require(peer.next())
-        #expect(message.word == "extent" && message.number("offset") == offset)
-        #expect(message.number("bytes") == extent.byteCount)
-        offset += extent.byteCount
+      do {
+        let instance = try #require(served.server.instances[0])
+        grow(served, instance, 70)
+        // 32, 32 and 6: each is readable for the device before the host hears of it.
+        #expect(instance.record.arenaBytes == 86 << 20 && instance.move == nil)
+        #expect(instance.extents.map(\.byteCount) == [32 << 20, 32 << 20, 6 << 20])
+        #expect(served.path.toldBeforeMapped == 0 && served.path.maps.count == 4)
+        var offset = 16 << 20
+        for extent in instance.extents {
+          let message = try #require(peer.next())
+          #expect(message.word == "extent" && message.number("offset") == offset)
+          #expect(message.number("bytes") == extent.byteCount)
+          offset += extent.byteCount
+        }
+        // More than the maximum is refused as a whole.
+        grow(served, instance, 44)
+        #expect(instance.record.arenaBytes == 86 << 20)
+        // Down to 20 MiB: whole extents only, so 48 stay.
+        shrink(served, instance, to: 20)
+        let asked = try #require(peer.next())
+        #expect(asked.word == "shrink" && asked.number("bytes") == 48 << 20)
+        #expect(instance.record.arenaBytes == 86 << 20)
+        peer.say("shrunk bytes=\(48 << 20)")
+        served.step()
+        #expect(instance.record.arenaBytes == 48 << 20 && instance.move == nil)
+        #expect(served.path.maps.count == 2)
+        shrink(served, instance, to: 0)
+        #expect(peer.next()?.number("bytes") == 16 << 20)
+        peer.say("shrunk bytes=\(16 << 20)")
+        served.step()
+        #expect(instance.record.arenaBytes == 16 << 20 && instance.extents.isEmpty)
+        grow(served, instance, 2)
       }
-      // More than the maximum is refused as a whole.
-      grow(served, instance, 44)
-      #expect(instance.record.arenaBytes == 86 << 20)
-      // Down to 20 MiB: whole extents only, so 48 stay.
-      shrink(served, instance, to: 20)
-      let asked = try #require(peer.next())
-      #expect(asked.word == "shrink" && asked.number("bytes") == 48 << 20)
-      #expect(instance.record.arenaBytes == 86 << 20)
-      peer.say("shrunk bytes=\(48 << 20)")
-      served.step()
-      #expect(instance.record.arenaBytes == 48 << 20 && instance.move == nil)
-      #expect(served.path.maps.count == 2)
-      shrink(served, instance, to: 0)
-      #expect(peer.next()?.number("bytes") == 16 << 20)
-      peer.say("shrunk bytes=\(16 << 20)")
-      served.step()
-      #expect(instance.record.arenaBytes == 16 << 20 && instance.extents.isEmpty)
-      grow(served, instance, 2)
       peer.leave()
       served.step()
       #expect(served.server.records.isEmpty && served.path.maps.isEmpty)
@@ -238,18 +240,20 @@ extension ServerTests {
         let served = try served()
         let before = served.descriptors()
         let peer = try served.attached()
-        let instance = try #require(served.server.instances[0])
-        grow(served, instance, 40)
-        served.hostAnswers = false
-        switch stage {
-        case 0: served.server.grow(instance, by: 2 << 20, asker: .nobody, at: served.now)
-        case 1: shrink(served, instance, to: 16)
-        default:
-          shrink(served, instance, to: 16)
-          peer.say("shrunk bytes=\(16 << 20)")
-          served.step()
+        do {
+          let instance = try #require(served.server.instances[0])
+          grow(served, instance, 40)
+          served.hostAnswers = false
+          switch stage {
+          case 0: served.server.grow(instance, by: 2 << 20, asker: .nobody, at: served.now)
+          case 1: shrink(served, instance, to: 16)
+          default:
+            shrink(served, instance, to: 16)
+            peer.say("shrunk bytes=\(16 << 20)")
+            served.step()
+          }
+          if stage == 3 { instance.connection?.say("x") }
         }
-        if stage == 3 { instance.connection?.say("x") }
         peer.leave()
         served.hostAnswers = true
         served.step()

@@ -58,6 +58,11 @@ final class AttachedInstance {
     ([memory.arena.byteCount] + extents.map(\.end)).first { $0 >= byteCount } ?? record.arenaBytes
   }
 
+  /// The largest arena of whole extents that has no more than so many bytes.
+  func extentStart(upTo byteCount: Int) -> Int {
+    extents.map(\.end).last { $0 <= byteCount } ?? memory.arena.byteCount
+  }
+
   /// Whether it is on its way out.
   var isLeaving: Bool {
     switch state {

@@ -71,7 +71,9 @@ extension SharingServer {
         close(instance, "memory: it has not let go of it", at: now)
       } else {
         count("memory_asked_back")
-        shrink(instance, to: order.target, asker: .nobody, at: now)
+        // Only whole extents come back: enough of them.
+        let target = instance.extentStart(upTo: order.target)
+        shrink(instance, to: target, asker: .nobody, at: now)
       }
     }
   }
