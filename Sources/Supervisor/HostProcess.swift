@@ -49,7 +49,8 @@ struct HostProcess: ~Copyable {
       descriptors: [
         -1, 1, 2, control.peer, access.descriptor, resources.rings, resources.arena,
         resources.channel, page.descriptor, trace?.hostEnd ?? -1,
-      ] + (resources.doorbells.map { [$0.hostEnd] + $0.events } ?? []), isolation: plan.isConfined ? .everything : [])
+      ] + (resources.doorbells.map { [$0.hostEnd] + $0.events } ?? []),
+      isolation: plan.isConfined ? .everything : [])
     control.closePeer()
     trace?.closeHostEnd()
     let message = try control.awaitReady(of: "driver host", milliseconds: 10_000)

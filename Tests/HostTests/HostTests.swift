@@ -53,7 +53,8 @@ final class HostBench {
 
   func path(_ driver: inout VirtioNet) -> PacketPath<VirtioNetQueuePair> {
     PacketPath(
-      queuePair: driver.takeQueuePair(0), channel: HostEnd(memory, queue: 0, instanceDoorbell: bell),
+      queuePair: driver.takeQueuePair(0),
+      channel: HostEnd(memory, queue: 0, instanceDoorbell: bell),
       ledger: SegmentLedger(firstUnit: 0, byteCount: Self.partBytes),
       transmitPart: UInt64(Self.partBytes)..<UInt64(2 * Self.partBytes))
   }

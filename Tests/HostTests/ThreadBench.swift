@@ -172,7 +172,9 @@ final class ThreadBench: @unchecked Sendable {
   deinit {
     rings.deallocate()
     arena.deallocate()
-    for descriptor in eventfds + [control, hostControl, instanceBell, instanceEnd] { close(descriptor) }
+    for descriptor in eventfds + [control, hostControl, instanceBell, instanceEnd] {
+      close(descriptor)
+    }
   }
 
   func instance(_ queue: Int) -> InstanceEnd {
