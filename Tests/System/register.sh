@@ -64,7 +64,7 @@ handle=$(sed -n 's/^capture //p' "$work/sender.log")
 # The reader sees what is being sent and can write none of it; to another user the handle is nothing.
 as() { setpriv --reuid "$1" --regid "$1" --clear-groups "$martlet" bench-end memory-reader "$work/socket" "$handle" $bytes; }
 as $reader > "$work/reader.log" 2>&1
-[ "$(cat "$work/reader.log")" = $'captured true\nwrite: the broker refuses: no-right' ] || fail "the reader"
+[ "$(cat "$work/reader.log")" = $'captured true\nwrite: the broker refuses: no-right' ] || fail "the reader: $(cat "$work/reader.log")"
 as $stranger > "$work/stranger.log" 2>&1 && fail "a stranger reads"
 grep -q "unknown-handle" "$work/stranger.log" || fail "a stranger's refusal"
 echo >&3
