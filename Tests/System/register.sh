@@ -59,7 +59,7 @@ exec 3> "$work/answers"
 until_said "$work/sender.log" "^capture"
 until_said "$work/received.log" "received $bytes bytes, all right"
 handle=$(sed -n 's/^capture //p' "$work/sender.log")
-[ "$($martlet memory --socket "$work/socket" | grep -c "registered=$bytes")" = 1 ] || fail "memory does not say what is registered"
+[ "$($martlet memory --socket "$work/socket" | grep -c "$((bytes >> 20)) MiB registered")" = 1 ] || fail "memory does not say what is registered"
 
 # The reader sees what is being sent and can write none of it; to another user the handle is nothing.
 as() { setpriv --reuid "$1" --regid "$1" --clear-groups "$martlet" bench-end memory-reader "$work/socket" "$handle" $bytes; }
