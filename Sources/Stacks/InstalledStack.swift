@@ -2,6 +2,7 @@ import Glibc
 
 /// A stack that a program has, by the name that `--stack` gives it.
 public struct InstalledStack {
+  /// What `--stack` names.
   public let name: String
   @usableFromInline
   let run: (InstanceEnvironment, InstanceArguments) throws(StackError) -> Int32
