@@ -40,7 +40,10 @@ public struct InterfaceCounts: Sendable {
     return names.count
   }
 
-  /// - Parameter references: to segments of the stack's own pool.
+  /// Shows what has been counted.
+  /// - Parameters:
+  ///   - page: the instance's.
+  ///   - references: to segments of the stack's own pool.
   public func publish(_ page: borrowing CounterPage, _ references: Int) {
     page.set(0, receivedPackets)
     page.set(1, receivedBytes)
