@@ -73,7 +73,7 @@ private struct PackedDevice: RingDevice {
     if let id { volatile_store16(entry + 12, UInt16(truncatingIfNeeded: id)) }
     volatile_store16(entry + 14, (wrap ? 1 << 7 | 1 << 15 : 0) | 1 << 1)
     place += skip
-    if place >= size {
+    while place >= size {
       place -= size
       wrap.toggle()
     }

@@ -12,8 +12,9 @@ export MARTLET_FUZZING=1
 # The run time's own handler waits for ever for a program under AddressSanitizer.
 export SWIFT_BACKTRACE=enable=no
 
-if ! out=$(swift build -c release --scratch-path .build-fuzz --sanitize fuzzer --sanitize address \
-  -Xswiftc -enable-testing --product martlet-fuzz 2>&1); then
+# Of two -sanitize flags the compiler takes the last one alone: it has to name both.
+if ! out=$(swift build -c release --scratch-path .build-fuzz --sanitize address \
+  -Xswiftc -sanitize=fuzzer,address -Xswiftc -enable-testing --product martlet-fuzz 2>&1); then
   grep -E 'error|warning' <<< "$out" | grep -v 'Cannot export' | head -20
   echo "0 passed, 1 failed"
   exit 1
@@ -48,6 +49,11 @@ for target in $targets; do
     executions=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")
     rate=$(sed -n 's/^stat::average_exec_per_sec: *//p' "$log")
     coverage=$(grep -oE 'cov: [0-9]+ ft: [0-9]+ corp: [0-9]+' "$log" | tail -1)
+    if [ -z "$coverage" ]; then
+      failed=$((failed + 1))
+      echo "✘ fuzz $target: nothing of it is instrumented"
+      continue
+    fi
     passed=$((passed + 1))
     echo "✔ fuzz $target: $executions executions, $rate/s, $coverage"
   else
