@@ -29,6 +29,7 @@ fuzz: setup
 bench: build
 	-Setup/packages.sh bench
 	-$(MAKE) peers
+	$(BUILD) --product martlet-seal-loop
 	.build/release/martlet bench
 
 peers: $(patsubst Benchmarks/Peers/%.c,.build/peers/%,$(wildcard Benchmarks/Peers/*.c))

@@ -15,7 +15,7 @@ let packetPath = FuzzTarget("packet-path") { input in
   let device = DeviceSide()
   var path = PacketPath(
     queuePair: ScriptedPair(device: device),
-    channel: HostEnd(channel.memory, queue: 0, peerEvent: -1),
+    channel: HostEnd(channel.memory, queue: 0, instanceDoorbell: -1),
     ledger: SegmentLedger(firstUnit: 0, byteCount: DeviceSide.receiveBytes),
     transmitPart: UInt64(DeviceSide.receiveBytes)..<UInt64(DeviceSide.arenaBytes))
   var instance = InstanceSide(channel, transmitStart: DeviceSide.receiveBytes)
@@ -79,7 +79,7 @@ struct InstanceSide: ~Copyable {
   init(_ channel: HostileChannel, transmitStart: Int) {
     self.channel = channel
     self.transmitStart = transmitStart
-    end = InstanceEnd(channel.memory, queue: 0, peerEvent: -1)
+    end = InstanceEnd(channel.memory, queue: 0, hostDoorbell: -1)
   }
 
   mutating func act(_ verb: UInt8, _ input: inout FuzzInput) {

@@ -129,7 +129,7 @@ final class SharedMemory: @unchecked Sendable {
 
   func port(_ index: Int, _ channel: HostileChannel, bell: Int32) -> InstancePort {
     InstancePort(
-      index: index, channel: HostEnd(channel.memory, queue: 0, peerEvent: bell),
+      index: index, channel: HostEnd(channel.memory, queue: 0, instanceDoorbell: bell),
       end: channel.memory.end, ledger: SegmentLedger(firstUnit: 0, byteCount: Self.receiveBytes),
       arena: window + Self.base(index), base: UInt64(Self.base(index)),
       transmitPart: UInt64(Self.receiveBytes)..<UInt64(Self.arenaBytes), weight: 1,
@@ -253,7 +253,7 @@ private struct PoliteInstance: ~Copyable {
   private var burst = Burst(capacity: 64)
 
   init(_ channel: HostileChannel, _ memory: SharedMemory) {
-    end = InstanceEnd(channel.memory, queue: 0, peerEvent: -1)
+    end = InstanceEnd(channel.memory, queue: 0, hostDoorbell: -1)
     self.memory = memory
   }
 

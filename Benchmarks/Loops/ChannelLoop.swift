@@ -13,8 +13,8 @@ public struct ChannelLoop: PathLoop, ~Copyable {
       throw UnsupportedLoop(description: "no such channel")
     }
     memory = try ChannelMemory(layout: layout)
-    host = HostEnd(memory, queue: 0, peerEvent: -1)
-    instance = InstanceEnd(memory, queue: 0, peerEvent: -1)
+    host = HostEnd(memory, queue: 0, instanceDoorbell: -1)
+    instance = InstanceEnd(memory, queue: 0, hostDoorbell: -1)
     for index in 0..<UInt32(Self.burstSize) {
       slots.append(Descriptor(segment: index &* 2, length: 64))
     }

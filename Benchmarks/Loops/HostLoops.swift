@@ -20,13 +20,13 @@ struct HostOnMemory: ~Copyable {
     var device = try RawDevice(format)
     // Both ends are awake all the time: no eventfd is ever written.
     var path = PacketPath(
-      queuePair: device.takeQueuePair(), channel: HostEnd(memory, queue: 0, peerEvent: -1),
+      queuePair: device.takeQueuePair(), channel: HostEnd(memory, queue: 0, instanceDoorbell: -1),
       ledger: SegmentLedger(
         firstUnit: 0, byteCount: RawDevice.partBytes, headerBytes: VirtioNet.receiveHeaderBytes),
       transmitPart: UInt64(RawDevice.partBytes)..<UInt64(RawDevice.arenaBytes))
     // The receive ring fills up.
     for _ in 0..<8 { _ = try path.turn() }
-    instance = InstanceEnd(memory, queue: 0, peerEvent: -1)
+    instance = InstanceEnd(memory, queue: 0, hostDoorbell: -1)
     self.memory = memory
     self.device = device
     self.path = path

@@ -28,6 +28,12 @@ public enum PathLoopName: String, CaseIterable, Sendable {
   case hostTransmitSingle = "host.transmit.single"
   case hostTransmitAggregate8 = "host.transmit.aggregate8"
   case hostTransmitAggregate32 = "host.transmit.aggregate32"
+  case sharedReceive = "shared.receive.1"
+  case sharedReceive64 = "shared.receive.64"
+  case sharedReceiveAll64 = "shared.receive.all64"
+  case sharedTransmit = "shared.transmit.1"
+  case sharedTransmit64 = "shared.transmit.64"
+  case sharedTransmitAll64 = "shared.transmit.all64"
   case channel = "channel"
   case commands = "commands"
   case pool1 = "pool.bulk1"
@@ -63,6 +69,12 @@ public enum PathLoopName: String, CaseIterable, Sendable {
     case .hostTransmitSingle: try visitor.visit(HostAggregateLoop(packets: 1))
     case .hostTransmitAggregate8: try visitor.visit(HostAggregateLoop(packets: 8))
     case .hostTransmitAggregate32: try visitor.visit(HostAggregateLoop(packets: 32))
+    case .sharedReceive: try visitor.visit(SharedReceiveLoop(attached: 1, active: 1))
+    case .sharedReceive64: try visitor.visit(SharedReceiveLoop(attached: 64, active: 1))
+    case .sharedReceiveAll64: try visitor.visit(SharedReceiveLoop(attached: 64, active: 64))
+    case .sharedTransmit: try visitor.visit(SharedTransmitLoop(attached: 1, active: 1))
+    case .sharedTransmit64: try visitor.visit(SharedTransmitLoop(attached: 64, active: 1))
+    case .sharedTransmitAll64: try visitor.visit(SharedTransmitLoop(attached: 64, active: 64))
     case .channel: try visitor.visit(ChannelLoop())
     case .commands: try visitor.visit(CommandLoop())
     case .pool1: try visitor.visit(PoolLoop(bulk: 1))

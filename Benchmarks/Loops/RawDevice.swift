@@ -15,12 +15,20 @@ struct RawDevice: ~Copyable {
   private let rings: Arena
   private let format: RingFormat
   private let function: RawFunction
-  private var driver: VirtioNet
+  var driver: VirtioNet
   var receiveRing: raw_device
   var transmitRing: raw_device
 
   init(_ format: RingFormat) throws {
     let arena = try Arena.withBestPages(byteCount: Self.arenaBytes, name: "martlet-bench")
+    let range = DMARange(address: arena.address, iova: 0, byteCount: Self.arenaBytes)
+    try self.init(format, arena, range)
+  }
+
+  /// - Parameters:
+  ///   - arena: the device receives into its first half.
+  ///   - range: what the driver may name, the arena at its start.
+  init(_ format: RingFormat, _ arena: consuming Arena, _ range: DMARange) throws {
     let rings = try Arena.withBestPages(byteCount: Self.ringBytes, name: "martlet-bench-rings")
     let function = RawFunction(format)
     let driver = try VirtioNet(
@@ -28,7 +36,7 @@ struct RawDevice: ~Copyable {
         function: function,
         rings: DMAZone(
           DMARange(address: rings.address, iova: Self.ringsIOVA, byteCount: Self.ringBytes)),
-        arena: DMARange(address: arena.address, iova: 0, byteCount: Self.arenaBytes)))
+        arena: range))
     guard let transport = function.transport else {
       throw UnsupportedLoop(description: "\(VirtioNet.name) has not asked for its transport")
     }

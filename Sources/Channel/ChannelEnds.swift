@@ -90,21 +90,34 @@ public struct ChannelMemory: ~Copyable {
   }
 }
 
-/// A sleep word and the eventfds of one queue: how an end sleeps and wakes the other.
+/// A sleep word and the descriptor of one queue: how an end sleeps and wakes the other.
+///
+/// An eventfd has one O_NONBLOCK flag for all who hold it: an instance could take that away, fill the eventfd, and so hold
+/// a host that writes to it. The host therefore rings at its end of a pair of sockets (``CommandDoorbell/pair()``) by calls
+/// that never wait. The way to the host is an eventfd of the instance's own for each queue: the host only waits for it and
+/// neither reads nor writes it.
 @frozen
 public struct Doorbell: @unchecked Sendable {
   // Invariant: both words stay mapped as long as the channel's memory.
   @usableFromInline let ownSleeps: UnsafeMutableRawPointer
   @usableFromInline let peerSleeps: UnsafeMutableRawPointer
-  @usableFromInline let peerEvent: Int32
+  @usableFromInline let peer: Int32
+  @usableFromInline let kind: Kind
 
-  @usableFromInline
+  /// What ``peer`` is.
+  @usableFromInline enum Kind {
+    case socket
+    case event
+  }
+
   init(
-    ownSleeps: UnsafeMutableRawPointer, peerSleeps: UnsafeMutableRawPointer, peerEvent: Int32
+    ownSleeps: UnsafeMutableRawPointer, peerSleeps: UnsafeMutableRawPointer, peer: Int32,
+    _ kind: Kind
   ) {
     self.ownSleeps = ownSleeps
     self.peerSleeps = peerSleeps
-    self.peerEvent = peerEvent
+    self.peer = peer
+    self.kind = kind
   }
 
   /// After publishing: wakes the other end if it sleeps. The fence orders our index before its word; without it both
@@ -115,16 +128,20 @@ public struct Doorbell: @unchecked Sendable {
     if relaxed_load32(peerSleeps) != 0 { signal() }
   }
 
-  /// Looks before it writes: O_NONBLOCK belongs to the eventfd and not to a descriptor of it, so that the other end can
-  /// take it away and fill the eventfd. One that is full is readable: it wakes as well.
+  /// Of what is full, the other end has enough to wake it.
   @_semantics("no_performance_analysis")
   @inline(never) @usableFromInline
   func signal() {
     relaxed_store32(peerSleeps, 0)
-    var event = pollfd(fd: peerEvent, events: Int16(POLLOUT), revents: 0)
-    guard poll(&event, 1, 0) == 1, event.revents & Int16(POLLOUT) != 0 else { return }
     var one: UInt64 = 1
-    _ = write(peerEvent, &one, 8)
+    switch kind {
+    case .socket: _ = send(peer, &one, 8, Int32(MSG_DONTWAIT | MSG_NOSIGNAL))
+    case .event:
+      // Looks before it writes, so that a host that has filled the eventfd does not hold the instance.
+      var event = pollfd(fd: peer, events: Int16(POLLOUT), revents: 0)
+      guard poll(&event, 1, 0) == 1, event.revents & Int16(POLLOUT) != 0 else { return }
+      _ = write(peer, &one, 8)
+    }
   }
 
   /// Wakes the other end whether or not it says that it sleeps: for the last word on a channel.
@@ -154,8 +171,8 @@ public struct HostEnd: ~Copyable {
   /// Whether the instance wants what has come in a burst as aggregates (``/Memory/Burst/joinPackets(from:)``).
   @inlinable public var wantsAggregates: Bool { relaxed_load32(wish) != 0 }
 
-  /// - Parameter peerEvent: the eventfd that wakes the instance.
-  public init(_ memory: borrowing ChannelMemory, queue: Int, peerEvent: Int32) {
+  /// - Parameter instanceDoorbell: the host's end of the pair of sockets that wakes the instance.
+  public init(_ memory: borrowing ChannelMemory, queue: Int, instanceDoorbell: Int32) {
     wish = memory.address(memory.layout.wantsAggregates(queue))
     receive = memory.producer(queue, .receive)
     transmit = memory.consumer(queue, .transmit)
@@ -163,10 +180,11 @@ public struct HostEnd: ~Copyable {
     free = memory.consumer(queue, .free)
     doorbell = Doorbell(
       ownSleeps: memory.address(memory.layout.hostSleeps(queue)),
-      peerSleeps: memory.address(memory.layout.instanceSleeps(queue)), peerEvent: peerEvent)
+      peerSleeps: memory.address(memory.layout.instanceSleeps(queue)), peer: instanceDoorbell,
+      .socket)
   }
 
-  /// - Returns: whether the caller may sleep on its eventfd: false where something has come in meanwhile.
+  /// - Returns: whether the caller may sleep: false where something has come in meanwhile.
   public func prepareToSleep() -> Bool {
     doorbell.announceSleep()
     return transmit.isEmpty() && free.isEmpty()
@@ -190,8 +208,8 @@ public struct InstanceEnd: ~Copyable {
   /// ``/Memory/Burst/openAggregates()``; or no longer. What is in the ring already stays as it is.
   public func wantAggregates(_ wanted: Bool = true) { relaxed_store32(wish, wanted ? 1 : 0) }
 
-  /// - Parameter peerEvent: the eventfd that wakes the host.
-  public init(_ memory: borrowing ChannelMemory, queue: Int, peerEvent: Int32) {
+  /// - Parameter hostDoorbell: the eventfd that wakes the host's thread of the queue.
+  public init(_ memory: borrowing ChannelMemory, queue: Int, hostDoorbell: Int32) {
     wish = memory.address(memory.layout.wantsAggregates(queue))
     receive = memory.consumer(queue, .receive)
     transmit = memory.producer(queue, .transmit)
@@ -199,7 +217,7 @@ public struct InstanceEnd: ~Copyable {
     free = memory.producer(queue, .free)
     doorbell = Doorbell(
       ownSleeps: memory.address(memory.layout.instanceSleeps(queue)),
-      peerSleeps: memory.address(memory.layout.hostSleeps(queue)), peerEvent: peerEvent)
+      peerSleeps: memory.address(memory.layout.hostSleeps(queue)), peer: hostDoorbell, .event)
   }
 
   /// Wakes the host's thread of this queue if it sleeps and there is news for it: slots sent or given back since the
@@ -217,7 +235,7 @@ public struct InstanceEnd: ~Copyable {
     if hasNews { doorbell.ring() }
   }
 
-  /// - Returns: whether the caller may sleep on its eventfd: false where something has come in meanwhile.
+  /// - Returns: whether the caller may sleep: false where something has come in meanwhile.
   public func prepareToSleep() -> Bool {
     doorbell.announceSleep()
     return receive.isEmpty() && completion.isEmpty()

@@ -2,8 +2,8 @@ import CLinux
 import Glibc
 import Memory
 
-/// One end of a pair of connected sockets by which the ends of a command channel wake each other. Closed when the value
-/// goes away.
+/// One end of a pair of connected sockets by which the ends of a command channel wake each other, and a host its
+/// instances. Closed when the value goes away.
 ///
 /// No eventfd: that is one file with one O_NONBLOCK flag for all that hold it, so whoever was given one can make the
 /// others' calls block, fill it, or take a wake-up that was another's. Of a pair of sockets each end has its own, and no

@@ -15,6 +15,8 @@ public struct ControlMessage: Sendable, Equatable {
   public static let maximumBytes = 16384
   /// The most descriptors that go with one message.
   public static let maximumDescriptors = 64
+  /// The most that the kernel lets come with one (SCM_MAX_FD).
+  private static let possibleDescriptors = 253
 
   /// - Parameter text: as it came.
   public init(_ text: String) {
@@ -67,7 +69,7 @@ public struct ControlMessage: Sendable, Equatable {
   /// Takes the next message if there is one. Does not wait.
   public static func receive(from socket: Int32) -> Arrival {
     var buffer = [UInt8](repeating: 0, count: maximumBytes)
-    var descriptors = [Int32](repeating: -1, count: maximumDescriptors)
+    var descriptors = [Int32](repeating: -1, count: possibleDescriptors)
     var count: Int32 = 0
     var length = -Int(ECONNRESET)
     // A peer that has gone without having read all that it was sent is said once, before what it has said itself.

@@ -18,6 +18,8 @@ public enum EndReason: UInt32, Sendable, CaseIterable {
   case lostMemory = 6
   /// Its supervisor has taken it off the interface.
   case detached = 7
+  /// An aggregate that is none, or with the tag of one that is not done with.
+  case badAggregate = 8
 
   /// For messages between processes: one word.
   public var name: String {
@@ -30,6 +32,7 @@ public enum EndReason: UInt32, Sendable, CaseIterable {
     case .badOffload: "bad_offload"
     case .lostMemory: "lost_memory"
     case .detached: "detached"
+    case .badAggregate: "bad_aggregate"
     }
   }
 }

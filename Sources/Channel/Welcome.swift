@@ -168,12 +168,12 @@ public enum InstanceDescriptor: Hashable, Sendable {
   case channel
   /// The instance's counter page.
   case counters
-  /// An eventfd that wakes the instance.
+  /// The instance's end of a pair of sockets: readable when the instance is to wake, and read to clear it.
   case ownDoorbell
   /// The command channel's memory.
   case commands
   /// The client's end of the command channel's doorbell (``CommandDoorbell``).
   case commandDoorbell
-  /// An eventfd that wakes the host's thread of a queue.
+  /// An eventfd of the instance's own that wakes the host's thread of a queue.
   case hostDoorbell(Int)
 }

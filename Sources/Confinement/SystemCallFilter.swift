@@ -26,7 +26,8 @@ public struct SystemCallFilter: Sendable {
       "read", "write", "pread64", "pwrite64", "readv", "writev", "sendmsg", "recvmsg", "sendto",
       "recvfrom", "close",
       // Sleeping and time.
-      "poll", "ppoll", "clock_gettime", "clock_nanosleep", "nanosleep", "sched_yield",
+      "poll", "ppoll", "epoll_wait", "epoll_pwait", "clock_gettime", "clock_nanosleep", "nanosleep",
+      "sched_yield",
       // The Swift runtime and the C library.
       "futex", "madvise", "munmap", "brk", "rt_sigreturn", "rt_sigprocmask", "rt_sigaction",
       "sigaltstack", "getrandom", "getpid", "gettid", "tgkill", "restart_syscall", "exit",
@@ -52,8 +53,10 @@ public struct SystemCallFilter: Sendable {
   /// The same for a host that instances come to and leave: it looks at memory that it is handed and maps it.
   public static let sharedDriverHost = SystemCallFilter(
     rules: driverHost.rules
-      // The size of a descriptor's memory: either call, as the C library has it, and none by path.
+      // Instances' doorbells come and go.
       + [
+        Rule(call: "epoll_ctl"),
+        // The size of a descriptor's memory: either call, as the C library has it, and none by path.
         Rule(call: "fstat"),
         Rule(
           call: "newfstatat",

@@ -8,6 +8,8 @@ public enum HandleRefusal: String, Error, CaseIterable, Sendable {
   case malformed
   /// Another process than the one that connected sent the message.
   case foreignSender = "foreign-sender"
+  /// The broker does not serve this user.
+  case foreignUser = "foreign-user"
   /// The peer's process cannot be told.
   case noProcess = "no-process"
   /// No handle has this id or number.

@@ -1,14 +1,22 @@
 /// What is given away of a memory handle: 128 bits from the kernel's random source. It is of use to the handle's receiver
 /// only; to anybody else it is like a number that was guessed.
 public struct HandleID: Hashable, Sendable {
-  private let high: UInt64
-  private let low: UInt64
+  /// The first 16 digits.
+  public let high: UInt64
+  /// The last 16 digits.
+  public let low: UInt64
 
   /// A new one, which nobody can foresee.
   public init() {
     var random = SystemRandomNumberGenerator()
     high = random.next()
     low = random.next()
+  }
+
+  /// From its halves, the first digits first.
+  public init(high: UInt64, low: UInt64) {
+    self.high = high
+    self.low = low
   }
 
   /// - Parameter text: 32 hexadecimal digits, as ``text`` gives them.

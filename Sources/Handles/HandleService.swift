@@ -29,6 +29,7 @@ public final class HandleService {
   }
 
   private var listening: Int32 = -1
+  private var users: Set<uid_t>?
   private var connections: [UInt64: Connection] = [:]
   private var perUser: [UInt32: Int] = [:]
   private var lastConnection: UInt64 = 0
@@ -58,8 +59,10 @@ public final class HandleService {
   }
 
   /// Takes connections from a listening socket, which stays the caller's.
-  public func listen(on socket: Int32) {
+  /// - Parameter users: who may connect; nil for whoever can.
+  public func listen(on socket: Int32, users: Set<uid_t>? = nil) {
     listening = socket
+    self.users = users
     _ = linux_pass_credentials(socket)
     watch(socket, as: 0)
   }
@@ -105,6 +108,9 @@ public final class HandleService {
     }
   }
 
+  /// When ``serve(now:)`` is due without an event, in its clock's nanoseconds; nil where nothing expires.
+  public var nextExpiry: UInt64? { broker.nextExpiry }
+
   /// Milliseconds until ``serve(now:)`` is due without an event, for poll(2): -1 for no limit.
   public func timeout(now: UInt64) -> Int32 {
     guard let next = broker.nextExpiry else { return -1 }
@@ -128,6 +134,7 @@ public final class HandleService {
     var (uid, pid): (UInt32, Int32) = (0, 0)
     guard linux_peer(socket, &pid, &uid) == 0, linux_pass_credentials(socket) == 0
     else { throw .noProcess }
+    guard users?.contains(uid) ?? true else { throw .foreignUser }
     // Before Linux 6.5 the process is found by its number; each message says then that it is still the one.
     let pidfd = linux_peer_process(socket, pid)
     guard pidfd >= 0 else { throw .noProcess }

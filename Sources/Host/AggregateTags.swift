@@ -28,20 +28,25 @@ struct AggregateTags: ~Copyable, @unchecked Sendable {
     return true
   }
 
+  /// A packet is done with.
+  /// - Returns: whether its tag is to be completed: not while more of its aggregate is to come.
+  @inlinable @inline(__always)
+  mutating func finish(_ tag: UInt16) -> Bool {
+    if waiting[Int(tag)] == 0 { return true }
+    waiting[Int(tag)] &-= 1
+    total &-= 1
+    return false
+  }
+
   /// Takes out completions that are for nobody.
   /// - Parameter first: those before it were looked at before.
   @inlinable @inline(never)
   mutating func keepBack(_ completed: inout Burst, from first: Int) {
     var kept = first
     for index in first..<completed.count {
-      let tag = Int(completed[index].tag)
-      if waiting[tag] > 0 {
-        waiting[tag] &-= 1
-        total &-= 1
-      } else {
-        completed[kept] = completed[index]
-        kept &+= 1
-      }
+      if !finish(completed[index].tag) { continue }
+      completed[kept] = completed[index]
+      kept &+= 1
     }
     completed.truncate(to: kept)
   }

@@ -4,8 +4,8 @@ import PCI
 import VFIO
 
 /// Passes on to a vfio-user device what memory it may read: it has one socket, which is the host's while it runs, so the
-/// supervisor says it here. `map id= iova= bytes=` with the memory, `unmap id= iova= bytes=`; answers `mapped`, `unmapped`
-/// or `refused`.
+/// supervisor says it here. `map id= iova= bytes= [from=]` with the memory, `unmap id= iova= bytes=`; answers
+/// `mapped`, `unmapped` or `refused`, with `iova=` too.
 struct DeviceMaps {
   let function: any PCIFunction
   let supervisor: SupervisorSocket
@@ -24,14 +24,16 @@ struct DeviceMaps {
     }
     do throws(PCIError) {
       if message.word == "map" {
-        try device.mapDMA(descriptors[0], iova: iova, byteCount: byteCount, rights: .read)
+        try device.mapDMA(
+          descriptors[0], from: message.number("from") ?? 0, iova: iova, byteCount: byteCount,
+          rights: .read)
       } else {
         try device.unmapDMA(iova: iova, byteCount: byteCount)
       }
-      supervisor.say("\(message.word)ped id=\(id)")
+      supervisor.say("\(message.word)ped id=\(id) iova=\(iova)")
     } catch {
       let reason = "\(error)".replacing(" ", with: "_")
-      supervisor.say("refused id=\(id) what=\(message.word) reason=\(reason)")
+      supervisor.say("refused id=\(id) what=\(message.word) iova=\(iova) reason=\(reason)")
     }
     return true
   }

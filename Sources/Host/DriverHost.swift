@@ -13,7 +13,7 @@ import VhostUser
 /// the function until its supervisor goes. Its first thread is for control; each queue pair has one of its own.
 ///
 /// Descriptors: 3 control, 4 device, 5 rings, 6 arena, 7 channel, 8 counters, 9 the pipe for the run's trace where it is
-/// recorded, 10 rung by the host, 11 + n rung for queue pair n.
+/// recorded; with one instance 10, the host's end of the sockets that wake it, and 11 + n, rung by it for queue pair n.
 public struct DriverHost: DriverVisitor, ~Copyable {
   private let arguments: HostArguments
   private let supervisor: SupervisorSocket
@@ -22,6 +22,8 @@ public struct DriverHost: DriverVisitor, ~Copyable {
   private var counters: CounterPage?
   private let configurationInterrupt: Int32
   private let queueInterrupts: [Int32]
+  /// For each queue thread, what wakes it.
+  private let wakes: [WakeSet]
   /// Rung by the queue threads for the control thread, where many instances share the function.
   private let instanceNews: Int32
   private let threads: [QueueThread]
@@ -38,7 +40,7 @@ public struct DriverHost: DriverVisitor, ~Copyable {
     static let channel: Int32 = 7
     static let counters: Int32 = 8
     static let trace: Int32 = 9
-    static let peerDoorbell: Int32 = 10
+    static let instanceDoorbell: Int32 = 10
     static let firstDoorbell: Int32 = 11
   }
 
@@ -86,8 +88,17 @@ public struct DriverHost: DriverVisitor, ~Copyable {
     // Everything that needs a path, a new descriptor of this kind or a right is done before it is given up.
     let interrupts = (0...arguments.queues).map { _ in eventfd(0, Int32(EFD_NONBLOCK)) }
     let instanceNews = eventfd(0, Int32(EFD_NONBLOCK))
-    let run = HostRun(
-      failed: eventfd(0, Int32(EFD_NONBLOCK)), doorbells: doorbells(arguments.queues))
+    var wakes: [WakeSet] = []
+    for queue in 0..<arguments.queues {
+      let wake = try WakeSet(interrupt: interrupts[queue + 1])
+      let doorbell = Inherited.firstDoorbell + Int32(queue)
+      guard arguments.isShared || wake.add(doorbell) else {
+        throw .arguments("descriptor \(doorbell) cannot be waited for")
+      }
+      wakes.append(wake)
+    }
+    if arguments.isShared { _ = linux_allow_all_descriptors() }
+    let run = HostRun(failed: eventfd(0, Int32(EFD_NONBLOCK)), wakes: wakes)
     let kicks =
       arguments.access == .vhostUser ? VhostUserDoorbells(queuePairs: arguments.queues) : nil
     let threads = try confine(arguments)
@@ -96,7 +107,7 @@ public struct DriverHost: DriverVisitor, ~Copyable {
       arguments: arguments, function: function, identity: try identify(function),
       supervisor: supervisor, rings: rings, memory: memory, counters: counters,
       configurationInterrupt: interrupts[0],
-      queueInterrupts: Array(interrupts.dropFirst()), instanceNews: instanceNews,
+      queueInterrupts: Array(interrupts.dropFirst()), wakes: wakes, instanceNews: instanceNews,
       threads: threads, run: run)
   }
 
@@ -131,16 +142,12 @@ public struct DriverHost: DriverVisitor, ~Copyable {
     }
   }
 
-  private static func doorbells(_ queues: Int) -> [Int32] {
-    (0..<Int32(queues)).map { Inherited.firstDoorbell + $0 }
-  }
-
   private init(
     arguments: HostArguments, function: any PCIFunction, identity: PCIMatch,
     supervisor: SupervisorSocket, rings: consuming Arena,
     memory: consuming HostMemory, counters: consuming CounterPage,
-    configurationInterrupt: Int32, queueInterrupts: [Int32], instanceNews: Int32,
-    threads: [QueueThread], run: HostRun
+    configurationInterrupt: Int32, queueInterrupts: [Int32], wakes: [WakeSet],
+    instanceNews: Int32, threads: [QueueThread], run: HostRun
   ) {
     self.arguments = arguments
     self.function = function
@@ -151,6 +158,7 @@ public struct DriverHost: DriverVisitor, ~Copyable {
     self.counters = consume counters
     self.configurationInterrupt = configurationInterrupt
     self.queueInterrupts = queueInterrupts
+    self.wakes = wakes
     self.instanceNews = instanceNews
     self.threads = threads
     self.run = run
@@ -257,7 +265,7 @@ public struct DriverHost: DriverVisitor, ~Copyable {
       page: counters, queues: arguments.queues, device: D.deviceStatistics, isShared: true)
     let instances = InstanceControl(
       plan: SharedPlan(D.self, device.interface, hostArenaBytes: arguments.arenaBytes),
-      window: window, doorbells: Self.doorbells(arguments.queues), changed: instanceNews,
+      window: window, wakes: wakes, changed: instanceNews,
       statistics: statistics, supervisor: supervisor)
     var events = events(setup, nil)
     events.instances = instanceNews
@@ -292,16 +300,15 @@ public struct DriverHost: DriverVisitor, ~Copyable {
 
   /// What each queue thread sleeps on.
   private func descriptors(_ recording: RecordingFunction?) -> [QueueDescriptors] {
-    let doorbells = Self.doorbells(arguments.queues)
     // A function with few vectors signals all queue pairs by the first one's eventfd.
     let offered = arguments.queues > 1 ? try? function.interrupts : nil
     let isShared =
       arguments.queues > 1
       && !(offered.map { InterruptVectors.isOneEach($0, pairs: arguments.queues) } ?? false)
-    return doorbells.indices.map { queue in
+    return wakes.indices.map { queue in
       QueueDescriptors(
-        doorbell: doorbells[queue], interrupt: queueInterrupts[queue],
-        alsoInterrupted: isShared && queue == 0 ? Array(doorbells.dropFirst()) : [],
+        wakes: wakes[queue],
+        alsoInterrupted: isShared && queue == 0 ? Array(wakes.dropFirst()) : [],
         recording: recording)
     }
   }
@@ -359,7 +366,7 @@ public struct DriverHost: DriverVisitor, ~Copyable {
       paths.append(
         PacketPath(
           queuePair: device.takeQueuePair(queue),
-          channel: HostEnd(channel, queue: queue, peerEvent: Inherited.peerDoorbell),
+          channel: HostEnd(channel, queue: queue, instanceDoorbell: Inherited.instanceDoorbell),
           ledger: SegmentLedger(
             firstUnit: UInt32(queue * share / Descriptor.unit), byteCount: share,
             segmentSize: D.receiveBufferBytes ?? 2048, isColoured: D.receiveBufferBytes == nil,

@@ -8,16 +8,16 @@ final class HostRun: Sendable {
   /// Becomes readable when a queue thread has failed.
   let failed: Int32
   private let failure = Mutex<HostError?>(nil)
-  private let doorbells: [Int32]
+  private let wakes: [WakeSet]
   // Invariant: points at a cache line of its own, whose first word is 1 once the threads are to end.
   nonisolated(unsafe) let stopWord: UnsafeMutableRawPointer
 
   /// - Parameters:
   ///   - failed: an eventfd.
-  ///   - doorbells: the eventfds that the queue threads sleep on.
-  init(failed: Int32, doorbells: [Int32]) {
+  ///   - wakes: what the queue threads sleep on.
+  init(failed: Int32, wakes: [WakeSet]) {
     self.failed = failed
-    self.doorbells = doorbells
+    self.wakes = wakes
     stopWord = .allocate(byteCount: 64, alignment: 64)
     stopWord.initializeMemory(as: UInt8.self, repeating: 0, count: 64)
   }
@@ -27,7 +27,7 @@ final class HostRun: Sendable {
   /// Tells all queue threads to end, those that sleep too.
   func stop() {
     release_store32(stopWord, 1)
-    for doorbell in doorbells { signal(doorbell) }
+    for wake in wakes { wake.ring() }
   }
 
   /// Queue threads may be started again. Only while none of them is at work.
@@ -43,7 +43,7 @@ final class HostRun: Sendable {
   var firstFailure: HostError? { failure.withLock { $0 } }
 }
 
-/// Makes an eventfd readable.
+/// Makes an eventfd of this process readable.
 func signal(_ eventfd: Int32) {
   var one: UInt64 = 1
   _ = write(eventfd, &one, 8)

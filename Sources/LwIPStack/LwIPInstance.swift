@@ -68,6 +68,7 @@ public final class LwIPInstance: StackInstance {
     var worked = stack.buffers.resumeWaiting()
     for application in applications where application.serve() { worked = true }
     let moved = stack.flush()
+    if stack.buffers.isExhausted { try stack.environment.askForMemory(Self.growth) }
     return worked || moved
   }
 
@@ -75,6 +76,14 @@ public final class LwIPInstance: StackInstance {
     let sleep = Int32(min(sys_timeouts_sleeptime(), 1000))
     return applications.reduce(sleep) { min($0, $1.nextDeadline) }
   }
+
+  /// Bytes that are asked for when segments have run out.
+  private static let growth = 32 << 20
+
+  public func memoryDidGrow(to byteCount: Int) { stack.grow(to: byteCount) }
+  public func memoryWillShrink(to byteCount: Int) -> Bool { stack.beginShrink(to: byteCount) }
+  public var memoryEndInUse: Int { stack.buffers.freeEnd }
+  public func memoryDidShrink(to byteCount: Int) { stack.shrink(to: byteCount) }
 
   public var exitCode: Int32? {
     for application in applications { if let code = application.exitCode { return code } }

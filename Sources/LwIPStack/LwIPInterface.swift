@@ -15,11 +15,11 @@ public final class LwIPInterface {
   /// Memory that applications send from.
   public let buffers: SendBufferPool
   var listeners: [Listener] = []
-  private let environment: InstanceEnvironment
+  let environment: InstanceEnvironment
   private let channel: InstanceChannel
   private let arena: UnsafeMutableRawPointer
   private let transmitStart: Int
-  private let arenaBytes: Int
+  @exclusivity(unchecked) private var arenaBytes: Int
   /// Packets that the device may still read: each holds a reference to its pbufs and to the pool's segments that they
   /// point into.
   @exclusivity(unchecked) private var inFlight = PacketTags<UnsafeMutablePointer<pbuf>>(count: 8192)
@@ -30,6 +30,8 @@ public final class LwIPInterface {
   @exclusivity(unchecked) private var heldSegment: UInt32?
   /// The device completes the checksums of what is sent.
   private let leavesChecksums: Bool
+  /// Where the arena is to end.
+  private var shrinkTarget: Int?
   /// Which sums lwIP does itself: those that the device does not; and where the device has checked a packet's.
   private let ownChecksums: UInt16
   private let ownChecksumsOfChecked: UInt16
@@ -58,7 +60,9 @@ public final class LwIPInterface {
     }
     martlet_set_heap(arena + transmitStart)
     buffers = SendBufferPool(
-      SegmentPool(arena: arena, range: transmitStart + heapBytes..<arenaBytes))
+      SegmentPool(
+        arena: arena, range: transmitStart + heapBytes..<arenaBytes,
+        maximum: environment.welcome.maximumBytes))
     leavesChecksums = environment.offloads.contains(.transmitChecksum)
     ownChecksums = Self.checksums(leavesThem: leavesChecksums, receiveIsChecked: false)
     ownChecksumsOfChecked = Self.checksums(leavesThem: leavesChecksums, receiveIsChecked: true)
@@ -260,6 +264,34 @@ public final class LwIPInterface {
       piece = current.pointee.next
     }
     pbuf_free(packet)
+  }
+
+  // MARK: Memory
+
+  func grow(to byteCount: Int) {
+    arenaBytes = byteCount
+    buffers.grow(to: byteCount)
+  }
+
+  /// - Returns: whether all that is to go has come back. Packets have references until the device has done with them.
+  func beginShrink(to byteCount: Int) -> Bool {
+    if shrinkTarget != byteCount {
+      buffers.beginShrink(to: byteCount)
+      shrinkTarget = byteCount
+    }
+    return buffers.leavingCount == 0
+  }
+
+  func shrink(to byteCount: Int) {
+    // Less than was asked for: the rest is handed out again.
+    if byteCount != shrinkTarget {
+      buffers.grow(to: arenaBytes)
+      buffers.beginShrink(to: byteCount)
+    }
+    let isDone = buffers.finishShrink()
+    precondition(isDone)
+    shrinkTarget = nil
+    arenaBytes = byteCount
   }
 
   // MARK: Channel

@@ -8,9 +8,9 @@ struct FreeSegments: ~Copyable {
   struct List {
     // Invariant: the first `count` of the `capacity` places are units where a segment of the class begins, of which only
     // this list knows, and whose header has no reference.
-    @usableFromInline let units: UnsafeMutablePointer<UInt32>
+    @usableFromInline var units: UnsafeMutablePointer<UInt32>
     @usableFromInline var count: Int
-    @usableFromInline let capacity: Int
+    @usableFromInline var capacity: Int
   }
 
   @usableFromInline let table: SegmentTable
@@ -123,5 +123,38 @@ struct FreeSegments: ~Copyable {
   mutating func put(_ unit: UInt32, _ sizeClass: Int) {
     lists[sizeClass].units[lists[sizeClass].count] = unit
     lists[sizeClass].count += 1
+  }
+
+  /// Puts in what no list knows of yet, to be handed out after all others.
+  /// - Parameters:
+  ///   - units: the last one is handed out first.
+  ///   - capacity: for how many segments of the class there has to be room.
+  mutating func putBelow(_ units: some Collection<UInt32>, _ sizeClass: Int, capacity: Int) {
+    let list = lists[sizeClass]
+    let target =
+      capacity > list.capacity
+      ? UnsafeMutablePointer<UInt32>.allocate(capacity: capacity) : list.units
+    if target != list.units {
+      target.initialize(repeating: 0, count: capacity)
+      lists[sizeClass].capacity = capacity
+    }
+    (target + units.count).update(from: list.units, count: list.count)
+    for (index, unit) in units.enumerated() { target[index] = unit }
+    if target != list.units { list.units.deallocate() }
+    lists[sizeClass].units = target
+    lists[sizeClass].count += units.count
+  }
+
+  /// Takes out all from a unit on.
+  mutating func remove(from first: UInt32) {
+    for sizeClass in 0..<SegmentPool.classCount {
+      let list = lists[sizeClass]
+      var kept = 0
+      for index in 0..<list.count where list.units[index] < first {
+        list.units[kept] = list.units[index]
+        kept += 1
+      }
+      lists[sizeClass].count = kept
+    }
   }
 }

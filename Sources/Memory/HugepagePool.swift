@@ -6,16 +6,25 @@ public enum HugepagePool {
   private static let size = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages"
   private static let free = "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages"
 
+  // Taken out of the pool while in use: the size counts them, though they go when they are free.
+  private static let surplus = "/sys/kernel/mm/hugepages/hugepages-2048kB/surplus_hugepages"
+
   /// Pages that nobody uses; -1 where the system has none.
   public static var freePages: Int { read(free) }
 
   /// Sees to it that `pages` are free, as far as the system lets us.
   /// - Returns: how many were added, for ``giveBack(_:)``; 0 where enough were free or not all can be had.
   public static func grow(toFree pages: Int) -> Int {
-    let lacking = pages - read(free)
-    if lacking <= 0 { return 0 }
-    let added = change(by: lacking)
-    if added >= lacking { return added }
+    var added = 0
+    // More than once: pages that another run has given back while they were in use count as added, and are not free yet.
+    for _ in 0..<3 {
+      let lacking = pages - read(free)
+      if lacking <= 0 { return added }
+      let more = change(by: lacking)
+      added += more
+      if more < lacking { break }
+    }
+    if read(free) >= pages { return added }
     // Fewer than asked for are of no use: the caller falls back to ordinary pages.
     giveBack(added)
     return 0
@@ -33,9 +42,9 @@ public enum HugepagePool {
     guard descriptor >= 0 else { return 0 }
     defer { close(descriptor) }
     _ = flock(descriptor, LOCK_EX)
-    let before = read(size)
+    let before = read(size) - max(0, read(surplus))
     guard before >= 0, write(max(0, before + pages)) else { return 0 }
-    return read(size) - before
+    return read(size) - max(0, read(surplus)) - before
   }
 
   private static func read(_ path: String) -> Int {

@@ -42,17 +42,30 @@ public struct MemoryWindow: ~Copyable, @unchecked Sendable {
   /// Maps memory of another process, in place of what was there. The descriptor stays the caller's.
   /// - Parameters:
   ///   - descriptor: memory that its owner can no longer shrink.
+  ///   - start: bytes from the memory's start, a multiple of its page size.
   ///   - offset: bytes from the window's start, a multiple of the memory's page size.
-  ///   - byteCount: from the memory's start, a multiple of its page size.
+  ///   - byteCount: a multiple of the page size.
+  ///   - isWritable: false maps it for reading only.
+  ///   - isPresent: whether all of it is there afterwards; otherwise pages come as they are touched.
   /// - Throws: ``MemoryError``: it is too small, not sealed, does not lie in the window, or cannot be mapped.
-  public func map(_ descriptor: Int32, at offset: Int, byteCount: Int) throws(MemoryError) {
-    let page = try Arena.check(descriptor, holds: byteCount).rawValue
-    guard byteCount % page == 0, offset % page == 0, contains(offset, byteCount) else {
+  public func map(
+    _ descriptor: Int32, from start: Int = 0, at offset: Int, byteCount: Int,
+    isWritable: Bool = true, isPresent: Bool = true
+  ) throws(MemoryError) {
+    let (end, wraps) = start.addingReportingOverflow(byteCount)
+    guard start >= 0, byteCount > 0, !wraps else {
+      throw .badSize(byteCount: byteCount, pageSize: Arena.PageSize.ordinary.rawValue)
+    }
+    let page = try Arena.check(descriptor, holds: end).rawValue
+    guard byteCount % page == 0, start % page == 0, offset % page == 0,
+      contains(offset, byteCount)
+    else {
       throw .badSize(byteCount: byteCount, pageSize: page)
     }
-    let flags = MAP_SHARED | Int32(MAP_POPULATE) | Int32(MAP_FIXED)
+    let flags = MAP_SHARED | Int32(isPresent ? MAP_POPULATE : 0) | Int32(MAP_FIXED)
+    let protection = isWritable ? PROT_READ | PROT_WRITE : PROT_READ
     guard
-      linux_mmap(address + offset, byteCount, PROT_READ | PROT_WRITE, flags, descriptor, 0) != nil
+      linux_mmap(address + offset, byteCount, protection, flags, descriptor, off_t(start)) != nil
     else { throw .system(call: "mapping memory", errno: errno) }
   }
 

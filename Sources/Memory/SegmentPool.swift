@@ -1,3 +1,6 @@
+import CLinux
+import Glibc
+
 /// A stack instance's own segments: a range of its arena cut into power-of-two pieces of 1 KiB to 128 KiB.
 ///
 /// Best fit first, the next size when that is exhausted. Each segment has a header of its own cache line in a table at
@@ -10,57 +13,74 @@ public struct SegmentPool: ~Copyable, @unchecked Sendable {
   @usableFromInline let arena: UnsafeMutableRawPointer
   @usableFromInline var free: FreeSegments
   /// Segments of each class.
-  public let counts: [Int]
+  public internal(set) var counts = [Int](repeating: 0, count: classCount)
   @usableFromInline var references = 0
+  let shares: [Int]
+  /// Blocks that there is memory for, those that are to be given up among them.
+  var blockCount = 0
+  /// What is to be given up, where anything is.
+  var leaving: Leaving?
+  /// Bytes of headers that lie apart from the pool's range; 0 where they lie at its start.
+  private let separateHeaderBytes: Int
+  var hasSeparateHeaders: Bool { separateHeaderBytes > 0 }
+
+  /// Bytes of a block, all of whose segments are of one class.
+  static let blockSize = 128 << 10
+  /// Bytes of a block's headers.
+  static let blockHeaderBytes = 128 * 64
 
   /// - Parameters:
   ///   - arena: the arena's first byte, mapped writable for as long as the pool lives.
   ///   - range: the pool's part of it, in bytes from the arena's start.
+  ///   - maximum: how far the pool may reach once it has grown, in bytes from the arena's start; nil for no further than
+  ///     now. The headers of a pool that can grow lie in memory of their own.
   ///   - shares: how much of the space each class gets, 1 KiB first, in parts of the sum.
   public init(
-    arena: UnsafeMutableRawPointer, range: Range<Int>,
+    arena: UnsafeMutableRawPointer, range: Range<Int>, maximum: Int? = nil,
     shares: [Int] = [1, 4, 2, 1, 1, 2, 1, 4]
   ) {
     precondition(shares.count == Self.classCount)
-    let blockSize = 128 << 10
-    // Every block of 128 KiB needs at most 128 headers.
-    let space = range.count / (blockSize + 128 * 64)
-    let dataEnd = range.upperBound / blockSize * blockSize
-    let blocks = max(0, min(space, (dataEnd - range.lowerBound) / blockSize - 1))
-    let dataStart = dataEnd - blocks * blockSize
     self.arena = arena
+    self.shares = shares
+    let dataEnd = range.upperBound / Self.blockSize * Self.blockSize
+    let start: Int
+    let blocks: Int
+    let capacity: Int
+    let headers: UnsafeMutableRawPointer
+    if let maximum, maximum > range.upperBound {
+      start = (range.lowerBound + Self.blockSize - 1) / Self.blockSize * Self.blockSize
+      blocks = max(0, (dataEnd - start) / Self.blockSize)
+      capacity = max(blocks, (maximum - start) / Self.blockSize)
+      separateHeaderBytes = max(1, capacity) * Self.blockHeaderBytes
+      // Addresses only: memory comes with the blocks.
+      let flags = Int32(MAP_PRIVATE) | Int32(MAP_ANONYMOUS) | Int32(MAP_NORESERVE)
+      guard
+        let memory = linux_mmap(nil, separateHeaderBytes, PROT_READ | PROT_WRITE, flags, -1, 0)
+      else { preconditionFailure("no addresses for the headers of a pool") }
+      headers = memory
+    } else {
+      // Every block needs at most 128 headers.
+      let space = range.count / (Self.blockSize + Self.blockHeaderBytes)
+      blocks = max(0, min(space, (dataEnd - range.lowerBound) / Self.blockSize - 1))
+      capacity = blocks
+      start = dataEnd - blocks * Self.blockSize
+      separateHeaderBytes = 0
+      headers = arena + range.lowerBound
+      headers.initializeMemory(as: UInt8.self, repeating: 0, count: blocks * Self.blockHeaderBytes)
+    }
+    let classes = UnsafeMutablePointer<UInt8>.allocate(capacity: max(1, capacity))
+    classes.initialize(repeating: SegmentTable.absent, count: max(1, capacity))
     let table = SegmentTable(
-      headers: (arena + range.lowerBound).assumingMemoryBound(to: SegmentTable.Header.self),
-      blocks: .allocate(capacity: max(1, blocks)), blockCount: blocks,
-      firstUnit: UInt32(dataStart / Descriptor.unit))
-
-    for unit in 0..<blocks * 128 {
-      (table.headers + unit).initialize(to: SegmentTable.Header(sizeClass: 0, position: 0))
-    }
-    let total = max(1, shares.reduce(0, +))
-    var ranges: [Range<Int>] = []
-    for sizeClass in 0..<Self.classCount {
-      let first = ranges.last?.upperBound ?? 0
-      let isLast = sizeClass == Self.classCount - 1
-      let share = isLast ? blocks : blocks * shares[sizeClass] / total
-      ranges.append(first..<min(blocks, first + share))
-    }
-    counts = ranges.enumerated().map { $1.count * (128 >> $0) }
+      headers: headers.assumingMemoryBound(to: SegmentTable.Header.self), blocks: classes,
+      blockCount: capacity, firstUnit: UInt32(start / Descriptor.unit))
     free = FreeSegments(table, capacities: counts)
-    for (sizeClass, range) in ranges.enumerated() {
-      (table.blocks + range.lowerBound).initialize(
-        repeating: UInt8(sizeClass), count: range.count)
-      // Lowest addresses are handed out first.
-      for number in (0..<counts[sizeClass]).reversed() {
-        let unit = range.lowerBound * 128 + number << sizeClass
-        table.headers[unit] = SegmentTable.Header(
-          sizeClass: sizeClass, position: dataStart + unit * Descriptor.unit)
-        free.put(table.firstUnit + UInt32(unit), sizeClass)
-      }
-    }
+    addBlocks(to: blocks)
   }
 
-  deinit { free.table.blocks.deallocate() }
+  deinit {
+    free.table.blocks.deallocate()
+    if separateHeaderBytes > 0 { munmap(free.table.headers, separateHeaderBytes) }
+  }
 
   /// References to all segments together: 0 when everything has come back.
   @inlinable public var totalReferences: Int { references }
@@ -125,6 +145,7 @@ public struct SegmentPool: ~Copyable, @unchecked Sendable {
     let header = free.table.header(segment)
     precondition(header.pointee.references > 1)
     header.pointee.references &-= 1
+    if header.pointee.references == 1 { noteLeft(segment) }
   }
 
   // MARK: Many at once
@@ -176,7 +197,8 @@ public struct SegmentPool: ~Copyable, @unchecked Sendable {
 
   /// References to a segment, 0 where it is free.
   public func references(to segment: UInt32) -> Int {
-    Int(free.table.header(segment).pointee.references)
+    let count = Int(free.table.header(segment).pointee.references)
+    return isLeaving(segment) ? max(0, count - 1) : count
   }
 
   /// The segment that holds an address of the pool's data, or nil.

@@ -23,13 +23,16 @@ struct SegmentTable: @unchecked Sendable {
   }
 
   // Invariant: `headers` has one initialised header for each of the `unitCount` units of data, of which those are used
-  // where a segment begins; the references of all others stay 0. `blocks` has the class of each 128 KiB. Both outlive the
-  // pool's users.
+  // where a segment begins; the references of all others stay 0. `blocks` has the class of each 128 KiB, or `absent` where
+  // the pool has no memory. Both outlive the pool's users.
   @usableFromInline let headers: UnsafeMutablePointer<Header>
   @usableFromInline let blocks: UnsafeMutablePointer<UInt8>
   /// Where the data begins, in units of ``Descriptor/unit``.
   @usableFromInline let firstUnit: UInt32
   @usableFromInline let unitCount: UInt32
+
+  /// In place of a block's class: there is no memory.
+  static let absent: UInt8 = 0xff
 
   init(
     headers: UnsafeMutablePointer<Header>, blocks: UnsafeMutablePointer<UInt8>, blockCount: Int,
@@ -74,6 +77,7 @@ struct SegmentTable: @unchecked Sendable {
     let relative = unit - UInt64(firstUnit)
     if relative >= UInt64(unitCount) { return nil }
     let sizeClass = UInt32(blocks[Int(relative >> 7)])
+    if sizeClass >= UInt32(SegmentPool.classCount) { return nil }
     let start = UInt32(relative) & ~((1 << sizeClass) - 1)
     return Segment(unit: firstUnit + start, byteCount: 1024 << Int(sizeClass))
   }

@@ -114,6 +114,35 @@ public struct SendBufferPool: ~Copyable {
   /// Is called from ``resumeWaiting()`` when nobody waits any more and what was lacking is free.
   public func onAvailable(_ body: @escaping () -> Void) { state.pointee.onAvailable = body }
 
+  // MARK: Size
+
+  /// Where the pool's memory ends, in bytes from the arena's start.
+  public var end: Int { state.pointee.pool.end }
+  /// Whether segments have run out and have not come back.
+  public var isExhausted: Bool { state.pointee.isExhausted }
+
+  /// Takes the memory up to `end` into use; whoever waits gets of it at the next ``resumeWaiting()``.
+  /// - Parameter end: in bytes from the arena's start, all of it mapped; no more than the pool's maximum.
+  public func grow(to end: Int) {
+    state.pointee.pool.grow(to: end)
+    state.pointee.notePoolSize()
+  }
+
+  /// From now on hands out nothing that reaches beyond `end`.
+  public func beginShrink(to end: Int) { state.pointee.pool.beginShrink(to: end) }
+  /// Segments that are to be given up and that somebody still has.
+  public var leavingCount: Int { state.pointee.pool.leavingCount }
+  /// Where the pool could end now: behind it nobody has anything. Looks at every segment that is to be given up.
+  public var freeEnd: Int { state.pointee.pool.freeEnd }
+
+  /// Gives up what ``beginShrink(to:)`` has named: its memory may be unmapped.
+  /// - Returns: false where somebody still has some of it; nothing has changed then.
+  public func finishShrink() -> Bool {
+    guard state.pointee.pool.finishShrink() else { return false }
+    state.pointee.notePoolSize()
+    return true
+  }
+
   // MARK: Addresses
 
   /// Bytes that an application wants to send, by their address.

@@ -55,7 +55,7 @@ struct SendBufferState: ~Copyable {
   /// Buffers and lists of entries that point here.
   @usableFromInline var users = 0
   /// The largest class that the pool has any segment of; -1 for none.
-  @usableFromInline let largestClass: Int
+  @usableFromInline var largestClass: Int
   /// The smallest class that somebody waits for; segments from there on are theirs.
   @usableFromInline var smallestAwaited = SegmentPool.classCount
   /// Who waits, longest first.
@@ -71,6 +71,9 @@ struct SendBufferState: ~Copyable {
     largestClass = pool.counts.lastIndex { $0 > 0 } ?? -1
     self.pool = pool
   }
+
+  /// After the pool has grown or shrunk.
+  mutating func notePoolSize() { largestClass = pool.counts.lastIndex { $0 > 0 } ?? -1 }
 
   @inlinable var largestBuffer: Int { largestClass < 0 ? 0 : 1024 &<< largestClass }
 

@@ -11,7 +11,8 @@ public struct InstalledStack {
   @inlinable
   public init<Stack: StackInstance & ~Copyable>(
     _ name: String,
-    _ make: @escaping (InstanceEnvironment, InstanceArguments, InstanceChannel) throws(StackError)
+    _ make:
+      @escaping (InstanceEnvironment, InstanceArguments, InstanceChannel) throws(StackError)
       -> Stack
   ) {
     self.name = name

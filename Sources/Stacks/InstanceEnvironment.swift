@@ -12,13 +12,13 @@ public final class InstanceEnvironment {
   public let welcome: Welcome
   /// Goes when the environment goes.
   public let connection: SupervisorConnection
-  /// The packets' memory: the receive part, then the transmit part.
-  public let arena: Arena
+  /// The packets' memory: the receive part, then the transmit part, whose end moves while the instance runs.
+  public internal(set) var arena: ExtensibleArena
   /// The rings' memory; ``InstanceChannel`` has their ends.
   public let channel: ChannelMemory
   /// For the instance to name and set: `martlet` shows them.
   public let counters: CounterPage
-  /// An eventfd: readable when the host has news and the instance has said that it sleeps.
+  /// One end of a pair of sockets: readable when the host has news and the instance has said that it sleeps.
   public let ownDoorbell: Int32
   /// Eventfds that wake the host's threads, one for each queue.
   public let hostDoorbells: [Int32]
@@ -26,6 +26,15 @@ public final class InstanceEnvironment {
   public let commands: (memory: Int32, doorbell: Int32)?
   /// What the supervisor last said of the link.
   public internal(set) var linkIsUp = true
+  /// What the supervisor has said of the arena's end, for ``InstanceLoop``.
+  var moves = MemoryMoves()
+  /// Whether there is anything in it.
+  @usableFromInline @exclusivity(unchecked) var isMoving = false
+  /// Asks for more memory; nil before the first time.
+  var request: MemoryRequest?
+
+  /// What has been registered and has not been revoked.
+  var registered: [RegisteredRange] = []
 
   /// Entries of an instance's counter page.
   public static let counterCapacity = 64
@@ -75,10 +84,10 @@ public final class InstanceEnvironment {
         try connection.awaitWelcome()
       }
       let descriptors = ReceivedDescriptors(welcome, received)
-      arena = try asStackError { () throws(MemoryError) -> Arena in
-        try Arena(
+      arena = try asStackError { () throws(MemoryError) -> ExtensibleArena in
+        try ExtensibleArena(
           adopting: descriptors.take(.arena), byteCount: welcome.arenaBytes,
-          at: welcome.arenaAddress)
+          maximum: welcome.maximumBytes, at: welcome.arenaAddress)
       }
       channel = try asStackError { () throws(ChannelError) -> ChannelMemory in
         try ChannelMemory(adopting: descriptors.take(.channel), layout: welcome.channel)
@@ -107,6 +116,13 @@ public final class InstanceEnvironment {
       close(commands.memory)
       close(commands.doorbell)
     }
+  }
+
+  /// Takes what has been rung.
+  /// - Returns: false where nobody is left who could ring.
+  func clearDoorbell() -> Bool {
+    var rings = InlineArray<64, UInt64>(repeating: 0)
+    return recv(ownDoorbell, &rings, 512, Int32(MSG_DONTWAIT)) != 0
   }
 
   /// The instance's end of its command channel; nil where it has none. To be made once: both ends count.
@@ -142,15 +158,21 @@ public final class InstanceEnvironment {
       case .nothing: return true
       case .end: return false
       case .message(let message, let descriptors):
+        if message.word == "extent" {
+          try extend(message, descriptors)
+          continue
+        }
         for descriptor in descriptors { close(descriptor) }
         switch message.word {
         case "stop": return false
+        case "revoked":
+          guard let position: UInt64 = message.number("position") else { break }
+          registered.removeAll { $0.position == position }
         case "link": linkIsUp = message.rest == "up"
         case "shrink":
-          // It has never taken more than it was given first: there is nothing to let go of.
-          if let bytes: Int = message.number("bytes"), bytes >= welcome.arenaBytes {
-            connection.send("shrunk bytes=\(bytes)")
-          }
+          guard let bytes: Int = message.number("bytes") else { break }
+          moves.noteShrink(to: bytes)
+          isMoving = true
         case "closed":
           throw StackError("the supervisor has closed this instance: \(Self.reason(message))")
         default: break

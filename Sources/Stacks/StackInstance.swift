@@ -29,6 +29,28 @@ public protocol StackInstance: ~Copyable {
 
   /// The instance's task is done, with this exit code; nil while it goes on.
   var exitCode: Int32? { get }
+
+  /// The transmit part has become larger: the arena has so many bytes from now on.
+  mutating func memoryDidGrow(to byteCount: Int)
+
+  /// The supervisor wants back what lies behind the arena's first `byteCount` bytes: nothing of it is to be taken into use
+  /// any more. Called once a turn until it is free.
+  /// - Returns: whether nobody has anything of it any more, the device neither.
+  mutating func memoryWillShrink(to byteCount: Int) -> Bool
+
+  /// Where the arena could end now, in bytes. Asked when the supervisor does not wait longer for the rest.
+  var memoryEndInUse: Int { get }
+
+  /// The arena has so many bytes from now on, no less than are in use. What was asked for beyond that stays.
+  mutating func memoryDidShrink(to byteCount: Int)
+}
+
+/// A stack that never uses more than the first extent.
+extension StackInstance where Self: ~Copyable {
+  public mutating func memoryDidGrow(to byteCount: Int) {}
+  public mutating func memoryWillShrink(to byteCount: Int) -> Bool { true }
+  public var memoryEndInUse: Int { 0 }
+  public mutating func memoryDidShrink(to byteCount: Int) {}
 }
 
 /// What holds for most stacks.
@@ -84,6 +106,7 @@ public struct InstanceLoop<Stack: StackInstance & ~Copyable>: ~Copyable {
     var idle = 0
     while !channel.isAskedToEnd {
       if channel.hasNews, try !channel.hearNews() { return 0 }
+      if channel.environment.isMoving { try moveMemory() }
       if try turn() { idle = 0 } else { idle += 1 }
       if let code = stack.exitCode { return code }
       if idle == 0 { continue }
@@ -142,11 +165,8 @@ public struct InstanceLoop<Stack: StackInstance & ~Copyable>: ~Copyable {
       pollfd(fd: stack.descriptor, events: Int16(POLLIN), revents: 0),
     ]
     guard poll(&entries, 3, max(1, stack.nextDeadline)) > 0 else { return true }
-    if entries[1].revents != 0 {
-      var value: UInt64 = 0
-      _ = read(doorbell, &value, 8)
-    }
-    return entries[0].revents == 0 ? true : try channel.environment.hearNews()
+    if entries[0].revents != 0, try !channel.environment.hearNews() { return false }
+    return entries[1].revents == 0 || channel.environment.clearDoorbell()
   }
 }
 
@@ -185,7 +205,7 @@ public final class InstanceChannel {
       (returning + queue).initialize(to: Burst(capacity: segments))
       (ends + queue).initialize(
         to: InstanceEnd(
-          environment.channel, queue: queue, peerEvent: environment.hostDoorbells[queue]))
+          environment.channel, queue: queue, hostDoorbell: environment.hostDoorbells[queue]))
     }
   }
 

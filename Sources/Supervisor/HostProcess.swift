@@ -6,12 +6,9 @@ import Host
 import Memory
 import VFIO
 
-/// The driver host of a run: its process, its control socket, what it counts, and the eventfds that wake its queue
-/// threads. One thread.
+/// The driver host of a run: its process, its control socket, and what it counts. One thread.
 struct HostProcess: ~Copyable {
   let interface: InterfaceDescription
-  /// Rung for queue n.
-  let doorbells: [Int32]
   private var process: ChildProcess
   private let control: ControlSocket
   private let page: CounterPage
@@ -24,8 +21,8 @@ struct HostProcess: ~Copyable {
     var arena: Int32
     /// -1 where there is no channel yet.
     var channel: Int32 = -1
-    /// Rung by the host; -1 where there is no instance yet.
-    var instanceDoorbell: Int32 = -1
+    /// How host and instance wake each other; nil where there is no instance yet.
+    var doorbells: InstanceDoorbells?
     var counterCapacity: Int
   }
 
@@ -36,8 +33,6 @@ struct HostProcess: ~Copyable {
     let page = try asInput { () throws(MemoryError) -> CounterPage in
       try CounterPage(capacity: resources.counterCapacity)
     }
-    var doorbells: [Int32] = []
-    for _ in 0..<plan.queues { doorbells.append(try makeEvent()) }
     var control = try ControlSocket()
     let process = try ChildProcess(
       name: "driver host", program: plan.hostProgram,
@@ -53,28 +48,26 @@ struct HostProcess: ~Copyable {
           ? [] : ["--cores", plan.cores.map(String.init).joined(separator: ",")]),
       descriptors: [
         -1, 1, 2, control.peer, access.descriptor, resources.rings, resources.arena,
-        resources.channel, page.descriptor, trace?.hostEnd ?? -1, resources.instanceDoorbell,
-      ] + doorbells, isolation: plan.isConfined ? .everything : [])
+        resources.channel, page.descriptor, trace?.hostEnd ?? -1,
+      ] + (resources.doorbells.map { [$0.hostEnd] + $0.events } ?? []),
+      isolation: plan.isConfined ? .everything : [])
     control.closePeer()
     trace?.closeHostEnd()
     let message = try control.awaitReady(of: "driver host", milliseconds: 10_000)
     return HostProcess(
-      interface: try InterfaceDescription(message), doorbells: doorbells, process: process,
+      interface: try InterfaceDescription(message), process: process,
       control: control, page: page)
   }
 
   private init(
-    interface: InterfaceDescription, doorbells: [Int32], process: consuming ChildProcess,
+    interface: InterfaceDescription, process: consuming ChildProcess,
     control: consuming ControlSocket, page: consuming CounterPage
   ) {
     self.interface = interface
-    self.doorbells = doorbells
     self.process = process
     self.control = control
     self.page = page
   }
-
-  deinit { for doorbell in doorbells { close(doorbell) } }
 
   var identifier: pid_t { process.identifier }
   var counters: [(name: String, value: UInt64)] { page.read() }
@@ -143,11 +136,4 @@ extension ControlSocket {
     }
     return news
   }
-}
-
-/// An eventfd, which the caller closes.
-func makeEvent() throws(SupervisorError) -> Int32 {
-  let descriptor = eventfd(0, Int32(EFD_NONBLOCK | EFD_CLOEXEC))
-  guard descriptor >= 0 else { throw .system("eventfd", errno) }
-  return descriptor
 }

@@ -49,8 +49,7 @@ public struct Pipeline: ~Copyable {
     let instanceCounters = try asInput { () throws(MemoryError) -> CounterPage in
       try CounterPage(capacity: instanceCounterCapacity)
     }
-    let instanceBell = try makeEvent()
-    defer { close(instanceBell) }
+    let doorbells = try InstanceDoorbells(queues: plan.queues)
     let host = try HostProcess.start(
       plan, on: access,
       HostProcess.Resources(
@@ -61,7 +60,7 @@ public struct Pipeline: ~Copyable {
           "--receive-bytes", "\(memory.receiveBytes)",
         ] + placement,
         rings: memory.rings.descriptor, arena: memory.arena.descriptor,
-        channel: channel.descriptor, instanceDoorbell: instanceBell,
+        channel: channel.descriptor, doorbells: doorbells,
         counterCapacity: DriverHost.counterCapacity(queues: plan.queues)), trace: trace)
     let interface = host.interface
 
@@ -88,8 +87,9 @@ public struct Pipeline: ~Copyable {
       welcome.text,
       // In the order of InstanceDescriptor.
       descriptors: [
-        memory.arena.descriptor, channel.descriptor, instanceCounters.descriptor, instanceBell,
-      ] + host.doorbells.prefix(interface.queues))
+        memory.arena.descriptor, channel.descriptor, instanceCounters.descriptor,
+        doorbells.instanceEnd,
+      ] + doorbells.events.prefix(interface.queues))
     instanceControl.closePeer()
     _ = try instanceControl.awaitReady(of: "stack instance", milliseconds: 10_000)
     return Pipeline(

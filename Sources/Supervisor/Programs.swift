@@ -7,6 +7,8 @@ public enum Programs {
   public static let stack = folder + "/martlet-stack"
   /// Runs one loop of the data path by itself, for the benchmarks.
   public static let loops = folder + "/martlet-loops"
+  /// Seals packets, for the benchmarks; built with them only.
+  public static let sealLoop = folder + "/martlet-seal-loop"
 
   private static let folder: String = {
     var buffer = [CChar](repeating: 0, count: Int(PATH_MAX))

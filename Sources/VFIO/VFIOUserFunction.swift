@@ -242,12 +242,13 @@ public final class VFIOUserFunction: PCIFunction {
   /// Lets the device reach memory, while it runs.
   /// - Parameter descriptor: the memory, from its first byte; it stays the caller's.
   public func mapDMA(
-    _ descriptor: Int32, iova: UInt64, byteCount: UInt64, rights: DMARights
+    _ descriptor: Int32, from offset: UInt64 = 0, iova: UInt64, byteCount: UInt64,
+    rights: DMARights
   ) throws(PCIError) {
     let message = DMAMapMessage(
       flags: (rights.contains(.read) ? DMAMapMessage.readable : 0)
         | (rights.contains(.write) ? DMAMapMessage.writable : 0),
-      offset: 0, address: iova, size: byteCount)
+      offset: offset, address: iova, size: byteCount)
     _ = try connection.exchange(.dmaMap, message.bytes, descriptors: [descriptor])
   }
 

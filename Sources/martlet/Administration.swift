@@ -58,7 +58,11 @@ struct Stats: ParsableCommand {
 /// `martlet memory`: who holds what.
 struct MemoryCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "memory", abstract: "Show who holds what memory of a shared run.")
+    commandName: "memory", abstract: "Show who holds what memory of a shared run.",
+    discussion: """
+      Each instance with its extents: what it has now, always and at most, in which pages, and whose its receive segments \
+      are. Then what all instances have of the budget, and how often the kernel said that memory is short.
+      """)
 
   @OptionGroup var sharing: SharingOption
   @Flag(help: "Again each second, until Ctrl-C.") var watch = false
@@ -80,7 +84,18 @@ struct MemoryCommand: ParsableCommand {
     switch message.word {
     case "instance":
       say(
-        "instance \(value("id")) (\(value("name")), process \(value("pid"))) \(value("state")): \(size("now")) now, \(size("guaranteed")) always, \(size("maximum")) at most; receive segments: \(value("segments-instance")) its own, \(value("segments-sending")) being sent, \(value("segments-host")) free"
+        "instance \(value("id")) (\(value("name")), process \(value("pid"))) \(value("state")): \(size("now")) now, \(size("guaranteed")) always, \(size("maximum")) at most\(message["moving"] == "yes" ? ", being changed" : ""); idle for \(value("idle-milliseconds")) ms; receive segments: \(value("segments-instance")) its own, \(value("segments-sending")) being sent, \(value("segments-host")) free"
+      )
+    case "extent":
+      say("  \(size("bytes")) of \(value("pages")) pages from \(size("offset")) on")
+    case "budget":
+      let budget: UInt64 = message.number("bytes") ?? 0
+      say(
+        "all instances: \(size("used")) of \(budget == 0 ? "what the system has" : size("bytes"))"
+          + "; memory was short \(value("pressure-events")) times"
+          + (message["trigger"] == "yes"
+            ? " (\(value("place")))"
+            : " (the kernel does not say: \(value("place").replacing("_", with: " ")))")
       )
     case "host":
       say(

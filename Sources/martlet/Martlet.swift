@@ -8,7 +8,7 @@ struct Martlet: ParsableCommand {
       "User-space network drivers, confined, with protocol stacks in processes of their own.",
     subcommands: [
       Run.self, Attach.self, PolicyCommand.self, Stats.self, MemoryCommand.self, Close.self,
-      Revoke.self,
+      Revoke.self, Grow.self, Shrink.self,
       Replay.self, Status.self, Serve.self, Devices.self, Doctor.self, Bind.self,
       Unbind.self, NewDriverCommand.self, Bench.self, BenchEnd.self, Pattern.self,
       HoldNamespace.self,

@@ -12,14 +12,21 @@ struct PolicyCommand: ParsableCommand {
         owner = "root"                 # of the socket's file, and its group; by name or number
         group = "nic"
         mode = "0660"
-        users = ["root", 1000]         # may attach, where an instance names none
+        users = ["root", 1000]         # may attach, where an instance names none, and make and use memory handles
         administrators = ["root"]      # may use stats, memory and close
         connections = 16               # of one user at once
+
+        [memory]
+        budget = 4096                  # MiB that all instances may have together; left out, what the system has
+        let-go-milliseconds = 2000     # that an instance has to let go of memory, 10 to 60000
+        idle-milliseconds = 5000       # without traffic, after which it is asked for some, 100 to 86400000
+        pressure = "some 300000 2000000"  # when memory is short (the kernel's psi.rst); "off"
 
         [default]                      # for names without a rule; left out, such are refused
         claims = ["ipv4:10.0.0.128/25"]
         memory = 16                    # MiB that an instance always has: even, 4 to 65536
         maximum-memory = 64            # MiB that it may grow to
+        registered-memory = 64         # MiB of applications' own that it may send from: even, 0 to 65536
 
         [[instance]]
         name = "web"

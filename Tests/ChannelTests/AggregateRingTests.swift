@@ -12,8 +12,8 @@ import Testing
 
   @Test func aggregatesCrossWholeOverTheRingsEnd() throws {
     let memory = try channel()
-    var host = HostEnd(memory, queue: 0, peerEvent: -1)
-    var instance = InstanceEnd(memory, queue: 0, peerEvent: -1)
+    var host = HostEnd(memory, queue: 0, instanceDoorbell: -1)
+    var instance = InstanceEnd(memory, queue: 0, hostDoorbell: -1)
     var sending = Burst(capacity: 128)
     var got = Burst(capacity: 128)
     var sent = 0
@@ -64,7 +64,7 @@ import Testing
     var packets = 0
     for _ in 0..<2000 {
       let memory = try channel()
-      var host = HostEnd(memory, queue: 0, peerEvent: -1)
+      var host = HostEnd(memory, queue: 0, instanceDoorbell: -1)
       let layout = memory.layout
       let count = Int(next() % 9)
       let slots = (memory.address(layout.slots(0, .transmit))).assumingMemoryBound(
@@ -89,7 +89,7 @@ import Testing
 
   @Test func aChainWithoutAnEndIsRefusedByTheRing() throws {
     let memory = try channel()
-    var host = HostEnd(memory, queue: 0, peerEvent: -1)
+    var host = HostEnd(memory, queue: 0, instanceDoorbell: -1)
     let slots = memory.address(memory.layout.slots(0, .transmit)).assumingMemoryBound(
       to: Descriptor.self)
     for index in 0..<64 {
@@ -104,8 +104,8 @@ import Testing
 
   @Test func anInstanceGetsAggregatesWhereItWantsThem() throws {
     let memory = try channel()
-    let host = HostEnd(memory, queue: 0, peerEvent: -1)
-    let instance = InstanceEnd(memory, queue: 0, peerEvent: -1)
+    let host = HostEnd(memory, queue: 0, instanceDoorbell: -1)
+    let instance = InstanceEnd(memory, queue: 0, hostDoorbell: -1)
     var wanted = [host.wantsAggregates]
     instance.wantAggregates()
     wanted.append(host.wantsAggregates)

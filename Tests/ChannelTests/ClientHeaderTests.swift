@@ -31,6 +31,7 @@ import Testing
       let control = martlet_control_offset(UInt32(slots), UInt32(queue))
       #expect(control + MARTLET_HOST_SLEEPS == layout.hostSleeps(queue))
       #expect(control + MARTLET_INSTANCE_SLEEPS == layout.instanceSleeps(queue))
+      #expect(control + MARTLET_WANTS_AGGREGATES == layout.wantsAggregates(queue))
       for (number, ring) in [
         (MARTLET_RECEIVE, ChannelLayout.Ring.receive), (MARTLET_TRANSMIT, .transmit),
         (MARTLET_COMPLETION, .completion), (MARTLET_FREE, .free),
@@ -55,6 +56,7 @@ import Testing
     #expect(Int(c.flags) == MARTLET_MORE && c.tag == slot.tag)
     #expect(MARTLET_OFFLOAD == Int(Descriptor.Flags.offload.rawValue))
     #expect(MARTLET_CHECKSUM_VALID == Int(Descriptor.Flags.checksumValid.rawValue))
+    #expect(MARTLET_AGGREGATE == Int(Descriptor.Flags.aggregate.rawValue))
     #expect(MARTLET_UNIT == Descriptor.unit)
     #expect(MARTLET_MAXIMUM_PIECES == Descriptor.maximumSlots)
   }

@@ -12,8 +12,8 @@ import Testing
 
   @Test func packetsCrossWhole() throws {
     let memory = try channel()
-    var host = HostEnd(memory, queue: 1, peerEvent: -1)
-    var instance = InstanceEnd(memory, queue: 1, peerEvent: -1)
+    var host = HostEnd(memory, queue: 1, instanceDoorbell: -1)
+    var instance = InstanceEnd(memory, queue: 1, hostDoorbell: -1)
     var burst = Burst(capacity: 128)
     // Two packets of 40 slots: only one has room in a ring of 64.
     for packet in 0..<2 {
@@ -48,8 +48,8 @@ import Testing
     for offset in [
       layout.producerIndex(0, .transmit), layout.consumerIndex(0, .transmit),
     ] { memory.address(offset).storeBytes(of: UInt32.max - 10, as: UInt32.self) }
-    var host = HostEnd(memory, queue: 0, peerEvent: -1)
-    var instance = InstanceEnd(memory, queue: 0, peerEvent: -1)
+    var host = HostEnd(memory, queue: 0, instanceDoorbell: -1)
+    var instance = InstanceEnd(memory, queue: 0, hostDoorbell: -1)
     host.transmit.next = .max - 10
     host.transmit.peerIndex = .max - 10
     instance.transmit.next = .max - 10
@@ -70,7 +70,7 @@ import Testing
     throws
   {
     let memory = try channel()
-    var host = HostEnd(memory, queue: 0, peerEvent: -1)
+    var host = HostEnd(memory, queue: 0, instanceDoorbell: -1)
     memory.address(memory.layout.producerIndex(0, .free)).storeBytes(of: index, as: UInt32.self)
     var got = Burst(capacity: 8)
     var seen: ChannelError?
@@ -82,7 +82,7 @@ import Testing
 
   @Test func aConsumerThatClaimsTooMuchGainsNothing() throws {
     let memory = try channel()
-    var host = HostEnd(memory, queue: 0, peerEvent: -1)
+    var host = HostEnd(memory, queue: 0, instanceDoorbell: -1)
     var burst = Burst(capacity: 128)
     for _ in 0..<64 { burst.append(Descriptor(segment: 1)) }
     host.receive.push(&burst)
@@ -96,7 +96,7 @@ import Testing
 
   @Test func aPacketWithoutEndIsRefused() throws {
     let memory = try channel(slots: 256)
-    var host = HostEnd(memory, queue: 0, peerEvent: -1)
+    var host = HostEnd(memory, queue: 0, instanceDoorbell: -1)
     let slots = memory.address(memory.layout.slots(0, .transmit)).assumingMemoryBound(
       to: Descriptor.self)
     for index in 0..<256 { slots[index] = Descriptor(segment: 1, length: 1, flags: .more) }
@@ -139,8 +139,8 @@ import Testing
     let bell = eventfd(0, 0)
     defer { close(bell) }
     let count: UInt32 = 300_000
-    var instance = InstanceEnd(memory, queue: 0, peerEvent: bell)
-    let host = HostEnd(memory, queue: 0, peerEvent: -1)
+    var instance = InstanceEnd(memory, queue: 0, hostDoorbell: bell)
+    let host = HostEnd(memory, queue: 0, instanceDoorbell: -1)
     let box = HostBox(host, bell)
     var thread = pthread_t()
     pthread_create(

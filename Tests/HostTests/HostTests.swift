@@ -53,7 +53,8 @@ final class HostBench {
 
   func path(_ driver: inout VirtioNet) -> PacketPath<VirtioNetQueuePair> {
     PacketPath(
-      queuePair: driver.takeQueuePair(0), channel: HostEnd(memory, queue: 0, peerEvent: bell),
+      queuePair: driver.takeQueuePair(0),
+      channel: HostEnd(memory, queue: 0, instanceDoorbell: bell),
       ledger: SegmentLedger(firstUnit: 0, byteCount: Self.partBytes),
       transmitPart: UInt64(Self.partBytes)..<UInt64(2 * Self.partBytes))
   }
@@ -69,7 +70,7 @@ final class HostBench {
     let bench = try HostBench()
     var driver = try bench.driver()
     var path = bench.path(&driver)
-    var instance = InstanceEnd(bench.memory, queue: 0, peerEvent: -1)
+    var instance = InstanceEnd(bench.memory, queue: 0, hostDoorbell: -1)
     try driver.start()
     var got = Burst(capacity: 256)
     var done = Burst(capacity: 256)
@@ -119,7 +120,7 @@ final class HostBench {
     let bench = try HostBench()
     var driver = try bench.driver()
     var path = bench.path(&driver)
-    var instance = InstanceEnd(bench.memory, queue: 0, peerEvent: -1)
+    var instance = InstanceEnd(bench.memory, queue: 0, hostDoorbell: -1)
     try driver.start()
     let unit = UInt32(HostBench.partBytes / 1024)
     let bytes = bench.arena + Int(unit) * 1024
@@ -188,7 +189,7 @@ final class HostBench {
       let bench = try HostBench()
       var driver = try bench.driver()
       var path = bench.path(&driver)
-      var instance = InstanceEnd(bench.memory, queue: 0, peerEvent: -1)
+      var instance = InstanceEnd(bench.memory, queue: 0, hostDoorbell: -1)
       try driver.start()
       act(&instance)
       var offence = ""

@@ -58,7 +58,7 @@ final class SharedBench {
   private let rings: UnsafeMutableRawPointer
   private let hostSocket: Int32
   private let changed = eventfd(0, Int32(EFD_NONBLOCK))
-  private let bell = eventfd(0, Int32(EFD_NONBLOCK))
+  let wakes: WakeSet
   private let interrupts = (0..<2).map { _ in eventfd(0, Int32(EFD_NONBLOCK)) }
   /// The queue thread, where there is one.
   private var loop: (thread: QueueThread, run: HostRun)?
@@ -95,9 +95,10 @@ final class SharedBench {
     statistics = HostStatistics(
       page: try CounterPage(capacity: HostStatistics.capacity(queues: 1, isShared: true)),
       queues: 1, device: [], isShared: true)
+    wakes = try WakeSet(interrupt: interrupts[1])
     control = InstanceControl(
       plan: SharedPlan(VirtioNet.self, driver.interface, hostArenaBytes: Self.hostArenaBytes),
-      window: window, doorbells: [bell], changed: changed, statistics: statistics,
+      window: window, wakes: [wakes], changed: changed, statistics: statistics,
       supervisor: SupervisorSocket(descriptor: hostSocket))
     paths = control.makePaths(&driver, receiveBytes: Self.hostReceiveBytes)
     try driver.start()
@@ -106,7 +107,7 @@ final class SharedBench {
   deinit {
     driver.stop()
     rings.deallocate()
-    for descriptor in [socket, hostSocket, changed, bell] + interrupts { close(descriptor) }
+    for descriptor in [socket, hostSocket, changed] + interrupts { close(descriptor) }
   }
 
   /// One turn of the host, the control thread's part included, and of the device.
@@ -126,11 +127,10 @@ final class SharedBench {
 
   /// From now on the path has a thread of its own; ``turn()`` is what the others do.
   func startThread(_ mode: PollMode) throws {
-    let run = HostRun(failed: changed, doorbells: [bell])
+    let run = HostRun(failed: changed, wakes: [wakes])
     let work = QueueLoop(
       path: paths.elements, queue: 0, mode: mode,
-      descriptors: QueueDescriptors(
-        doorbell: bell, interrupt: interrupts[1], alsoInterrupted: [], recording: nil),
+      descriptors: QueueDescriptors(wakes: wakes, alsoInterrupted: [], recording: nil),
       statistics: statistics, run: run)
     let thread = try QueueThread(queue: 0, core: nil)
     thread.start {
@@ -196,13 +196,14 @@ final class SharedBench {
 
   /// Attaches an instance with the address 10.0.0.(index + 1), mapped for the device.
   func attach(
-    _ index: Int, generation: Int = 1, claims: [String]? = nil, weight: Int = 1, slots: Int = 256
+    _ index: Int, generation: Int = 1, claims: [String]? = nil, weight: Int = 1, slots: Int = 256,
+    registered: Int = 0
   ) throws -> SharedPeer {
-    let peer = try SharedPeer(index, generation, slots: slots, hostBell: bell)
+    let peer = try SharedPeer(index, generation, slots: slots)
     let base = UInt64(Self.hostArenaBytes + index * Self.slotBytes)
     tell(
-      "attach id=\(peer.id) slot=\(base) receive=\(Self.receiveBytes) bytes=\(Self.arenaBytes) slots=\(slots) weight=\(weight) segments=0",
-      [peer.arena.descriptor, peer.memory.descriptor, peer.event])
+      "attach id=\(peer.id) slot=\(base) receive=\(Self.receiveBytes) bytes=\(Self.arenaBytes) slots=\(slots) weight=\(weight) segments=0 register-at=\(Self.arenaBytes) register-bytes=\(registered)",
+      [peer.arena.descriptor, peer.memory.descriptor, peer.hostEnd, peer.ring])
     #expect(try waits(for: "attached id=\(peer.id)"))
     try device.iommu.map(
       iova: Self.windowIOVA + base, byteCount: UInt64(Self.arenaBytes),
@@ -230,22 +231,27 @@ final class SharedPeer {
   let id: Int
   let arena: Arena
   let memory: ChannelMemory
-  let event = eventfd(0, Int32(EFD_NONBLOCK))
+  /// What wakes it: the host's end and its own.
+  let hostEnd: Int32
+  let doorbell: Int32
+  /// What it rings.
+  let ring = eventfd(0, Int32(EFD_NONBLOCK))
   var end: InstanceEnd
   var burst = Burst(capacity: 256)
   /// Frames that have come, and tags that have come back.
   var received: [[UInt8]] = []
   var completed: [Int] = []
 
-  init(_ index: Int, _ generation: Int, slots: Int, hostBell: Int32 = -1) throws {
+  init(_ index: Int, _ generation: Int, slots: Int) throws {
     self.index = index
     id = index | generation << 8
     arena = try Arena(byteCount: SharedBench.arenaBytes, pageSize: .ordinary, name: "test")
     memory = try ChannelMemory(layout: try #require(ChannelLayout(queues: 1, slots: slots)))
-    end = InstanceEnd(memory, queue: 0, peerEvent: hostBell)
+    (hostEnd, doorbell) = try CommandDoorbell.pair()
+    end = InstanceEnd(memory, queue: 0, hostDoorbell: ring)
   }
 
-  deinit { close(event) }
+  deinit { for descriptor in [hostEnd, doorbell, ring] { close(descriptor) } }
 
   static let firstUnit = SharedBench.receiveBytes / 1024
 

@@ -77,6 +77,16 @@ import VirtioNetDevice
     sending(
       "S30 of another's arena", .outsideItsMemory,
       piece(UInt32(SharedBench.slotBytes / 1024), 0, 64)),
+    sending("an aggregate of which nothing follows", .badAggregate, piece(unit, 0, 64, .aggregate)),
+    sending(
+      "an aggregate with metadata for a packet", .badAggregate,
+      piece(0, 0, 0, [.offload, .more, .aggregate]), piece(unit, 0, 64)),
+    sending(
+      "two aggregates with one tag", .badAggregate, piece(unit, 0, 64, [.more, .aggregate]),
+      piece(unit, 0, 64), piece(unit, 0, 64, [.more, .aggregate]), piece(unit, 0, 64)),
+    sending(
+      "an aggregate from outside its memory", .outsideItsMemory,
+      piece(unit, 0, 64, [.more, .aggregate]), piece(arenaUnits, 0, 64)),
     sending("metadata alone", .badOffload, piece(0, 0, 0, .offload)),
     sending(
       "metadata behind a piece", .badOffload, piece(unit, 0, 64, .more),
@@ -198,7 +208,7 @@ import VirtioNetDevice
     let peer = try SharedPeer(1, 1, slots: 256)
     let base = SharedBench.hostArenaBytes + SharedBench.slotBytes
     let good = "receive=\(SharedBench.receiveBytes) bytes=\(SharedBench.arenaBytes) slots=256"
-    let descriptors = [peer.arena.descriptor, peer.memory.descriptor, peer.event]
+    let descriptors = [peer.arena.descriptor, peer.memory.descriptor, peer.hostEnd, peer.ring]
     for (text, sent) in [
       ("attach id=1 slot=\(base) \(good)", descriptors),
       ("attach id=320 slot=\(base) \(good)", descriptors),
@@ -229,5 +239,97 @@ import VirtioNetDevice
     // Nothing of it stays: the same place can be had.
     _ = try bench.attach(1)
     #expect(!held.memory.end.isAsked)
+  }
+}
+
+/// Instances and the descriptors by which they and the host wake each other.
+@Suite(.serialized) struct HostileDoorbellTests {
+  /// One instance lets calls on its doorbells block, fills them and never reads: the host goes on, and another instance is
+  /// woken and wakes it.
+  @Test func whoFillsItsDoorbellsHoldsNobody() throws {
+    let bench = try SharedBench()
+    let hostile = try bench.attach(0)
+    let polite = try bench.attach(1)
+    try bench.startThread(.interrupt)
+    for descriptor in [hostile.doorbell, hostile.ring, hostile.hostEnd] {
+      _ = linux_fcntl(descriptor, F_SETFL, 0)
+    }
+    var most = UInt64.max - 1
+    #expect(write(hostile.ring, &most, 8) == 8)
+    var one: UInt64 = 1
+    while send(hostile.hostEnd, &one, 8, Int32(MSG_DONTWAIT)) == 8 {}
+    for round in 0..<50 {
+      hostile.end.doorbell.announceSleep()
+      polite.end.doorbell.announceSleep()
+      for index in 0..<2 {
+        bench.function.exclusively {
+          bench.wire.arriving.append(
+            SharedFrames.udp(
+              from: SharedFrames.far, to: SharedFrames.address(index), number: round))
+        }
+      }
+      #expect(try bench.isRung(polite.doorbell))
+      try polite.take()
+      #expect(polite.received.count == round + 1)
+      polite.send(
+        SharedFrames.udp(
+          from: SharedFrames.address(1), to: SharedFrames.far, number: round, isOutgoing: true),
+        tag: round)
+      let isSent = try bench.turns(until: {
+        try polite.take()
+        return polite.completed.count == round + 1
+      })
+      #expect(isSent)
+    }
+    bench.stopThread()
+    #expect(bench.news.isEmpty)
+  }
+
+  /// An instance that takes every wake-up it can see, and closes its own doorbell, takes no other's.
+  @Test func whoReadsDoorbellsTakesNobodysWakeUps() throws {
+    let bench = try SharedBench()
+    let hostile = try bench.attach(0)
+    let polite = try bench.attach(1)
+    try bench.startThread(.interrupt)
+    shutdown(hostile.doorbell, Int32(SHUT_RDWR))
+    var time = timespec()
+    clock_gettime(CLOCK_MONOTONIC, &time)
+    let begin = time.tv_sec
+    for round in 0..<50 {
+      var value: UInt64 = 0
+      while read(hostile.ring, &value, 8) == 8 {}
+      polite.send(
+        SharedFrames.udp(
+          from: SharedFrames.address(1), to: SharedFrames.far, number: round, isOutgoing: true),
+        tag: round)
+      let isSent = try bench.turns(until: {
+        _ = read(hostile.ring, &value, 8)
+        try polite.take()
+        return polite.completed.count == round + 1
+      })
+      #expect(isSent)
+    }
+    // A wake-up that is lost costs a second.
+    clock_gettime(CLOCK_MONOTONIC, &time)
+    #expect(time.tv_sec - begin < 25)
+    bench.stopThread()
+  }
+}
+
+extension SharedBench {
+  /// Turns until something holds, five seconds at most.
+  func turns(until isDone: () throws -> Bool) throws -> Bool {
+    for _ in 0..<50_000 {
+      try turn()
+      if try isDone() { return true }
+      usleep(100)
+    }
+    return false
+  }
+
+  /// Turns until there is something to read at a doorbell, and takes it.
+  func isRung(_ doorbell: Int32) throws -> Bool {
+    var rings = InlineArray<64, UInt64>(repeating: 0)
+    return try turns(until: { recv(doorbell, &rings, 512, Int32(MSG_DONTWAIT)) > 0 })
   }
 }

@@ -127,7 +127,9 @@ final class ThreadBench: @unchecked Sendable {
   let arena: UnsafeMutableRawPointer
   let control: Int32
   let doorbells: [Int32]
+  /// The host's end and the instance's of what wakes the instance.
   let instanceBell: Int32
+  let instanceEnd: Int32
   private let hostControl: Int32
   private let rings: UnsafeMutableRawPointer
   private let mode: PollMode
@@ -164,17 +166,19 @@ final class ThreadBench: @unchecked Sendable {
     (control, hostControl) = (sockets[0], sockets[1])
     eventfds = (0..<8).map { _ in eventfd(0, Int32(EFD_NONBLOCK)) }
     doorbells = Array(eventfds[0..<2])
-    instanceBell = eventfds[2]
+    (instanceBell, instanceEnd) = try CommandDoorbell.pair()
   }
 
   deinit {
     rings.deallocate()
     arena.deallocate()
-    for descriptor in eventfds + [control, hostControl] { close(descriptor) }
+    for descriptor in eventfds + [control, hostControl, instanceBell, instanceEnd] {
+      close(descriptor)
+    }
   }
 
   func instance(_ queue: Int) -> InstanceEnd {
-    InstanceEnd(memory, queue: queue, peerEvent: doorbells[queue])
+    InstanceEnd(memory, queue: queue, hostDoorbell: doorbells[queue])
   }
 
   /// Starts the host's control thread, which starts the others. ``step()`` has to be called on.
@@ -222,26 +226,31 @@ final class ThreadBench: @unchecked Sendable {
       paths.append(
         PacketPath(
           queuePair: driver.takeQueuePair(queue),
-          channel: HostEnd(memory, queue: queue, peerEvent: instanceBell),
+          channel: HostEnd(memory, queue: queue, instanceDoorbell: instanceBell),
           ledger: SegmentLedger(
             firstUnit: UInt32(queue * share / Descriptor.unit), byteCount: share),
           transmitPart: UInt64(Self.partBytes)..<UInt64(2 * Self.partBytes)))
     }
     var threads: [QueueThread] = []
     for queue in 0..<Self.pairs { threads.append(try QueueThread(queue: queue, core: nil)) }
+    var wakes: [WakeSet] = []
+    for queue in 0..<Self.pairs {
+      let wake = try WakeSet(interrupt: eventfds[4 + queue])
+      _ = wake.add(doorbells[queue])
+      wakes.append(wake)
+    }
     let statistics = HostStatistics(page: page, queues: Self.pairs, device: [])
     defer { for (name, value) in statistics.counters { counters[name] = value } }
     self.statistics.withLock { $0 = statistics }
     var host = HostControl<VirtioNet, PacketPath<VirtioNetQueuePair>>(
       driver: driver, setup: setup, paths: paths, threads: threads,
-      descriptors: (0..<Self.pairs).map {
-        QueueDescriptors(
-          doorbell: doorbells[$0], interrupt: eventfds[4 + $0], alsoInterrupted: [], recording: nil)
+      descriptors: wakes.map {
+        QueueDescriptors(wakes: $0, alsoInterrupted: [], recording: nil)
       }, mode: mode,
       events: ControlEvents(
         supervisor: hostControl, failed: eventfds[6], configurationInterrupt: eventfds[3],
         device: -1, recording: nil), supervisor: SupervisorSocket(descriptor: hostControl),
-      statistics: statistics, run: HostRun(failed: eventfds[6], doorbells: doorbells))
+      statistics: statistics, run: HostRun(failed: eventfds[6], wakes: wakes))
     try host.drive()
   }
 

@@ -3,7 +3,7 @@ import Channel
 import Glibc
 import Memory
 
-/// What a supervisor and a driver host give one instance, made by a test: memory, channel, eventfds and the socket.
+/// What a supervisor and a driver host give one instance, made by a test: memory, channel, doorbells and the socket.
 public final class PlayedSupervisor {
   public static let receiveBytes = 64 << 10
   public static let arenaBytes = 128 << 10
@@ -12,8 +12,9 @@ public final class PlayedSupervisor {
   public let arena: Arena
   public let channel: ChannelMemory
   public let counters: CounterPage
-  /// Wakes the instance.
-  public let instanceEvent: Int32
+  /// The host's end and the instance's of what wakes the instance.
+  public let ringingEnd: Int32
+  public let instanceEnd: Int32
   /// Wake the host, one for each queue.
   public let hostEvents: [Int32]
   /// Our end of the control socket.
@@ -31,7 +32,7 @@ public final class PlayedSupervisor {
     arena = try Arena(byteCount: arenaBytes, pageSize: .ordinary, name: "test-arena")
     channel = try ChannelMemory(layout: layout)
     counters = try CounterPage(capacity: 64)
-    instanceEvent = eventfd(0, Int32(EFD_NONBLOCK | EFD_CLOEXEC))
+    (ringingEnd, instanceEnd) = try CommandDoorbell.pair()
     hostEvents = (0..<queues).map { _ in eventfd(0, Int32(EFD_NONBLOCK | EFD_CLOEXEC)) }
     var ends: [Int32] = [-1, -1]
     socketpair(AF_UNIX, Int32(SOCK_SEQPACKET.rawValue), 0, &ends)
@@ -44,11 +45,11 @@ public final class PlayedSupervisor {
   }
 
   deinit {
-    for descriptor in [instanceEvent, socket] + hostEvents { close(descriptor) }
+    for descriptor in [ringingEnd, instanceEnd, socket] + hostEvents { close(descriptor) }
   }
 
   public var descriptors: [Int32] {
-    [arena.descriptor, channel.descriptor, counters.descriptor, instanceEvent] + hostEvents
+    [arena.descriptor, channel.descriptor, counters.descriptor, instanceEnd] + hostEvents
   }
 
   /// Sends the welcome, or another text in its place, with the descriptors or others.
@@ -67,6 +68,6 @@ public final class PlayedSupervisor {
   }
 
   public func hostEnd(_ queue: Int = 0) -> HostEnd {
-    HostEnd(channel, queue: queue, peerEvent: instanceEvent)
+    HostEnd(channel, queue: queue, instanceDoorbell: ringingEnd)
   }
 }

@@ -165,6 +165,8 @@ extension ServerTests {
       served.step()
       let line = try #require(administrator.next())
       #expect(line["now"] == "\(16 << 20)" && line["segments-instance"] == "5")
+      #expect(administrator.next()?["bytes"] == "\(16 << 20)")
+      #expect(administrator.next()?.word == "budget")
       #expect(administrator.next()?.word == "host")
       #expect(administrator.next()?.word == "end")
       administrator.say("close id=1")

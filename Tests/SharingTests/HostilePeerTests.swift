@@ -173,6 +173,31 @@ extension ServerTests {
       #expect(served.server.records.isEmpty)
     }
 
+    @Test func memoryThatIsUnmappedLateIsLetGoOfThen() throws {
+      let served = try Served()
+      served.path.hasRelay = true
+      let peer = try served.attached()
+      peer.leave()
+      served.step()
+      served.step(after: SharingServer.hostLimit)
+      #expect(served.server.instances[0]?.state == .stuck)
+      _ = served.server.hear(host: ControlMessage("unmapped id=256"), at: served.now)
+      #expect(served.server.records.isEmpty)
+    }
+
+    @Test func whoWaitsForAnothersClaimInVainHearsSo() throws {
+      let served = try Served()
+      let peer = try served.attached("a", claims: "ipv4:10.0.0.3")
+      served.hostAnswers = false
+      peer.leave()
+      served.step()
+      let second = served.peer()
+      second.say("attach version=2 name=b claims=ipv4:10.0.0.3")
+      served.step()
+      served.step(after: SharingServer.handshakeLimit)
+      #expect(second.next()?.rest.contains("another instance has not let go") == true)
+    }
+
     @Test func closingEndsAll() throws {
       let served = try Served()
       let before = served.descriptors()

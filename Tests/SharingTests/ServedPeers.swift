@@ -2,11 +2,13 @@ import CLinux
 import Channel
 import Driver
 import Glibc
+import Handles
 import Host
 import Memory
 import PCI
 import Steering
 import Testing
+import VFIO
 
 @testable import Supervisor
 
@@ -21,18 +23,21 @@ final class PlayedPath: InstancePath {
   /// Instances that the host has been told of while the device could not read their memory: there must be none.
   var toldBeforeMapped = 0
   var hasRelay = false
+  private var slots: [UInt32: UInt64] = [:]
 
   func tell(_ text: String, _ descriptors: [Int32]) {
     let message = ControlMessage(text)
     heard.append(message)
-    if message.word == "attach" {
-      let slot: UInt64 = message.number("slot") ?? 0
-      if maps[Served.windowIOVA + slot] == nil { toldBeforeMapped += 1 }
+    let id: UInt32 = message.number("id") ?? 0
+    if message.word == "attach" { slots[id] = message.number("slot") }
+    if ["attach", "extent", "register"].contains(message.word) {
+      let position = (slots[id] ?? 0) + (message.number("offset") ?? 0)
+      if maps[Served.windowIOVA + position] == nil { toldBeforeMapped += 1 }
     }
   }
 
-  func map(_ arena: borrowing Arena, iova: UInt64, id: UInt32) throws(PCIError) {
-    maps[iova] = arena.byteCount
+  func map(_ memory: DMAMemory, iova: UInt64, id: UInt32) throws(PCIError) {
+    maps[iova] = Int(memory.byteCount)
   }
 
   func unmap(iova: UInt64, byteCount: Int, id: UInt32) throws(PCIError) -> Bool {
@@ -55,12 +60,13 @@ final class Served {
   let path = PlayedPath()
   let server: SharingServer
   let socketPath: String
+  let handles = try! HandleService()
   private let socket: SharingSocket
   var now: UInt64 = 1000
   /// The driver host answers at once.
   var hostAnswers = true
 
-  init(_ policy: Policy = .usual(), doorbells: [Int32] = [0, 0]) throws {
+  init(_ policy: Policy = .usual()) throws {
     socketPath = "/tmp/martlet-sharing-\(getpid())-\(UInt32.random(in: 0...(.max)))"
     socket = try SharingSocket(path: socketPath, policy)
     let message = ControlMessage(
@@ -69,11 +75,11 @@ final class Served {
     let page = try CounterPage(capacity: DriverHost.counterCapacity(queues: 2, isShared: true))
     server = SharingServer(
       policy: policy, listener: socket.descriptor, path: path,
-      interface: interface, hostDoorbells: doorbells,
-      window: WindowPlan(byteCount: 1 << 32, hostBytes: 8 << 20), windowIOVA: Self.windowIOVA,
+      interface: interface,
+      window: WindowPlan(byteCount: 1 << 34, hostBytes: 8 << 20), windowIOVA: Self.windowIOVA,
       keeper: HugepageKeeper(), hasHugePages: false,
       commands: try InstanceCommands(interface, hostQueues: 2, counters: dup(page.descriptor)),
-      report: { _ in })
+      handles: handles, report: { _ in })
   }
 
   /// Lets the server do what is due, and the host answer, until nothing is left.
@@ -85,6 +91,8 @@ final class Served {
       for message in path.news("attach") { hostSays("attached", message) }
       for message in path.news("claim") { hostSays("claimed", message) }
       for message in path.news("detach") { hostSays("detached", message) }
+      for message in path.news("extent") { hostSays("extended", message) }
+      for message in path.news("shrink") { hostSays("shrunk", message) }
     }
   }
 
@@ -126,6 +134,13 @@ final class Peer {
 
   func say(_ text: String, _ descriptors: [Int32] = []) {
     ControlMessage.send(text, descriptors: descriptors, to: socket, flags: Int32(MSG_DONTWAIT))
+  }
+
+  /// The next message, with its descriptors: the caller's to close.
+  func nextWithDescriptors() -> (ControlMessage, [Int32])? {
+    guard case .message(let message, let descriptors) = ControlMessage.receive(from: socket)
+    else { return nil }
+    return (message, descriptors)
   }
 
   /// The next message; its descriptors are closed. nil where there is none, or no connection.

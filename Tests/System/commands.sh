@@ -37,7 +37,7 @@ join nonsense: the command was refused: malformed
 leave another's: the command was refused: not found
 leave: done
 join what was left: done
-grow: the command was refused: unsupported
+grow: done
 another's credential: the command was refused: foreign credential
 a guessed credential: the command was refused: wrong credential
 credentials still good: true

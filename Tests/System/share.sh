@@ -160,7 +160,8 @@ start --stack sink
 until_true instances 1 || fail "no sink"
 stop
 [ ! -e "$socket" ] || fail "the socket is left"
-until_true test "$(cat /proc/sys/vm/nr_hugepages)" = "$pages" || fail "huge pages are left in the pool"
+given_back() { [ "$(cat /proc/sys/vm/nr_hugepages)" = "$pages" ]; }
+until_true given_back || fail "huge pages are left in the pool"
 
 # The supervisor is killed: everything ends with it.
 start --stack lwip
@@ -170,4 +171,5 @@ kill -9 $running
 wait $running 2> /dev/null
 until_true test ! -d "/proc/$host" || fail "the host outlives its supervisor"
 until_true test ! -d "/proc/$attached" || fail "an instance outlives its supervisor"
+until_true given_back || fail "huge pages are left in the pool after a kill"
 echo "supervisor killed: all ended"

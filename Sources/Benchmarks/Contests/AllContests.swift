@@ -29,9 +29,11 @@ public struct AllContests {
       ("channel", { try ChannelContests(plan: plan, dpdk: dpdk).run(rows) }),
       ("handles", { try HandleContests(plan: plan).run(rows) }),
       ("commands", { try CommandContests(plan: plan).run(rows) }),
+      ("moves", { try MemoryMoveContest(plan: plan).run(rows) }),
       ("startup, tcp, memory", { try WholeRunContest(plan: plan).run(rows) }),
       ("host", { try HostContests(plan: plan, dpdk: dpdk).run(rows) }),
       ("sweep", { try SweepContests(plan: plan, dpdk: dpdk).run(rows) }),
+      ("instances", { try InstanceContests(plan: plan).run(rows) }),
       (
         "confinement, syscalls, faults",
         { try WholeHostContest(plan: plan, dpdk: dpdk).run(rows) }

@@ -26,6 +26,7 @@ struct ContestDuration {
           "sweep.queues.", ["rx", "idle"].flatMap { kind in (1...4).map { "\(kind).\($0)" } }),
         sides: 1, overhead: 20, start: 0),
       Self(names: CrossLayerContests.names, sides: 2, overhead: 20, start: 20),
+      Self(names: InstanceContests.names, sides: 2, overhead: 60, start: 0),
       Self(names: ["channel.descriptors.32"], sides: 2 + peer, overhead: 20, start: 500),
       Self(
         names: names("channel.", ["rate.1", "rate.8", "rate.32", "rate.64", "roundtrip."]),

@@ -88,8 +88,8 @@ struct LoopContests {
   }
 }
 
-/// Nanoseconds a packet of a loop that runs in this thread.
-func timed<L: PathLoop & ~Copyable>(_ loop: inout L, milliseconds: Int) throws -> Sample {
+/// Nanoseconds a packet of a loop that runs for so long in this thread.
+public func timed<L: PathLoop & ~Copyable>(_ loop: inout L, milliseconds: Int) throws -> Sample {
   _ = try loop.run(bursts: 1000)
   let watch = Stopwatch()
   var packets = 0

@@ -5,6 +5,8 @@ import Supervisor
 struct Sweep {
   /// What its rows' names begin with; the size follows.
   var prefix: String
+  /// What follows the size in them.
+  var suffix = ""
   /// What the size is.
   var axis: String
   var sizes: [Int]
@@ -13,9 +15,11 @@ struct Sweep {
   /// Holds wherever the measured program runs; what differs from machine to machine is in the table.
   var reason: String
 
-  func name(_ size: Int) -> String { "\(prefix).\(size)" }
+  func name(_ size: Int) -> String { "\(prefix).\(size)\(suffix)" }
+  /// All of them as one.
+  var title: String { suffix.isEmpty ? prefix : "\(prefix).N\(suffix)" }
 
-  static let all = [ring, frames, queuePairs, idleQueuePairs]
+  static let all = [ring, frames, queuePairs, idleQueuePairs] + instances.map(\.sweep)
 
   static let ring = Sweep(
     prefix: "sweep.ring.rx", axis: "ring size", sizes: [64, 256, 1024, 4096], isRate: true,

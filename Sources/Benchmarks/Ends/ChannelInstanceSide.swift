@@ -36,7 +36,7 @@ public enum ChannelInstanceSide {
     private var sum: UInt64 = 0
 
     init(_ pair: borrowing ChannelPair) {
-      end = InstanceEnd(pair.memory, queue: 0, peerEvent: -1)
+      end = InstanceEnd(pair.memory, queue: 0, hostDoorbell: -1)
       packets = pair.arena.address
       isOver = pair.isOver
       isQuiet = pair.isQuiet

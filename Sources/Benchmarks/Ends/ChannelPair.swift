@@ -46,7 +46,7 @@ struct ChannelHostSide: ~Copyable {
   private let isQuiet: UnsafeMutableRawPointer
 
   init(_ pair: borrowing ChannelPair) {
-    end = HostEnd(pair.memory, queue: 0, peerEvent: -1)
+    end = HostEnd(pair.memory, queue: 0, instanceDoorbell: -1)
     packets = pair.arena.address
     isOver = pair.isOver
     isQuiet = pair.isQuiet

@@ -22,7 +22,7 @@ struct SweepReport {
 
   var text: String {
     var table = TextTable(
-      columns: [sweep.prefix, "", "Mpps", "ns/packet"]
+      columns: [sweep.title, "", "Mpps", "ns/packet"]
         + (hasPeer ? ["\(peer) Mpps", "ns/packet", "ratio"] : []) + ["disturbed"])
     for (size, row) in points {
       let numbers = { (value: Double) in
@@ -37,14 +37,14 @@ struct SweepReport {
     return "\(table.text)\n\(sweep.reason)"
   }
 
-  var fileName: String { "bench-\(sweep.prefix).svg" }
+  var fileName: String { "bench-\(sweep.title).svg" }
 
   var svg: String {
     let ours = points.map { $0.row.ours.median }
     let peers = points.map { $0.row.peerSpread?.median ?? 0 }
     let series = hasPeer ? [peers, ours] : [ours]
     return BarChart(
-      title: "\(sweep.prefix): by \(sweep.axis)",
+      title: "\(sweep.title): by \(sweep.axis)",
       caption: points.contains { $0.row.disturbed > 0 } ? "Some samples were disturbed." : "",
       groups: points.map { "\($0.size)" }, series: hasPeer ? [peer, "ours"] : ["ours"],
       panels: [

@@ -33,6 +33,14 @@ LINUX_CALL int linux_drop_capabilities(void) {
   return 0;
 }
 
+/// As many descriptors as the system allows this process, not the few that old programs can count.
+LINUX_CALL int linux_allow_all_descriptors(void) {
+  struct rlimit r;
+  if (getrlimit(RLIMIT_NOFILE, &r) < 0) return -errno;
+  r.rlim_cur = r.rlim_max;
+  return linux_result(setrlimit(RLIMIT_NOFILE, &r));
+}
+
 enum { LINUX_RLIMIT_FSIZE = 1, LINUX_RLIMIT_CORE = 4, LINUX_RLIMIT_NPROC = 6 };
 LINUX_CALL int linux_limit(int resource, uint64_t value) {
   struct rlimit r = {.rlim_cur = value, .rlim_max = value};

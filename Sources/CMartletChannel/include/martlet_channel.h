@@ -13,7 +13,9 @@
      completion  host -> program   tags of packets that have left: what they were made of is the program's again
 
    A packet is one or more descriptors; all but its last have MARTLET_MORE. Its first may be offload metadata
-   (MARTLET_OFFLOAD) instead of a piece. All functions take and give whole packets.
+   (MARTLET_OFFLOAD) instead of a piece. All functions take and give whole packets. Several packets may be sent as one
+   aggregate, a chain of at most 64 descriptors: the last of each packet but the last has MARTLET_MORE | MARTLET_AGGREGATE,
+   the tag is the first descriptor's and is completed once, after the last packet; meanwhile no other may have it.
 
      struct martlet_instance nic;
      struct martlet_descriptor burst[64];
@@ -27,6 +29,10 @@
      }
      puts(martlet_closed(&nic));
      martlet_detach(&nic);
+
+   Applications' own memory can be sent from too. Its owner makes a handle for it at PATH.handles (`create`), the program
+   sends command 6 with the handle's two halves over its command channel, and the answer's first two values are where the memory
+   begins, in bytes from the arena's start, and how many bytes it has. This header leaves the command channel to others.
 
    Neither side trusts the other. What the host writes is copied once and checked; a host that breaks the rules ends the
    channel (martlet_closed says why), never the program. A program that does is closed by the host. One thread for each
@@ -65,13 +71,15 @@ enum {
   MARTLET_CONSUMER_INDEX = 64,
   MARTLET_HOST_SLEEPS = 512,
   MARTLET_INSTANCE_SLEEPS = 576,
+  MARTLET_WANTS_AGGREGATES = 580, /* not 0: the program wants aggregates, see martlet_want_aggregates */
   MARTLET_MAXIMUM_QUEUES = 64,
   MARTLET_MAXIMUM_PIECES = 64,    /* descriptors of one packet, metadata included */
   MARTLET_UNIT = 1024             /* what martlet_descriptor.segment counts */
 };
 enum { MARTLET_RECEIVE = 0, MARTLET_TRANSMIT = 1, MARTLET_COMPLETION = 2, MARTLET_FREE = 3 };
-enum { MARTLET_MORE = 1, MARTLET_OFFLOAD = 2, MARTLET_CHECKSUM_VALID = 4 };
-/* Places of the descriptors that come with the welcome; without commands, the host's eventfds begin at 4. */
+enum { MARTLET_MORE = 1, MARTLET_OFFLOAD = 2, MARTLET_CHECKSUM_VALID = 4, MARTLET_AGGREGATE = 16 };
+/* Places of the descriptors that come with the welcome; without commands, the host's eventfds begin at 4. The own
+   doorbell is a socket: readable when the host or the supervisor rings, until it is read. */
 enum { MARTLET_FD_ARENA = 0, MARTLET_FD_CHANNEL = 1, MARTLET_FD_COUNTERS = 2, MARTLET_FD_OWN_EVENT = 3,
        MARTLET_FD_COMMANDS = 4, MARTLET_FD_COMMAND_EVENT = 5, MARTLET_FD_HOST_EVENTS = 6 };
 
@@ -182,6 +190,12 @@ static inline int martlet_receive(struct martlet_instance *m, uint32_t queue, st
   return count;
 }
 
+/* Whether packets that come together shall come as aggregates; what is in the ring already stays as it is. */
+static inline void martlet_want_aggregates(struct martlet_instance *m, uint32_t queue, int wanted) {
+  uint8_t *control = m->channel + martlet_control_offset(m->slots, queue);
+  __atomic_store_n((uint32_t *)(void *)(control + MARTLET_WANTS_AGGREGATES), wanted ? 1u : 0u, __ATOMIC_RELAXED);
+}
+
 /* The first byte of a piece. */
 static inline uint8_t *martlet_data(const struct martlet_instance *m, const struct martlet_descriptor *piece) {
   return m->arena + (uint64_t)piece->segment * MARTLET_UNIT + piece->offset;
@@ -251,17 +265,17 @@ static inline void martlet_sleep(struct martlet_instance *m, int milliseconds) {
       if (__atomic_load_n(q->rings[ring].peer, __ATOMIC_ACQUIRE) != q->rings[ring].next) may_sleep = 0;
   }
   struct pollfd events[2] = {{m->event, POLLIN, 0}, {m->socket, POLLIN, 0}};
-  uint64_t value;
+  char rings[512];
   if (may_sleep && poll(events, 2, milliseconds) > 0) {
-    if (events[0].revents && read(m->event, &value, 8) < 0) {}
     if (events[1].revents) martlet_hear(m);
+    if (events[0].revents && recv(m->event, rings, sizeof rings, MSG_DONTWAIT) == 0) martlet_close_for(m, "the driver host has gone");
   }
   for (uint32_t i = 0; i < m->queue_count; i++) __atomic_store_n(m->queues[i].instance_sleeps, 0u, __ATOMIC_RELAXED);
 }
 
 /* Why the channel must not be used any more; NULL while it goes on. No system call unless there is news. */
 static inline const char *martlet_closed(struct martlet_instance *m) {
-  static const char *const reasons[] = {"the supervisor asks the program to end", "an index jumped", "a packet had too many pieces", "a segment was not the program's", "a piece was outside the program's memory", "offload metadata made no sense", "its memory has gone", "the supervisor has detached it"};
+  static const char *const reasons[] = {"the supervisor asks the program to end", "an index jumped", "a packet had too many pieces", "a segment was not the program's", "a piece was outside the program's memory", "offload metadata made no sense", "its memory has gone", "the supervisor has detached it", "an aggregate made no sense"};
   if (!m->is_closed && __atomic_load_n((uint32_t *)(void *)(m->channel + MARTLET_NEWS_WORD), __ATOMIC_ACQUIRE) != m->news) martlet_hear(m);
   if (!m->is_closed && __atomic_load_n((uint32_t *)(void *)(m->channel + MARTLET_END_WORD), __ATOMIC_ACQUIRE)) {
     uint32_t reason = __atomic_load_n((uint32_t *)(void *)(m->channel + MARTLET_END_REASON), __ATOMIC_RELAXED);
@@ -387,9 +401,10 @@ static inline int martlet_adopt(struct martlet_instance *m, int socket) {
   memset(m, 0, sizeof *m);
   m->socket = socket;
   m->event = -1;
+  errno = 0;
   int length = martlet_message(socket, text, sizeof text, descriptors, &count, 10000);
   if (length < 0) return martlet_refuse(m, descriptors, count, "the supervisor has closed the connection");
-  if (length == 0) return martlet_refuse(m, descriptors, count, "the supervisor has not answered in 10 seconds");
+  if (length == 0) return martlet_refuse(m, descriptors, count, errno == EINTR ? "a signal came before the supervisor's answer" : "the supervisor has not answered in 10 seconds");
   if (martlet_is(text, "refused")) return martlet_refuse(m, descriptors, count, martlet_field(text, "reason") ? martlet_field(text, "reason") : "for no reason");
   if (!martlet_is(text, "welcome")) return martlet_refuse(m, descriptors, count, "the supervisor's answer makes no sense");
   if (martlet_number(text, "version", MARTLET_MESSAGES_VERSION, MARTLET_MESSAGES_VERSION) == ~(uint64_t)0) return martlet_refuse(m, descriptors, count, "the supervisor speaks another version");

@@ -9,6 +9,8 @@ struct AttachOrder {
   let receiveBytes: Int
   /// Of its first extent.
   let arenaBytes: Int
+  /// Where applications' memory can be registered, in bytes from its arena's start.
+  let registered: Range<Int>
   let layout: ChannelLayout
   let weight: Int
   /// How many receive segments it may hold on each queue.
@@ -30,6 +32,13 @@ struct AttachOrder {
     guard receiveBytes > 0, receiveBytes < arenaBytes, receiveBytes % 4096 == 0,
       arenaBytes % 4096 == 0, receiveBytes / plan.interface.queuePairs >= 4096
     else { throw Refusal("parts of its arena that cannot be") }
+    let registeredAt = message.number("register-at") ?? arenaBytes
+    let registeredBytes = message.number("register-bytes") ?? 0
+    let granule = Arena.PageSize.huge2M.rawValue
+    guard registeredAt >= arenaBytes, registeredBytes >= 0, registeredBytes % granule == 0,
+      registeredBytes == 0 || registeredAt % granule == 0, registeredAt <= windowBytes - base,
+      registeredBytes <= windowBytes - base - registeredAt
+    else { throw Refusal("no place for registered memory") }
     guard (256...4096).contains(slots),
       let layout = ChannelLayout(queues: plan.interface.queuePairs, slots: slots)
     else { throw Refusal("a channel that cannot be") }
@@ -42,6 +51,7 @@ struct AttachOrder {
     self.base = base
     self.receiveBytes = receiveBytes
     self.arenaBytes = arenaBytes
+    registered = registeredAt..<registeredAt + registeredBytes
     self.layout = layout
     self.weight = weight
     segmentLimit = segments == 0 ? .max : max(1, segments / plan.interface.queuePairs)

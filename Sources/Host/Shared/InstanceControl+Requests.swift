@@ -18,8 +18,9 @@ extension InstanceControl {
   func refuse(_ message: ControlMessage, _ reason: String, _ descriptors: [Int32]) {
     for descriptor in descriptors { Glibc.close(descriptor) }
     let text = reason.replacing(" ", with: "_")
+    let offset = message["offset"].map { " offset=\($0)" } ?? ""
     supervisor.say(
-      "refused id=\(message["id"] ?? "?") what=\(message.word.isEmpty ? "?" : message.word) reason=\(text)"
+      "refused id=\(message["id"] ?? "?") what=\(message.word.isEmpty ? "?" : message.word)\(offset) reason=\(text)"
     )
   }
 
@@ -33,7 +34,7 @@ extension InstanceControl {
     guard let instance = instances[Int(id & 0xff)], instance.id == id, !instance.isLeaving else {
       throw Refusal("no such instance")
     }
-    guard descriptors.count == (message.word == "extent" ? 1 : 0) else {
+    guard descriptors.count == (["extent", "register"].contains(message.word) ? 1 : 0) else {
       throw Refusal("wrong number of descriptors")
     }
     switch message.word {
@@ -42,6 +43,8 @@ extension InstanceControl {
     case "detach": detach(instance)
     case "extent": try extend(instance, message, descriptors[0])
     case "shrink": try shrink(instance, message)
+    case "register": try register(instance, message, descriptors[0])
+    case "unregister": try unregister(instance, message)
     default: throw Refusal("not understood")
     }
   }
@@ -50,10 +53,16 @@ extension InstanceControl {
     _ id: UInt32, _ message: ControlMessage, _ descriptors: [Int32]
   ) throws(Refusal) {
     let order = try AttachOrder(id, message, plan, windowBytes: window.byteCount)
-    guard descriptors.count == 3 else { throw Refusal("wrong number of descriptors") }
+    guard descriptors.count == 3 + mailboxes.count else {
+      throw Refusal("wrong number of descriptors")
+    }
     guard instances[order.index] == nil else { throw Refusal("its place is taken") }
-    let range = order.base..<order.base + order.arenaBytes
-    guard !instances.values.contains(where: { $0.overlaps(range) }) else {
+    let arena = order.base..<order.base + order.arenaBytes
+    let registered =
+      order.base + order.registered.lowerBound..<order.base
+      + order.registered.upperBound
+    guard !instances.values.contains(where: { $0.overlaps(arena) || $0.overlaps(registered) })
+    else {
       throw Refusal("its part of the window is taken")
     }
     let instance = try makeInstance(order, descriptors)
@@ -62,7 +71,7 @@ extension InstanceControl {
     post("attached id=\(id)", newTable: tableOfNow()) { $1.install = instance.ports[$0] }
   }
 
-  /// Maps all of an instance's memory and makes its ports. Of the descriptors only the eventfd stays open.
+  /// Maps all of an instance's memory and makes its ports. Of the descriptors only the doorbells stay open.
   private func makeInstance(
     _ order: AttachOrder, _ descriptors: [Int32]
   ) throws(Refusal) -> AttachedInstance {
@@ -75,10 +84,11 @@ extension InstanceControl {
     } catch {
       throw Refusal(error.description)
     }
-    let event = linux_fcntl(descriptors[2], F_DUPFD_CLOEXEC, 3)
-    guard event >= 0 else { throw Refusal("no descriptor is free") }
     let instance = AttachedInstance(
-      id: order.id, base: order.base, channel: channel, event: event)
+      id: order.id, base: order.base, registered: order.registered, channel: channel)
+    guard instance.takeDoorbells(descriptors.dropFirst(2), wakes) else {
+      throw Refusal("doorbells that cannot be")
+    }
     do throws(MemoryError) {
       try instance.map(descriptors[0], byteCount: order.arenaBytes, in: window)
     } catch {
@@ -90,11 +100,12 @@ extension InstanceControl {
       port.initialize(
         to: InstancePort(
           index: order.index,
-          channel: HostEnd(instance.channel, queue: queue, peerEvent: instance.doorbell),
+          channel: HostEnd(instance.channel, queue: queue, instanceDoorbell: instance.doorbell),
           end: instance.channel.end,
           ledger: plan.instanceLedger(queue: queue, receiveBytes: order.receiveBytes),
           arena: window.address + order.base, base: UInt64(order.base),
           transmitPart: UInt64(order.receiveBytes)..<UInt64(order.arenaBytes),
+          registeredPart: UInt64(order.registered.lowerBound)..<UInt64(order.registered.upperBound),
           weight: order.weight, segmentLimit: order.segmentLimit))
       instance.ports.append(port)
     }
@@ -131,7 +142,8 @@ extension InstanceControl {
 
   private func detach(_ instance: AttachedInstance) {
     instance.isLeaving = true
-    instance.shrinking = nil
+    instance.removals = []
+    instance.settledBefore = nil
     claims.removeAll { $0.instance == instance.index }
     post(nil, newTable: tableOfNow()) { $1.close = instance.index }
   }
@@ -142,9 +154,13 @@ extension InstanceControl {
     guard let offset: Int = message.number("offset"), let byteCount: Int = message.number("bytes"),
       byteCount > 0, byteCount % Arena.PageSize.huge2M.rawValue == 0
     else { throw Refusal("no multiple of 2 MiB") }
-    guard !instance.isClosed, instance.shrinking == nil else { throw Refusal("not now") }
-    guard offset == instance.arenaBytes, byteCount <= window.byteCount - instance.base - offset
-    else {
+    guard !instance.isClosed, !instance.removals.contains(where: \.isShrink) else {
+      throw Refusal("not now")
+    }
+    let end =
+      instance.registered.isEmpty
+      ? window.byteCount - instance.base : instance.registered.lowerBound
+    guard offset == instance.arenaBytes, byteCount <= end - offset else {
       throw Refusal("not behind what it has")
     }
     let range = instance.base + offset..<instance.base + offset + byteCount
@@ -166,8 +182,52 @@ extension InstanceControl {
     guard let byteCount: Int = message.number("bytes"), instance.canShrink(to: byteCount) else {
       throw Refusal("not where an extent ends")
     }
-    guard instance.shrinking == nil else { throw Refusal("not now") }
-    instance.shrinking = (byteCount, mailboxes.map { $0.settled(instance.index) })
-    post(nil) { $1.resize = (instance.index, UInt64(byteCount)) }
+    guard !instance.removals.contains(where: \.isShrink) else { throw Refusal("not now") }
+    instance.removals.append(.shrink(to: byteCount))
+    beginRemoval(instance)
+  }
+
+  private func register(
+    _ instance: AttachedInstance, _ message: ControlMessage, _ descriptor: Int32
+  ) throws(Refusal) {
+    guard let offset: Int = message.number("offset"), let start: Int = message.number("from"),
+      let byteCount: Int = message.number("bytes"),
+      instance.canRegister(at: offset, byteCount: byteCount)
+    else { throw Refusal("not where it can be registered") }
+    guard !instance.isClosed else { throw Refusal("not now") }
+    do throws(MemoryError) {
+      try instance.register(
+        descriptor, from: start, at: offset, byteCount: byteCount, in: window)
+    } catch {
+      throw Refusal(error.description)
+    }
+    Glibc.close(descriptor)
+    post("registered id=\(instance.id) offset=\(offset)") {
+      $1.register = (instance.index, UInt64(offset)..<UInt64(offset + byteCount), true)
+    }
+  }
+
+  private func unregister(
+    _ instance: AttachedInstance, _ message: ControlMessage
+  ) throws(Refusal) {
+    guard let offset: Int = message.number("offset"), instance.registrations[offset] != nil,
+      !instance.removals.contains(.unregister(offset: offset))
+    else { throw Refusal("not registered") }
+    instance.removals.append(.unregister(offset: offset))
+    beginRemoval(instance)
+  }
+
+  /// Tells the queue threads of the first removal, where none is under way. ``noteSettled()`` ends it.
+  func beginRemoval(_ instance: AttachedInstance) {
+    guard instance.settledBefore == nil, let removal = instance.removals.first else { return }
+    instance.settledBefore = mailboxes.map { $0.settled(instance.index) }
+    post(nil) {
+      switch removal {
+      case .shrink(let byteCount): $1.resize = (instance.index, UInt64(byteCount))
+      case .unregister(let offset):
+        let byteCount = instance.registrations[offset]?.byteCount ?? 0
+        $1.register = (instance.index, UInt64(offset)..<UInt64(offset + byteCount), false)
+      }
+    }
   }
 }

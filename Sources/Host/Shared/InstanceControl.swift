@@ -14,7 +14,7 @@ final class InstanceControl {
   let plan: SharedPlan
   let window: MemoryWindow
   let mailboxes: [PathMailbox]
-  private let doorbells: [Int32]
+  let wakes: [WakeSet]
   let statistics: HostStatistics
   let supervisor: SupervisorSocket
 
@@ -41,15 +41,15 @@ final class InstanceControl {
 
   /// - Parameters:
   ///   - window: the host's own arena is mapped at its start.
-  ///   - doorbells: of the queue threads, one for each queue pair.
+  ///   - wakes: what wakes the queue threads, one for each queue pair.
   ///   - changed: an eventfd that the queue threads ring for the control thread.
   init(
-    plan: SharedPlan, window: consuming MemoryWindow, doorbells: [Int32], changed: Int32,
+    plan: SharedPlan, window: consuming MemoryWindow, wakes: [WakeSet], changed: Int32,
     statistics: HostStatistics, supervisor: SupervisorSocket
   ) {
     self.plan = plan
     self.window = window
-    self.doorbells = doorbells
+    self.wakes = Array(wakes.prefix(plan.interface.queuePairs))
     self.statistics = statistics
     self.supervisor = supervisor
     mailboxes = (0..<plan.interface.queuePairs).map { _ in PathMailbox(changed: changed) }
@@ -109,6 +109,7 @@ final class InstanceControl {
       if current != nil { continue }
       noteReleased()
       noteSettled()
+      if current != nil { continue }
       while current == nil, !requests.isEmpty {
         let (message, descriptors) = requests.removeFirst()
         do throws(Refusal) {
@@ -135,7 +136,7 @@ final class InstanceControl {
       update.initialize(to: change)
       updates.append(update)
       mailboxes[queue].put(update)
-      signal(doorbells[queue])
+      wakes[queue].ring()
     }
     current = Change(updates: updates, oldTable: oldTable, answer: answer)
   }
@@ -183,6 +184,9 @@ final class InstanceControl {
       for mailbox in mailboxes { mailbox.forget(index) }
       instances[index] = nil
       try? instance.unmap(to: 0, in: window)
+      for offset in instance.registrations.keys {
+        try? instance.unregister(at: offset, in: window)
+      }
       statistics.show(false, instance: index)
       let reason = reasons.first ?? (instance.isClosed ? .lostMemory : .detached)
       supervisor.say("detached id=\(instance.id) reason=\(reason.name)")
@@ -190,15 +194,22 @@ final class InstanceControl {
   }
 
   private func noteSettled() {
-    for (index, instance) in instances {
-      guard let (byteCount, before) = instance.shrinking else { continue }
+    for (index, instance) in instances where current == nil {
+      guard let before = instance.settledBefore else { continue }
       let isGone = mailboxes.indices.allSatisfy {
         mailboxes[$0].state(index) == .released || mailboxes[$0].settled(index) != before[$0]
       }
       guard isGone else { continue }
-      instance.shrinking = nil
-      try? instance.unmap(to: byteCount, in: window)
-      supervisor.say("shrunk id=\(instance.id)")
+      instance.settledBefore = nil
+      switch instance.removals.removeFirst() {
+      case .shrink(let byteCount):
+        try? instance.unmap(to: byteCount, in: window)
+        supervisor.say("shrunk id=\(instance.id)")
+      case .unregister(let offset):
+        try? instance.unregister(at: offset, in: window)
+        supervisor.say("unregistered id=\(instance.id) offset=\(offset)")
+      }
+      beginRemoval(instance)
     }
   }
 

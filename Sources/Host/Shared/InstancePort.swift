@@ -20,6 +20,8 @@ struct InstancePort: ~Copyable {
   let base: UInt64
   /// What it may send from, besides segments that it has received.
   var transmitPart: Range<UInt64>
+  /// What applications have registered for it to send from.
+  var registered: RegisteredPart
   /// Its share of the host's work, beside those of the others.
   let weight: Int
   /// How many receive segments it may hold on this queue.
@@ -37,12 +39,13 @@ struct InstancePort: ~Copyable {
   var nextToSend = 0
   /// What it may still send in this round.
   var deficit = 0
-  /// Packets that the device has, counted apart before and after the transmit part was last made smaller.
+  /// Packets that the device has, counted apart before and after some of its memory was last taken from it.
   var inFlight = (0, 0)
   var epoch: UInt8 = 0
   /// Tags that are its again and wait for room in its completion ring. Bounded: no more packets are taken from an instance
   /// than have room here.
   var completed = Burst(capacity: Self.maximumInFlight)
+  private var aggregates = AggregateTags()
   private var returned = Burst(capacity: 64)
   /// Turns without work, one after the other.
   var idleTurns = 0
@@ -60,8 +63,8 @@ struct InstancePort: ~Copyable {
 
   init(
     index: Int, channel: consuming HostEnd, end: ChannelEnd, ledger: consuming SegmentLedger,
-    arena: UnsafeMutableRawPointer, base: UInt64, transmitPart: Range<UInt64>, weight: Int,
-    segmentLimit: Int
+    arena: UnsafeMutableRawPointer, base: UInt64, transmitPart: Range<UInt64>,
+    registeredPart: Range<UInt64>, weight: Int, segmentLimit: Int
   ) {
     self.index = index
     self.channel = channel
@@ -70,6 +73,7 @@ struct InstancePort: ~Copyable {
     self.arena = arena
     self.base = base
     self.transmitPart = transmitPart
+    registered = RegisteredPart(registeredPart)
     self.weight = weight
     self.segmentLimit = segmentLimit
   }
@@ -109,6 +113,25 @@ struct InstancePort: ~Copyable {
     return !sending.isEmpty
   }
 
+  /// Opens the aggregate at whose first slot the next packets begin.
+  /// - Returns: false where it is against the rules.
+  @inline(never)
+  mutating func openNext() -> Bool {
+    let packets: Int
+    do throws(AggregateError) {
+      packets = try sending.openAggregate(from: nextToSend).packets
+    } catch {
+      return false
+    }
+    return packets > 1 && aggregates.begin(sending[nextToSend].tag, packets: packets)
+  }
+
+  /// A packet is done with, sent or not: its tag is the instance's again, that of an aggregate after its last packet.
+  mutating func finish(_ tag: UInt16) {
+    if aggregates.total > 0 && !aggregates.finish(tag) { return }
+    completed.append(Descriptor(segment: 0, tag: tag))
+  }
+
   @inline(never)
   private static func reason(_ error: consuming ChannelError) -> EndReason {
     if case .endlessPacket = error { .endlessPacket } else { .indexJump }
@@ -146,14 +169,21 @@ struct InstancePort: ~Copyable {
     counts[.copiedBytes] &+= bytes
   }
 
+  /// Receive ring: as far as there is room.
+  @inline(__always)
+  mutating func pushDelivered() {
+    if channel.wantsAggregates { delivering.joinPackets() }
+    channel.receive.push(&delivering)
+  }
+
   /// The device has done with a packet of the instance.
   mutating func land(_ flight: HeaderSlots.Flight) {
     if flight.epoch == 0 { inFlight.0 &-= 1 } else { inFlight.1 &-= 1 }
     if flight.segment != HeaderSlots.noSegment { ledger.endSending(flight.segment) }
-    if !isClosed { completed.append(Descriptor(segment: 0, tag: flight.tag)) }
+    if !isClosed { finish(flight.tag) }
   }
 
-  /// Whether nothing is with the device any more that was so before the transmit part was last made smaller.
+  /// Whether nothing is with the device any more that was so before some of its memory was last taken from it.
   var isSettled: Bool { (epoch == 0 ? inFlight.1 : inFlight.0) == 0 }
 
   /// Publishes the change of each counter since the last time.

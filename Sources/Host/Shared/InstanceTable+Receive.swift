@@ -121,9 +121,7 @@ extension InstanceTable {
       port.pointee.counts[.droppedNoSegment] &+= 1
       return
     }
-    if port.pointee.delivering.room < count {
-      port.pointee.channel.receive.push(&port.pointee.delivering)
-    }
+    if port.pointee.delivering.room < count { port.pointee.pushDelivered() }
     port.pointee.receiveRoom &-= count
     port.pointee.copy(slots, count, from: window)
   }
@@ -132,8 +130,7 @@ extension InstanceTable {
   private mutating func pushDelivered() {
     var set = touched & open
     while set != 0 {
-      let port = port(set.removeFirstInstance())
-      port.pointee.channel.receive.push(&port.pointee.delivering)
+      port(set.removeFirstInstance()).pointee.pushDelivered()
     }
   }
 

@@ -62,10 +62,19 @@ extension InstanceTable {
       if port.pointee.inFlightCount &+ port.pointee.completed.count >= limit { return true }
       let slots = last &- first &+ 1
       var bytes = 0
-      let reason = Self.check(port, first, slots, &bytes)
+      var isGone = false
+      let reason = Self.check(port, first, slots, &bytes, &isGone)
+      // Its packets are sent one by one from here on.
+      if reason == .badAggregate && port.pointee.openNext() { continue }
       if reason != .none {
         close(index, reason)
         return true
+      }
+      if isGone {
+        port.pointee.counts[.sendErrors] &+= 1
+        giveUp(port, port.pointee.sending[first].tag)
+        port.pointee.nextToSend = last &+ 1
+        continue
       }
       let cost = PacketCost.of(pieces: slots, bytes: bytes)
       if !isAlone && cost > port.pointee.deficit { return true }
@@ -83,17 +92,24 @@ extension InstanceTable {
 
   /// Whether a packet of an instance is one: its pieces lie in what the instance may send. The slots have been copied from
   /// shared memory before.
-  /// - Returns: the rule that it breaks, if any.
-  private static func check(_ port: Port, _ first: Int, _ count: Int, _ bytes: inout Int)
-    -> EndReason
-  {
+  /// - Parameter isGone: set where some of it is registered no more.
+  /// - Returns: the rule that it breaks, if any; ``EndReason/badAggregate`` also for an aggregate that has not been opened.
+  private static func check(
+    _ port: Port, _ first: Int, _ count: Int, _ bytes: inout Int, _ isGone: inout Bool
+  ) -> EndReason {
     if count > Descriptor.maximumSlots { return .endlessPacket }
     let part = port.pointee.transmitPart
     let isDescribed = port.pointee.sending[first].flags.contains(.offload)
-    if isDescribed && count == 1 { return .badOffload }
+    if isDescribed {
+      if count == 1 { return .badOffload }
+      if port.pointee.sending[first].flags.contains(.aggregate) { return .badAggregate }
+    }
+    let special = Descriptor.Flags.offload.rawValue | Descriptor.Flags.aggregate.rawValue
     for position in (isDescribed ? 1 : 0)..<count {
       let slot = port.pointee.sending[first &+ position]
-      if slot.flags.contains(.offload) { return .badOffload }
+      if slot.flags.rawValue & special != 0 {
+        return slot.flags.contains(.aggregate) ? .badAggregate : .badOffload
+      }
       let start = slot.position
       let end = start &+ UInt64(slot.length)
       bytes &+= Int(slot.length)
@@ -106,7 +122,11 @@ extension InstanceTable {
       {
         continue
       }
-      return .outsideItsMemory
+      switch port.pointee.registered.find(start, end) {
+      case .registered: continue
+      case .gone: isGone = true
+      case .elsewhere: return .outsideItsMemory
+      }
     }
     return .none
   }
@@ -227,7 +247,7 @@ extension InstanceTable {
 
   /// A packet that is not sent is the instance's again at once.
   private mutating func giveUp(_ port: Port, _ tag: UInt16) {
-    port.pointee.completed.append(Descriptor(segment: 0, tag: tag))
+    port.pointee.finish(tag)
     owed |= bit(port.pointee.index)
   }
 }

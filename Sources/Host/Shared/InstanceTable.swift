@@ -35,7 +35,7 @@ struct InstanceTable: ~Copyable {
   var touched: UInt64 = 0
   /// Those whose completions wait for room in their rings.
   var owed: UInt64 = 0
-  /// Those whose transmit part has become smaller while packets from it were with the device.
+  /// Those from which memory was taken while packets of theirs were with the device.
   private var settling: UInt64 = 0
   private var turns: UInt64 = 0
   /// Who is first to send in the next round.
@@ -185,6 +185,10 @@ struct InstanceTable: ~Copyable {
     if let (index, transmitEnd) = update.pointee.resize, open & bit(index) != 0 {
       resize(index, transmitEnd)
     }
+    if let (index, range, isRegistered) = update.pointee.register, open & bit(index) != 0 {
+      port(index).pointee.registered.set(range, isRegistered: isRegistered)
+      if !isRegistered { beginSettling(index) }
+    }
     mailbox.taken()
   }
 
@@ -195,7 +199,12 @@ struct InstanceTable: ~Copyable {
       port.pointee.transmitPart
       .lowerBound..<max(
         transmitEnd, port.pointee.transmitPart.lowerBound)
-    guard isSmaller else { return }
+    if isSmaller { beginSettling(index) }
+  }
+
+  /// Packets from now on are counted apart: when those before have landed, nothing of what was taken is with the device.
+  private mutating func beginSettling(_ index: Int) {
+    let port = port(index)
     port.pointee.epoch ^= 1
     if port.pointee.isSettled { mailbox.settle(index) } else { settling |= bit(index) }
   }

@@ -15,6 +15,8 @@ struct PathUpdate {
   var reason = EndReason.detached
   /// Where an instance's transmit part ends from now on.
   var resize: (instance: Int, transmitEnd: UInt64)?
+  /// Positions of an instance that it may send from, or no longer.
+  var register: (instance: Int, range: Range<UInt64>, isRegistered: Bool)?
 }
 
 /// The words by which the control thread and one queue thread talk. A plain view of memory that the control thread owns
@@ -67,7 +69,7 @@ struct PathMailbox: @unchecked Sendable {
   func reason(_ index: Int) -> EndReason {
     EndReason(rawValue: relaxed_load32(instance(index) + 4)) ?? .none
   }
-  /// How often nothing was with the device any more that was so before the transmit part was made smaller.
+  /// How often nothing was with the device any more that was so before memory was taken from the instance.
   func settled(_ index: Int) -> UInt32 { acquire_load32(instance(index) + 8) }
 
   /// Before an instance is installed, and after it has been released.

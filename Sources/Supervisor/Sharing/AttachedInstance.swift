@@ -13,6 +13,19 @@ final class AttachedInstance {
   var deadline: UInt64?
   /// What of its command channel goes with the welcome.
   var commandDescriptors: CommandDescriptors?
+  /// What it has got behind its first memory, in order.
+  var extents: [MemoryExtent] = []
+  /// Applications' memory that it sends from, or will.
+  var registrations: [RegisteredExtent] = []
+  /// A change of its size that is under way.
+  var move: MemoryMove?
+  /// How often it has been asked to let go of memory without an answer yet.
+  var answersDue = 0
+  /// Words of the driver host that are missing: what the device has been told to forget.
+  var missingUnmaps = 0
+  /// Packets in and out, and when they last changed, in milliseconds.
+  var packets: UInt64 = 0
+  var lastTraffic: UInt64 = 0
   /// Why it ends.
   var reason = ""
 
@@ -26,7 +39,7 @@ final class AttachedInstance {
     case leaving
     /// The device's mapping is being taken away.
     case unmapping
-    /// The driver host does not let go: the memory stays as it is until the host has ended.
+    /// The driver host does not let go: the memory stays as it is until it does or has ended.
     case stuck
   }
 
@@ -38,6 +51,16 @@ final class AttachedInstance {
     self.connection = connection
     self.deadline = deadline
     missingAnswers = 1 + record.claims.count
+  }
+
+  /// The smallest arena of whole extents that has so many bytes at least.
+  func extentEnd(from byteCount: Int) -> Int {
+    ([memory.arena.byteCount] + extents.map(\.end)).first { $0 >= byteCount } ?? record.arenaBytes
+  }
+
+  /// The largest arena of whole extents that has no more than so many bytes.
+  func extentStart(upTo byteCount: Int) -> Int {
+    extents.map(\.end).last { $0 <= byteCount } ?? memory.arena.byteCount
   }
 
   /// Whether it is on its way out.

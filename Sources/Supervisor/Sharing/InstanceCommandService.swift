@@ -12,6 +12,28 @@ struct InstanceCommandService: CommandService, ~Copyable {
   /// What has been asked for and not been begun.
   var claims: [ClaimCommand] = []
 
+  /// Sizes that have been asked for and not been begun.
+  var moves: [MoveCommand] = []
+
+  /// Memory that is to be registered or let go of, and has not been begun.
+  var registrations: [RegistrationCommand] = []
+
+  /// An instance that wants to send from an application's memory, or does no longer.
+  struct RegistrationCommand {
+    var isRegistration: Bool
+    var handle: MemoryHandleID
+    var caller: CommandCaller
+    var token: CommandToken
+  }
+
+  /// An instance that wants more memory, or is willing to have less.
+  struct MoveCommand {
+    var isGrowth: Bool
+    var byteCount: UInt64
+    var caller: CommandCaller
+    var token: CommandToken
+  }
+
   /// An instance that wants a claim, or wants to be without one.
   struct ClaimCommand {
     var word: Word
@@ -37,6 +59,8 @@ struct InstanceCommandService: CommandService, ~Copyable {
     queue == nil ? places.statistics(of: Int(caller.instance & 0x3f), in: page) : nil
   }
 
+  func statistics(of slot: Int) -> InstanceStatistics { places.statistics(of: slot, in: page) }
+
   mutating func linkState(for caller: CommandCaller) -> LinkState { link }
 
   mutating func time(for caller: CommandCaller, monotonic: UInt64) -> CommandTime {
@@ -57,6 +81,36 @@ struct InstanceCommandService: CommandService, ~Copyable {
     _ claim: String, for caller: CommandCaller, _ token: CommandToken
   ) -> CommandOutcome {
     claims.append(ClaimCommand(word: .unclaim, claim: claim, caller: caller, token: token))
+    return .pending
+  }
+
+  mutating func register(
+    _ handle: MemoryHandleID, for caller: CommandCaller, _ token: CommandToken
+  ) -> CommandOutcome {
+    registrations.append(
+      RegistrationCommand(isRegistration: true, handle: handle, caller: caller, token: token))
+    return .pending
+  }
+
+  mutating func unregister(
+    _ handle: MemoryHandleID, for caller: CommandCaller, _ token: CommandToken
+  ) -> CommandOutcome {
+    registrations.append(
+      RegistrationCommand(isRegistration: false, handle: handle, caller: caller, token: token))
+    return .pending
+  }
+
+  mutating func grow(
+    by byteCount: UInt64, for caller: CommandCaller, _ token: CommandToken
+  ) -> CommandOutcome {
+    moves.append(MoveCommand(isGrowth: true, byteCount: byteCount, caller: caller, token: token))
+    return .pending
+  }
+
+  mutating func shrink(
+    by byteCount: UInt64, for caller: CommandCaller, _ token: CommandToken
+  ) -> CommandOutcome {
+    moves.append(MoveCommand(isGrowth: false, byteCount: byteCount, caller: caller, token: token))
     return .pending
   }
 }

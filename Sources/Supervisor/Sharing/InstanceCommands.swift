@@ -43,6 +43,9 @@ final class InstanceCommands {
       link: LinkState(isUp: interface.linkIsUp, mtu: UInt64(interface.mtu)))
   }
 
+  /// What the instance in a slot has received and sent.
+  func statistics(of slot: Int) -> InstanceStatistics { service.statistics(of: slot) }
+
   /// Readable when a client rings.
   var descriptor: Int32 { server.descriptor }
   var counters: [(name: String, value: UInt64)] { server.counters.named }
@@ -95,7 +98,7 @@ final class InstanceCommands {
     guard server.turn(&service) else { return false }
     let start = CommandServer.now
     var last = start
-    while service.claims.isEmpty {
+    while service.claims.isEmpty && service.moves.isEmpty && service.registrations.isEmpty {
       let now = CommandServer.now
       if now - last > Self.patience { return false }
       if now - start > Self.longestTurn { return true }
@@ -111,6 +114,18 @@ final class InstanceCommands {
   func takeClaims() -> [InstanceCommandService.ClaimCommand] {
     defer { service.claims.removeAll(keepingCapacity: true) }
     return service.claims
+  }
+
+  /// Sizes that have been asked for since the last time.
+  func takeMoves() -> [InstanceCommandService.MoveCommand] {
+    defer { service.moves.removeAll(keepingCapacity: true) }
+    return service.moves
+  }
+
+  /// Memory that is to be registered or let go of, since the last time.
+  func takeRegistrations() -> [InstanceCommandService.RegistrationCommand] {
+    defer { service.registrations.removeAll(keepingCapacity: true) }
+    return service.registrations
   }
 
   @discardableResult

@@ -2,13 +2,12 @@ import Channel
 import Glibc
 import Memory
 
-/// The memory and the eventfd of one instance: made when it attaches, closed when all sides have let go.
+/// The memory and the doorbells of one instance: made when it attaches, closed when all sides have let go.
 final class InstanceMemory {
   let arena: Arena
   let channel: ChannelMemory
   let counters: CounterPage
-  /// Wakes the instance.
-  let doorbell: Int32
+  let doorbells: InstanceDoorbells
   /// Huge pages that the system's pool has got for it: to be given back when it is closed.
   let addedPages: Int
 
@@ -34,15 +33,11 @@ final class InstanceMemory {
       counters = try asInput { () throws(MemoryError) -> CounterPage in
         try CounterPage(capacity: Pipeline.instanceCounterCapacity)
       }
-      doorbell = try makeEvent()
+      doorbells = try InstanceDoorbells(queues: layout.queues)
     } catch {
       keeper.giveBackFree(&added)
       throw error
     }
     addedPages = added
-  }
-
-  deinit {
-    close(doorbell)
   }
 }

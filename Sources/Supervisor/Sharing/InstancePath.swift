@@ -8,11 +8,20 @@ import VFIO
 protocol InstancePath: AnyObject {
   /// Tells the driver host something.
   func tell(_ text: String, _ descriptors: [Int32])
-  /// Lets the device read an instance's arena, before the host is told of it.
-  func map(_ arena: borrowing Arena, iova: UInt64, id: UInt32) throws(PCIError)
-  /// Takes the arena from the device, after the host has let go of it.
+  /// Lets the device read memory, before the host is told of it.
+  func map(_ memory: DMAMemory, iova: UInt64, id: UInt32) throws(PCIError)
+  /// Takes memory from the device, after the host has let go of it.
   /// - Returns: false where the host does it and will say `unmapped`.
   func unmap(iova: UInt64, byteCount: Int, id: UInt32) throws(PCIError) -> Bool
+}
+
+extension InstancePath {
+  func map(_ arena: borrowing Arena, iova: UInt64, id: UInt32) throws(PCIError) {
+    try map(
+      DMAMemory(
+        address: arena.address, descriptor: arena.descriptor, offset: 0,
+        byteCount: UInt64(arena.byteCount)), iova: iova, id: id)
+  }
 }
 
 /// A driver host that runs, with its device.
@@ -35,15 +44,13 @@ final class HostPath: InstancePath {
     host.send(text, descriptors: descriptors)
   }
 
-  func map(_ arena: borrowing Arena, iova: UInt64, id: UInt32) throws(PCIError) {
+  func map(_ memory: DMAMemory, iova: UInt64, id: UInt32) throws(PCIError) {
     if isRelayed {
-      tell("map id=\(id) iova=\(iova) bytes=\(arena.byteCount)", [arena.descriptor])
+      let from = memory.offset == 0 ? "" : " from=\(memory.offset)"
+      tell("map id=\(id) iova=\(iova) bytes=\(memory.byteCount)\(from)", [memory.descriptor])
       return
     }
-    try access.mapDMA(
-      DMAMemory(
-        address: arena.address, descriptor: arena.descriptor, offset: 0,
-        byteCount: UInt64(arena.byteCount)), iova: iova, rights: .read)
+    try access.mapDMA(memory, iova: iova, rights: .read)
   }
 
   func unmap(iova: UInt64, byteCount: Int, id: UInt32) throws(PCIError) -> Bool {

@@ -18,8 +18,13 @@ public struct InstanceRecord: Sendable, Equatable {
   public let receiveBytes: Int
   public let guaranteedBytes: Int
   public let maximumBytes: Int
+  /// Bytes of applications' memory that it may register, behind all that its arena can grow to.
+  public let registeredBytes: Int
   /// Of its arena as it is now.
   public var arenaBytes: Int
+
+  /// Where registered memory begins, in bytes from its arena's start.
+  public var registeredAt: Int { WindowPlan.rounded(maximumBytes) }
 
   public var index: Int { Int(id & 0xff) }
   public var generation: UInt32 { id >> 8 }

@@ -1,6 +1,7 @@
 import CLinux
 import Channel
 import Glibc
+import Handles
 
 /// A connection to the supervisor's socket: who is at its other end, as the kernel knows it, and how far it is. What it
 /// says is never believed. One thread.
@@ -11,8 +12,12 @@ final class PeerConnection {
   /// Readable when the process that connected has ended; -1 where there is no such process for us.
   let process: Int32
   var stage = Stage.silent
+  /// Whether the process at the other end is the one that connected. It is not where the supervisor has made both ends.
+  var isIdentified = true
   /// When it is closed if nothing happens, in milliseconds of the monotonic clock; nil for never.
   var deadline: UInt64?
+  /// It waits for memory that others have.
+  var wantsMemory = false
   /// Words that it may still say within this second.
   private var words = wordsPerSecond
   private var second: UInt64 = 0
@@ -30,8 +35,12 @@ final class PeerConnection {
 
   static let wordsPerSecond = 64
 
-  /// - Parameter socket: the connection's from now on.
-  init?(socket: Int32, deadline: UInt64?) {
+  private let closer: DescriptorCloser
+
+  /// - Parameters:
+  ///   - socket: the connection's from now on.
+  ///   - closer: closes what the peer sends and nobody has asked for.
+  init?(socket: Int32, deadline: UInt64?, closer: DescriptorCloser) {
     var pid: pid_t = 0
     var uid = uid_t.max
     guard linux_peer(socket, &pid, &uid) == 0 else {
@@ -42,12 +51,27 @@ final class PeerConnection {
     self.uid = uid
     self.pid = pid
     self.deadline = deadline
+    self.closer = closer
     process = linux_peer_process(socket, pid)
   }
 
   deinit {
+    // What the peer has sent and we have not read would be closed here, in this thread.
+    shutdown(socket, Int32(SHUT_RDWR))
+    while case .message(_, let descriptors) = ControlMessage.receive(from: socket) {
+      for descriptor in descriptors { closer.close(descriptor, of: uid) }
+    }
     close(socket)
     if process >= 0 { close(process) }
+  }
+
+  /// Who it is to the broker of memory handles; nil where that cannot be told.
+  var handlePeer: HandlePeer? {
+    guard isIdentified, process >= 0, let identity = try? ProcessIdentity(pidfd: process),
+      identity.pid == pid
+    else { return nil }
+    // No connection of the broker has this number.
+    return HandlePeer(connection: 0, uid: uid, process: identity)
   }
 
   /// The slot of its instance.
@@ -75,7 +99,7 @@ final class PeerConnection {
     case .nothing: return process >= 0 && isReadable(process) ? .end : .nothing
     case .end: return .end
     case .message(let message, let descriptors):
-      for descriptor in descriptors { close(descriptor) }
+      for descriptor in descriptors { closer.close(descriptor, of: uid) }
       if !descriptors.isEmpty { return .offence("descriptors") }
       if now / 1000 != second {
         second = now / 1000

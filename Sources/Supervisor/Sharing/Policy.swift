@@ -17,6 +17,7 @@ public struct Policy: Sendable, Equatable {
   /// What an instance gets that no other rule names; nil where such ones are refused.
   public var unnamed: InstanceRule?
   public var instances: [InstanceRule] = []
+  public var memory = MemoryRule()
 
   /// Without a file: the supervisor's own user and root, with what nobody else has claimed.
   public static func usual(user: uid_t = geteuid()) -> Policy {
@@ -47,10 +48,29 @@ public struct Policy: Sendable, Equatable {
       }
   }
 
-  /// Bytes that the largest instance can grow to.
+  /// Bytes of the largest place that an instance can have in the window.
   var largestInstance: Int {
-    ((instances + [unnamed].compactMap(\.self)).map(\.maximumBytes)).max() ?? 0
+    (instances + [unnamed].compactMap(\.self)).map {
+      WindowPlan.rounded($0.maximumBytes) + $0.registeredBytes
+    }.max() ?? 0
   }
+
+  /// All that it names: who may ask the broker of memory handles.
+  var everybody: Set<uid_t> {
+    instances.reduce(users.union(administrators)) { $0.union($1.users ?? []) }
+  }
+}
+
+/// How memory moves between the instances of a NIC and the system.
+public struct MemoryRule: Sendable, Equatable {
+  /// Bytes that all instances may have together; nil for as much as the system has.
+  public var budget: Int?
+  /// How long an instance has to let go of memory.
+  public var letGoMilliseconds: UInt64 = 2000
+  /// After how long without traffic an instance counts as idle.
+  public var idleMilliseconds: UInt64 = 5000
+  /// When the kernel is to say that memory is short (Linux, Documentation/accounting/psi.rst); nil for never.
+  public var pressure: String? = "some 300000 2000000"
 }
 
 /// What an instance may have.
@@ -66,6 +86,8 @@ public struct InstanceRule: Sendable, Equatable {
   public var guaranteedBytes = 16 << 20
   /// Bytes that it may grow to.
   public var maximumBytes = 64 << 20
+  /// Bytes of applications' own memory that it may have registered at once.
+  public var registeredBytes = 64 << 20
   /// Slots of each ring of its channel.
   public var slots = 4096
   /// Its part of the host's time, beside the others'.

@@ -7,10 +7,12 @@ struct PolicyReader {
 
   mutating func policy(_ tree: TOMLTree, user: uid_t) -> Policy {
     var policy = Policy(user: user)
-    let root = section(tree, [], keys: ["socket", "default", "instance"], name: "the file")
+    let root = section(
+      tree, [], keys: ["socket", "memory", "default", "instance"], name: "the file")
     if let socket = root.value("socket") {
       readSocket(socket, [.key("socket")], into: &policy)
     }
+    if let memory = root.value("memory") { policy.memory = memoryRule(memory, [.key("memory")]) }
     if let value = root.value("default") {
       policy.unnamed = rule(value, [.key("default")], isNamed: false)
     }
@@ -49,11 +51,35 @@ struct PolicyReader {
     }
   }
 
+  private mutating func memoryRule(_ tree: TOMLTree, _ path: TOMLTree.Path) -> MemoryRule {
+    let section = section(
+      tree, path, keys: ["budget", "let-go-milliseconds", "idle-milliseconds", "pressure"],
+      name: "[memory]")
+    var rule = MemoryRule()
+    rule.budget = one("budget", section) { tree in
+      guard case .integer(let number) = tree, (4...(1 << 24)).contains(number) else {
+        return .wrong("MiB from 4 to \(1 << 24)")
+      }
+      return .value(number << 20)
+    }
+    if let limit = number("let-go-milliseconds", section, in: 10...60000) {
+      rule.letGoMilliseconds = UInt64(limit)
+    }
+    if let limit = number("idle-milliseconds", section, in: 100...86_400_000) {
+      rule.idleMilliseconds = UInt64(limit)
+    }
+    if let trigger = one("pressure", section, PolicyValue.pressure) {
+      rule.pressure = trigger == "off" ? nil : trigger
+    }
+    return rule
+  }
+
   private mutating func rule(
     _ tree: TOMLTree, _ path: TOMLTree.Path, isNamed: Bool
   ) -> InstanceRule {
     let common = [
       "claims", "memory", "maximum-memory", "slots", "weight", "segments", "credential-seconds",
+      "registered-memory",
     ]
     let section = section(
       tree, path, keys: common + (isNamed ? ["name", "users", "token-sha256"] : []),
@@ -80,6 +106,13 @@ struct PolicyReader {
     } else {
       rule.maximumBytes = max(rule.maximumBytes, rule.guaranteedBytes)
     }
+    let registered = one("registered-memory", section) { tree -> PolicyValue.Reading<Int> in
+      guard case .integer(let number) = tree, (0...65536).contains(number), number % 2 == 0 else {
+        return .wrong("an even number of MiB from 0 to 65536")
+      }
+      return .value(number << 20)
+    }
+    if let registered { rule.registeredBytes = registered }
     if let slots = number("slots", section, in: 256...4096) {
       if slots & (slots - 1) == 0 {
         rule.slots = slots

@@ -46,6 +46,20 @@ enum PolicyValue {
     return .value(mode)
   }
 
+  /// As psi.rst has it: a window of half a second to ten, and less of it stalled.
+  static func pressure(_ tree: TOMLTree) -> Reading<String> {
+    let due =
+      "\"off\", or \"some 300000 2000000\": microseconds of stall in a window of 500000 to 10000000 (without CAP_SYS_RESOURCE a multiple of 2000000)"
+    guard case .string(let text) = tree else { return .wrong(due) }
+    if text == "off" { return .value(text) }
+    let parts = text.split(separator: " ", omittingEmptySubsequences: false)
+    guard parts.count == 3, ["some", "full"].contains(parts[0]), let stall = UInt32(parts[1]),
+      let window = UInt32(parts[2]), (500_000...10_000_000).contains(window), stall > 0,
+      stall < window
+    else { return .wrong(due) }
+    return .value(text)
+  }
+
   static func name(_ tree: TOMLTree) -> Reading<String> {
     guard case .string(let text) = tree, AttachRequest.isName(text) else {
       return .wrong("1 to 32 letters, digits, -, _ and .")

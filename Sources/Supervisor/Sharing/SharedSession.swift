@@ -1,6 +1,7 @@
 import CLinux
 import Channel
 import Glibc
+import Handles
 import Host
 import Memory
 import PCI
@@ -14,6 +15,7 @@ public struct SharedSession: ~Copyable {
   private let path: HostPath
   private let server: SharingServer
   private let socket: SharingSocket
+  private let handleSocket: SharingSocket
   private let termination: Int32
   private let report: (String) -> Void
   private let first: FirstInstance?
@@ -24,10 +26,13 @@ public struct SharedSession: ~Copyable {
   public static func start(
     _ plan: RunPlan, socket path: String, policy: Policy, report: @escaping (String) -> Void
   ) throws(SupervisorError) -> SharedSession {
+    allowManyDescriptors()
     let termination = linux_termination_descriptor()
     guard termination >= 0 else { throw .system("signalfd", -termination) }
     // Before anything is started: most of what can be wrong is wrong with the socket.
     let socket = try SharingSocket(path: path, policy)
+    let handleSocket = try SharingSocket(path: path + ".handles", policy)
+    let handles = try makeBroker(on: handleSocket.descriptor, policy)
     let device = try RunDevice.open(
       plan, farEndAddress: plan.address.neighbour.description, report: report)
     let memory = try SharedMemory.make(
@@ -42,35 +47,46 @@ public struct SharedSession: ~Copyable {
           "--window-bytes", "\(memory.windowBytes)",
         ], rings: memory.rings.descriptor, arena: memory.arena.descriptor,
         counterCapacity: DriverHost.counterCapacity(queues: plan.queues, isShared: true)))
-    let (interface, doorbells) = (host.interface, host.doorbells)
+    let interface = host.interface
     let commands = try InstanceCommands(
       interface, hostQueues: plan.queues, counters: dup(host.counterDescriptor))
     let hostPath = HostPath(host, device.access)
     let server = SharingServer(
       policy: policy, listener: socket.descriptor, path: hostPath, interface: interface,
-      hostDoorbells: doorbells,
       window: WindowPlan(byteCount: memory.windowBytes, hostBytes: memory.arena.byteCount),
       windowIOVA: memory.windowIOVA, keeper: memory.keeper, hasHugePages: memory.hasHugePages,
-      commands: commands, report: report)
+      commands: commands, handles: handles, report: report)
     server.hostBytes = memory.arena.byteCount + memory.rings.byteCount
     server.counters = {
       device.counters + hostPath.host.counters + commands.counters
         + [("iommu_faults", device.faults)]
+        + handles.counters.map { (name: "handles_" + $0.name, value: $0.value) }
     }
     var first: FirstInstance?
     if plan.stack != .none {
       first = try FirstInstance.start(plan, interface) { socket in
-        server.adopt(socket, at: RunSession.now()) != nil
+        guard let connection = server.adopt(socket, at: RunSession.now()) else { return false }
+        connection.isIdentified = false
+        return true
       }
     }
     return SharedSession(
       device: device, memory: memory, path: hostPath, server: server, socket: socket,
-      first: first, termination: termination, report: report)
+      handleSocket: handleSocket, first: first, termination: termination, report: report)
+  }
+
+  /// Each extent of each instance has one.
+  private static func allowManyDescriptors() {
+    var limit = rlimit()
+    getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
+    limit.rlim_cur = limit.rlim_max
+    setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
   }
 
   private init(
     device: RunDevice, memory: consuming SharedMemory, path: HostPath, server: SharingServer,
-    socket: consuming SharingSocket, first: FirstInstance?, termination: Int32,
+    socket: consuming SharingSocket, handleSocket: consuming SharingSocket, first: FirstInstance?,
+    termination: Int32,
     report: @escaping (String) -> Void
   ) {
     self.device = device
@@ -78,12 +94,28 @@ public struct SharedSession: ~Copyable {
     self.path = path
     self.server = server
     self.socket = socket
+    self.handleSocket = handleSocket
     self.first = first
     self.termination = termination
     self.report = report
   }
 
   deinit { close(termination) }
+
+  /// The broker of memory handles, for all users that the policy names.
+  private static func makeBroker(
+    on socket: Int32, _ policy: Policy
+  ) throws(SupervisorError) -> HandleService {
+    var limits = HandleBroker.Limits()
+    limits.connectionsPerUser = policy.connectionsPerUser
+    do throws(HandleError) {
+      let service = try HandleService(limits: limits)
+      service.listen(on: socket, users: policy.everybody)
+      return service
+    } catch {
+      throw .input("\(error)")
+    }
+  }
 
   public var interface: InterfaceDescription { server.interface }
   public var hostIdentifier: pid_t { path.host.identifier }
@@ -119,11 +151,16 @@ public struct SharedSession: ~Copyable {
     let watched =
       [signal] + path.host.descriptors + device.descriptors + server.descriptors(at: now)
     var entries = watched.map { pollfd(fd: $0, events: Int16(POLLIN), revents: 0) }
+    entries.append(
+      pollfd(fd: server.pressure.descriptor, events: Int16(POLLPRI), revents: 0))
     // Huge pages that a process still had when it was let go of are looked for once a second.
     let next = min(end, server.deadline ?? .max, now + 1000)
     let mayWait = !isBusy && server.commands.prepareToSleep()
     _ = poll(&entries, UInt(entries.count), mayWait ? Int32(next - min(next, now)) : 0)
     if entries[0].revents != 0 { return true }
+    if entries[entries.count - 1].revents & Int16(POLLPRI) != 0 {
+      server.notePressure(at: RunSession.now())
+    }
     for line in try device.check() { report(line) }
     for message in try path.host.news() {
       if message.word == "interface" { server.commands.note(message) }
@@ -158,9 +195,7 @@ public struct SharedSession: ~Copyable {
     complaints += path.host.stop()
     do throws(PCIError) {
       try memory.release(
-        server.records.map {
-          (iova: memory.windowIOVA + UInt64($0.slot), byteCount: $0.arenaBytes)
-        })
+        server.mappedMemory)
     } catch {
       complaints.append("\(device.access.name) could not be made quiet: \(error)")
     }

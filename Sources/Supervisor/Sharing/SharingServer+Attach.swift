@@ -48,6 +48,13 @@ extension SharingServer {
     to connection: PeerConnection, at now: UInt64
   ) {
     var mustWait = false
+    let guaranteed = min(rule.guaranteedBytes, maximumBytes)
+    var isFree = true
+    guard makeRoom(forGuarantee: guaranteed, isFree: &isFree, at: now) else {
+      return refuse(
+        connection,
+        "memory: the others have been guaranteed all but less than \(guaranteed >> 20) MiB")
+    }
     for case let other? in instances {
       for claim in request.claims where isTaken(claim, by: other, uid: connection.uid, rule) {
         if !other.isLeaving || other.state == .stuck {
@@ -60,12 +67,19 @@ extension SharingServer {
     if isFull, !instances.contains(where: { $0?.isLeaving ?? false }) {
       return refuse(connection, "instances: there are \(Self.maximumInstances) already")
     }
-    if mustWait || isFull {
+    if mustWait || isFull || !isFree {
+      connection.wantsMemory = !isFree
+      // Those that are asked for memory have their time.
+      if !isFree, connection.deadline != nil {
+        connection.deadline = now + policy.memory.letGoMilliseconds + 2 * Self.hostLimit
+      }
       connection.stage = .waiting(request)
       waiting.append(connection)
       return
     }
-    guard let place = window.reserve(maximumBytes) else {
+    guard
+      let place = window.reserve(WindowPlan.rounded(maximumBytes) + rule.registeredBytes)
+    else {
       return refuse(connection, "window: no room for \(maximumBytes >> 20) MiB more")
     }
     do throws(SupervisorError) {
@@ -111,7 +125,7 @@ extension SharingServer {
       pid: connection.pid, claims: Array(Set(request.claims)),
       credential: channel.credential, weight: rule.weight,
       slot: place, receiveBytes: receiveBytes, guaranteedBytes: guaranteed,
-      maximumBytes: maximumBytes, arenaBytes: guaranteed)
+      maximumBytes: maximumBytes, registeredBytes: rule.registeredBytes, arenaBytes: guaranteed)
     do throws(PCIError) {
       try path.map(memory.arena, iova: windowIOVA + UInt64(place), id: record.id)
     } catch {
@@ -126,9 +140,10 @@ extension SharingServer {
     connection.deadline = nil
     let id = "id=\(record.id)"
     path.tell(
-      "attach \(id) slot=\(place) receive=\(receiveBytes) bytes=\(guaranteed) slots=\(rule.slots)"
+      "attach \(id) register-at=\(record.registeredAt) register-bytes=\(record.registeredBytes) slot=\(place) receive=\(receiveBytes) bytes=\(guaranteed) slots=\(rule.slots)"
         + " weight=\(rule.weight) segments=\(rule.segments ?? receiveBytes / 2048)",
-      [memory.arena.descriptor, memory.channel.descriptor, memory.doorbell])
+      [memory.arena.descriptor, memory.channel.descriptor, memory.doorbells.hostEnd]
+        + memory.doorbells.events)
     for claim in record.claims { path.tell("claim \(id) claim=\(claim)", []) }
   }
 
@@ -147,13 +162,14 @@ extension SharingServer {
     let descriptors =
       [
         memory.arena.descriptor, memory.channel.descriptor, memory.counters.descriptor,
-        memory.doorbell, instance.commandDescriptors?.memory ?? -1,
+        memory.doorbells.instanceEnd, instance.commandDescriptors?.memory ?? -1,
         instance.commandDescriptors?.doorbell ?? -1,
-      ] + hostDoorbells.prefix(interface.queues)
+      ] + memory.doorbells.events
     guard let connection = instance.connection, connection.say(welcome.text, descriptors) else {
       return close(instance, "socket: it takes no welcome", at: now)
     }
     instance.commandDescriptors = nil
+    memory.doorbells.closeGivenAway()
     instance.state = .welcomed
     instance.deadline = now + Self.readyLimit
     count("instances_attached")

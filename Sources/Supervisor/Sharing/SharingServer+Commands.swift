@@ -9,6 +9,8 @@ extension SharingServer {
   func serveCommands(at now: UInt64) -> Bool {
     let isBusy = commands.serve()
     for command in commands.takeClaims() { begin(command) }
+    for command in commands.takeMoves() { begin(command, at: now) }
+    for command in commands.takeRegistrations() { begin(command, at: now) }
     while let (id, reason) = commands.nextClosed() {
       // Whoever closes its doorbell only goes without commands.
       if reason != .gone, let instance = instance(id) {
@@ -35,6 +37,21 @@ extension SharingServer {
       return
     }
     ask(command.word, claim, command.token, instance)
+  }
+
+  private func begin(_ command: InstanceCommandService.MoveCommand, at now: UInt64) {
+    guard let instance = instance(command.caller.instance) else {
+      commands.complete(command.token, .refused(.failed))
+      return
+    }
+    if command.isGrowth {
+      grow(instance, by: command.byteCount, asker: .command(command.token), at: now)
+    } else {
+      let left = UInt64(instance.record.arenaBytes)
+      shrink(
+        instance, to: Int(left - min(left, command.byteCount)), asker: .command(command.token),
+        at: now)
+    }
   }
 
   private func ask(

@@ -13,6 +13,8 @@ extension SharingServer {
       return true
     }
     if noteClaim(message, of: instance) { return true }
+    if noteRegistration(message, of: instance) { return true }
+    if noteMove(message, of: instance, at: now) { return true }
     switch message.word {
     case "attached", "claimed":
       instance.missingAnswers -= 1
@@ -40,7 +42,14 @@ extension SharingServer {
       if !instance.isLeaving { leave(instance, "let go of by the driver host", at: now) }
       unmap(instance, at: now)
     case "mapped": break
-    case "unmapped": if instance.state == .unmapping { forget(instance, at: now) }
+    case "unmapped":
+      instance.missingUnmaps = max(0, instance.missingUnmaps - 1)
+      // Also where that took longer than it may.
+      if instance.state != .unmapping && instance.state != .stuck {
+        noteUnmapped(instance, at: now)
+      } else if instance.missingUnmaps == 0 {
+        forget(instance, at: now)
+      }
     default: return false
     }
     return true
@@ -68,6 +77,7 @@ extension SharingServer {
     report("instance \(instance.record.id) (\(instance.record.name)) ends: \(reason)")
     instance.reason = reason
     instance.state = .leaving
+    abandonMove(instance)
     commands.close(instance.record.id)
     instance.deadline = now + Self.hostLimit
     // For a process that goes on in spite of it all.
@@ -80,17 +90,22 @@ extension SharingServer {
     guard instance.state == .leaving || instance.state == .stuck else { return }
     instance.state = .unmapping
     instance.deadline = now + Self.hostLimit
-    if !instance.isMapped { return forget(instance, at: now) }
     do throws(PCIError) {
-      let record = instance.record
-      if try path.unmap(
-        iova: windowIOVA + UInt64(record.slot), byteCount: record.arenaBytes, id: record.id)
-      {
-        forget(instance, at: now)
+      for extent in instance.extents where extent.isMapped { try unmap(extent, of: instance) }
+      for extent in instance.registrations where extent.isMapped {
+        _ = try unmapFromDevice(extent, of: instance)
+      }
+      if instance.isMapped {
+        let isDone = try path.unmap(
+          iova: iova(instance.record, 0), byteCount: instance.memory.arena.byteCount,
+          id: instance.record.id)
+        instance.isMapped = false
+        if !isDone { instance.missingUnmaps += 1 }
       }
     } catch {
-      noteUnmappable(instance, "\(error)")
+      return noteUnmappable(instance, "\(error)")
     }
+    if instance.missingUnmaps == 0 { forget(instance, at: now) }
   }
 
   private func noteUnmappable(_ instance: AttachedInstance, _ reason: String) {
@@ -102,8 +117,7 @@ extension SharingServer {
   /// Has it look at its channel and its socket.
   func wake(_ instance: AttachedInstance) {
     instance.memory.channel.announceNews()
-    var one: UInt64 = 1
-    _ = write(instance.memory.doorbell, &one, 8)
+    instance.memory.doorbells.wakeInstance()
   }
 
   /// All have let go: memory, place and slot are free.
@@ -113,8 +127,10 @@ extension SharingServer {
     window.release(record.slot)
     instances[record.index] = nil
     count("instances_detached")
+    for extent in instance.extents { discard(extent) }
+    for extent in instance.registrations { endRegistration(extent) }
     unusedPages += instance.memory.addedPages
-    retryWaiting(at: now)
+    serveWanting(at: now)
   }
 
   func missedDeadline(_ instance: AttachedInstance, at now: UInt64) {
@@ -130,11 +146,25 @@ extension SharingServer {
     case .leaving, .unmapping:
       count("detach_timeouts")
       report(
-        "the driver host has not let go of instance \(instance.record.id) in \(Self.hostLimit) ms: its memory stays as it is until the host ends"
+        "the driver host has not let go of instance \(instance.record.id) in \(Self.hostLimit) ms: its memory stays as it is until it does or ends"
       )
       instance.state = .stuck
       instance.deadline = nil
     case .running, .stuck: instance.deadline = nil
+    }
+  }
+
+  /// What the device can still read of instances' memory.
+  var mappedMemory: [(iova: UInt64, byteCount: Int)] {
+    instances.compactMap(\.self).flatMap { instance in
+      (instance.isMapped
+        ? [(iova: iova(instance.record, 0), byteCount: instance.memory.arena.byteCount)] : [])
+        + instance.extents.filter(\.isMapped).map {
+          (iova: iova(instance.record, $0.offset), byteCount: $0.byteCount)
+        }
+        + instance.registrations.filter(\.isMapped).map {
+          (iova: iova(instance.record, $0.offset), byteCount: $0.byteCount)
+        }
     }
   }
 }

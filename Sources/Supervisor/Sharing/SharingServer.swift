@@ -1,6 +1,7 @@
 import CLinux
 import Channel
 import Glibc
+import Handles
 import Memory
 import Steering
 
@@ -10,14 +11,16 @@ final class SharingServer {
   let policy: Policy
   /// What instances are told of the NIC.
   let interface: InterfaceDescription
-  let hostDoorbells: [Int32]
   let path: any InstancePath
   let keeper: HugepageKeeper
   let hasHugePages: Bool
   let windowIOVA: UInt64
   let report: (String) -> Void
   let commands: InstanceCommands
+  /// The broker of memory that instances register; nil where there is none.
+  let handles: HandleService?
   private let listener: Int32
+  private let closer = DescriptorCloser()
 
   var window: WindowPlan
   /// By slot.
@@ -40,6 +43,14 @@ final class SharingServer {
   /// Counters of the host and the device, for administrators.
   var counters: () -> [(name: String, value: UInt64)] = { [] }
   private(set) var isClosed = false
+  /// The kernel's word that memory is short.
+  let pressure: MemoryPressure
+  /// Until then nobody grows by his own wish, in milliseconds.
+  var pressureEnds: UInt64 = 0
+  /// When it is next looked who has received or sent anything.
+  var nextTraffic: UInt64 = 0
+  /// Packets in and out of the instance in a slot.
+  var traffic: (Int) -> UInt64
 
   static let maximumInstances = 64
   static let maximumConnections = 256
@@ -56,19 +67,25 @@ final class SharingServer {
   ///   - report: gets a line whenever there is news.
   init(
     policy: Policy, listener: Int32, path: any InstancePath, interface: InterfaceDescription,
-    hostDoorbells: [Int32], window: WindowPlan, windowIOVA: UInt64, keeper: HugepageKeeper,
-    hasHugePages: Bool, commands: InstanceCommands, report: @escaping (String) -> Void
+    window: WindowPlan, windowIOVA: UInt64, keeper: HugepageKeeper,
+    hasHugePages: Bool, commands: InstanceCommands, handles: HandleService? = nil,
+    report: @escaping (String) -> Void
   ) {
     self.policy = policy
     self.listener = listener
     self.path = path
     self.interface = interface
-    self.hostDoorbells = hostDoorbells
     self.window = window
     self.windowIOVA = windowIOVA
     self.keeper = keeper
     self.hasHugePages = hasHugePages
     self.commands = commands
+    self.handles = handles
+    pressure = MemoryPressure(trigger: policy.memory.pressure)
+    traffic = { slot in
+      let counted = commands.statistics(of: slot)
+      return counted.receivedPackets &+ counted.sentPackets
+    }
     self.report = report
   }
 
@@ -85,28 +102,39 @@ final class SharingServer {
   /// What to watch: when one becomes readable, ``step(at:)`` is due.
   func descriptors(at now: UInt64) -> [Int32] {
     (isClosed || now < acceptsFrom ? [] : [listener]) + [commands.descriptor]
+      + (handles.map { [$0.descriptor] } ?? [])
       + connections.values.flatMap { [$0.socket, $0.process] }
   }
 
   /// When ``step(at:)`` is due at the latest.
   var deadline: UInt64? {
     (connections.values.map(\.deadline) + instances.map { $0?.deadline }
-      + [acceptsFrom == 0 ? nil : acceptsFrom]).compactMap(\.self).min()
+      + instances.map { $0?.move?.deadline }
+      + [acceptsFrom == 0 ? nil : acceptsFrom, handleDeadline]).compactMap(\.self).min()
   }
 
   /// Does all that is due.
   func step(at now: UInt64) {
     keeper.giveBackFree(&unusedPages)
+    noteTraffic(at: now)
+    serveHandles(at: now)
     if now >= acceptsFrom { acceptConnections(at: now) }
     for connection in connections.values { hear(connection, at: now) }
     for connection in connections.values {
       if let deadline = connection.deadline, now >= deadline {
-        refuse(connection, "timeout: nothing was asked for in time")
+        if case .waiting = connection.stage {
+          refuse(connection, "timeout: another instance has not let go in time of what it asks for")
+        } else {
+          refuse(connection, "timeout: nothing was asked for in time")
+        }
       }
     }
     for instance in instances {
       if let instance, let deadline = instance.deadline, now >= deadline {
         missedDeadline(instance, at: now)
+      }
+      if let instance, let deadline = instance.move?.deadline, now >= deadline {
+        missedMove(instance, at: now)
       }
     }
   }
@@ -131,8 +159,15 @@ final class SharingServer {
   /// Takes a connected socket, which is the server's from now on.
   @discardableResult
   func adopt(_ socket: Int32, at now: UInt64) -> PeerConnection? {
-    guard let connection = PeerConnection(socket: socket, deadline: now + Self.handshakeLimit)
+    guard
+      let connection = PeerConnection(
+        socket: socket, deadline: now + Self.handshakeLimit, closer: closer)
     else { return nil }
+    guard closer.hasRoom(connection.uid) else {
+      count("refused_descriptors")
+      connection.say(Refusal(reason: "descriptors: this user's are still being closed").text)
+      return nil
+    }
     let others = connections.values.count { $0.uid == connection.uid }
     if others >= policy.connectionsPerUser || connections.count >= Self.maximumConnections {
       count("refused_connections")
@@ -171,7 +206,9 @@ final class SharingServer {
       case "ready" where instance.state == .welcomed:
         instance.state = .running
         instance.deadline = nil
+        instance.lastTraffic = now
         report("instance \(instance.record.id) (\(instance.record.name)) is ready")
+      case "shrunk" where noteLetGo(message, of: instance, at: now): break
       case "error":
         report("instance \(instance.record.id) (\(instance.record.name)): \(message.rest)")
         end(connection, "it said that it cannot go on", at: now)

@@ -16,10 +16,13 @@ struct WindowPlan {
     taken = [0..<hostBytes]
   }
 
+  /// To whole huge pages.
+  static func rounded(_ byteCount: Int) -> Int { (byteCount + granule - 1) / granule * granule }
+
   /// Takes the first gap that is large enough.
   /// - Returns: bytes from the window's start; nil where there is none.
   mutating func reserve(_ byteCount: Int) -> Int? {
-    let size = (byteCount + Self.granule - 1) / Self.granule * Self.granule
+    let size = Self.rounded(byteCount)
     for (index, range) in taken.enumerated() {
       let start = (range.upperBound + Self.granule - 1) / Self.granule * Self.granule
       let end = index + 1 < taken.count ? taken[index + 1].lowerBound : self.byteCount

@@ -93,8 +93,64 @@ struct BenchEnd: ParsableCommand {
     commandName: "bench-end", shouldDisplay: false,
     subcommands: [
       Channel.self, Commands.self, CommandPairing.self, AttachedCommands.self, Driver.self,
-      Scratch.self, Handles.self,
+      Scratch.self, Handles.self, RegisteredSending.self, MemoryOwner.self, MemoryReader.self,
+      PatternReceiver.self,
     ])
+
+  /// An instance that sends from memory that it has registered.
+  struct RegisteredSending: ParsableCommand {
+    static let configuration = CommandConfiguration(commandName: "registered-sender")
+
+    @Argument var socket: String
+    @Argument var far: String
+    @Argument var megabytes: Int
+    @Argument var reader: UInt32
+
+    func run() throws {
+      try reporting {
+        try failing {
+          try RegisteredSender.run(socket: socket, far: far, megabytes: megabytes, reader: reader)
+        }
+      }
+    }
+  }
+
+  struct MemoryOwner: ParsableCommand {
+    static let configuration = CommandConfiguration(commandName: "memory-owner")
+
+    @Argument var socket: String
+    @Argument var receiver: Int32
+
+    func run() throws {
+      try reporting { try failing { try RegisteredPeers.own(socket: socket, receiver: receiver) } }
+    }
+  }
+
+  struct MemoryReader: ParsableCommand {
+    static let configuration = CommandConfiguration(commandName: "memory-reader")
+
+    @Argument var socket: String
+    @Argument var handle: String
+    @Argument var byteCount: Int
+
+    func run() throws {
+      try reporting {
+        try failing {
+          try RegisteredPeers.read(socket: socket, handle: handle, byteCount: byteCount)
+        }
+      }
+    }
+  }
+
+  struct PatternReceiver: ParsableCommand {
+    static let configuration = CommandConfiguration(commandName: "pattern-receiver")
+
+    @Argument var byteCount: Int
+
+    func run() throws {
+      try reporting { try failing { try RegisteredPeers.receive(byteCount: byteCount) } }
+    }
+  }
 
   struct Channel: ParsableCommand {
     func run() throws { try reporting { try failing { try ChannelInstanceSide.run() } } }

@@ -3,24 +3,24 @@ import Glibc
 import Synchronization
 
 /// Closes descriptors that peers have sent and that are no memory, each in a thread of its own: a file system in user space
-/// can make close(2) wait for ever (FUSE_FLUSH), and must not hold the broker. Any thread.
-final class DescriptorCloser: Sendable {
+/// can make close(2) wait for ever (FUSE_FLUSH), a socket as long as its owner has said (SO_LINGER), and whoever serves many
+/// must not be held. Any thread.
+public final class DescriptorCloser: Sendable {
+  public init() {}
+
   /// Of a user who has as many waiting, no more is taken.
   static let maximumPerUser = 8
 
   private let waiting = Mutex<[UInt32: Int]>([:])
 
   /// Whether a user's descriptors have been closed, but for a few.
-  func hasRoom(_ uid: UInt32) -> Bool {
+  public func hasRoom(_ uid: UInt32) -> Bool {
     waiting.withLock { $0[uid, default: 0] < Self.maximumPerUser }
   }
 
-  func close(_ descriptor: Int32, of uid: UInt32) {
-    // Asked without the file system. Memory and sockets are closed without waiting.
-    var (type, length): (Int32, socklen_t) = (0, 4)
-    if linux_fcntl(descriptor, LINUX_F_GET_SEALS, 0) >= 0
-      || getsockopt(descriptor, SOL_SOCKET, SO_TYPE, &type, &length) == 0
-    {
+  public func close(_ descriptor: Int32, of uid: UInt32) {
+    // Asked without the file system. Memory is closed without waiting.
+    if linux_fcntl(descriptor, LINUX_F_GET_SEALS, 0) >= 0 {
       Glibc.close(descriptor)
       return
     }
@@ -61,33 +61,5 @@ final class DescriptorCloser: Sendable {
         waiting[uid] = left == 0 ? nil : left
       }
     }
-  }
-}
-
-/// Descriptors that came with a message: those that nobody takes are closed.
-struct ReceivedDescriptors: ~Copyable {
-  private var descriptors: [Int32]
-  private let closer: DescriptorCloser
-  private let uid: UInt32
-
-  init(_ descriptors: [Int32], of uid: UInt32, closer: DescriptorCloser) {
-    self.descriptors = descriptors
-    self.uid = uid
-    self.closer = closer
-  }
-
-  deinit {
-    for descriptor in descriptors where descriptor >= 0 { closer.close(descriptor, of: uid) }
-  }
-
-  var count: Int { descriptors.count }
-
-  /// Stays this value's.
-  subscript(index: Int) -> Int32 { descriptors[index] }
-
-  /// The caller's from now on.
-  mutating func take(_ index: Int) -> Int32 {
-    defer { descriptors[index] = -1 }
-    return descriptors[index]
   }
 }

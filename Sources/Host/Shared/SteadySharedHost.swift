@@ -1,0 +1,49 @@
+import CLinux
+import Channel
+import Driver
+import Glibc
+import Memory
+
+/// A device's first queue pair and instances that share it, in one thread and without a supervisor; nobody but the caller
+/// turns it. For measurements: what a packet meets here is what it meets in a host process.
+package struct SteadySharedHost<Device: NetworkDriver & ~Copyable>: ~Copyable {
+  @usableFromInline let paths: PathArray<SharedPath<Device.QueuePair>>
+  private let control: InstanceControl
+  private let interrupt: Int32
+
+  /// - Parameters:
+  ///   - device: its memory is the window.
+  ///   - window: the host's own arena is mapped at its start.
+  ///   - hostArenaBytes: of that arena.
+  ///   - receiveBytes: how many of them are for what is received.
+  package init(
+    _ device: inout Device, window: consuming MemoryWindow, hostArenaBytes: Int, receiveBytes: Int
+  ) throws {
+    // Nobody waits for its words, and nobody is ever woken.
+    interrupt = eventfd(0, Int32(EFD_NONBLOCK | EFD_CLOEXEC))
+    control = InstanceControl(
+      plan: SharedPlan(Device.self, device.interface, hostArenaBytes: hostArenaBytes),
+      window: window, wakes: [try WakeSet(interrupt: interrupt)], changed: -1,
+      statistics: HostStatistics(
+        page: try CounterPage(capacity: HostStatistics.capacity(queues: 1, isShared: true)),
+        queues: 1, device: [], isShared: true), supervisor: SupervisorSocket(descriptor: -1))
+    paths = control.makePaths(&device, receiveBytes: receiveBytes)
+  }
+
+  deinit { close(interrupt) }
+
+  /// Asks for what a supervisor asks for: `attach` and `claim`.
+  /// - Parameter descriptors: the host's from now on.
+  /// - Returns: whether it was done.
+  package func ask(_ text: String, _ descriptors: [Int32] = []) -> Bool {
+    let before = (control.instances.count, control.claims.count)
+    control.take(ControlMessage(text), descriptors)
+    control.service()
+    if paths[0].hasUpdate { paths[0].takeUpdate() }
+    control.service()
+    return before != (control.instances.count, control.claims.count)
+  }
+
+  @inlinable @inline(__always)
+  package func turn() throws(HostError) -> Bool { try paths[0].turn() }
+}
