@@ -15,6 +15,8 @@ public struct GVisorInstance: StackInstance, ~Copyable {
   private let channel: InstanceChannel
   private let environment: InstanceEnvironment
   private let receivePart: ReceivePart
+  // Invariant: mapped as long as `environment`.
+  private let arena: UnsafeMutableRawPointer
   private let library: GVisorLibrary
   private var pool: SegmentPool
   private var inFlight = PacketTags<UInt32>(count: 1 << 13)
@@ -70,6 +72,7 @@ public struct GVisorInstance: StackInstance, ~Copyable {
     self.shared = shared
     self.event = event
     receivePart = environment.receivePart
+    arena = environment.arena.address
     frameBytes = environment.mtu + 14
     var shares = [Int](repeating: 0, count: SegmentPool.classCount)
     shares[SegmentPool.sizeClass(for: frameBytes)!] = 1
@@ -181,7 +184,7 @@ public struct GVisorInstance: StackInstance, ~Copyable {
     }
     for index in 0..<count {
       waiting[index] = gvisor_piece(
-        address: environment.arena.address + Int(rooms[index].position),
+        address: arena + Int(rooms[index].position),
         length: UInt32(frameBytes), flags: 0)
     }
     let sent = library.send(into: waiting, count: count)

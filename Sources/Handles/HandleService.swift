@@ -59,7 +59,9 @@ public final class HandleService {
   }
 
   /// Takes connections from a listening socket, which stays the caller's.
-  /// - Parameter users: who may connect; nil for whoever can.
+  /// - Parameters:
+  ///   - socket: bound and listening.
+  ///   - users: who may connect; nil for whoever can.
   public func listen(on socket: Int32, users: Set<uid_t>? = nil) {
     listening = socket
     self.users = users

@@ -35,6 +35,7 @@ public struct ExtensibleArena: ~Copyable {
   /// - Parameters:
   ///   - descriptor: the memory; the arena's to close, also when this throws.
   ///   - offset: where the supervisor has it, in bytes from the arena's start.
+  ///   - byteCount: how much of it.
   /// - Throws: ``MemoryError``: it does not fit there, is too small, not sealed, or cannot be mapped.
   public mutating func extend(
     adopting descriptor: Int32, at offset: Int, byteCount: Int

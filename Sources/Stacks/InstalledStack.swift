@@ -2,12 +2,15 @@ import Glibc
 
 /// A stack that a program has, by the name that `--stack` gives it.
 public struct InstalledStack {
+  /// What `--stack` names.
   public let name: String
   @usableFromInline
   let run: (InstanceEnvironment, InstanceArguments) throws(StackError) -> Int32
 
   /// A stack with its loop, compiled for it.
-  /// - Parameter make: the stack, in its environment, with what the user wants of it.
+  /// - Parameters:
+  ///   - name: what `--stack` names.
+  ///   - make: the stack, in its environment, with what the user wants of it.
   @inlinable
   public init<Stack: StackInstance & ~Copyable>(
     _ name: String,
@@ -25,7 +28,9 @@ public struct InstalledStack {
   }
 
   /// A stack that the program could have and has not.
-  /// - Parameter reason: what to do, one line.
+  /// - Parameters:
+  ///   - name: what `--stack` names.
+  ///   - reason: what to do, one line.
   public init(_ name: String, isMissing reason: String) {
     self.name = name
     run = { (_, _) throws(StackError) in throw StackError(reason) }

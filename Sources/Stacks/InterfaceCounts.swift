@@ -2,14 +2,19 @@ import Channel
 
 /// What an instance counts, published by name: `martlet run` compares it with what host, device and wire count.
 public struct InterfaceCounts: Sendable {
-  /// Packets that came over the channel, and how many of them the stack did not take.
+  /// Packets that came over the channel.
   public var receivedPackets: UInt64 = 0
+  /// How many of them the stack did not take.
   public var receiveDropped: UInt64 = 0
-  /// Bytes of those that it took, and how many bytes of them were copied.
+  /// Bytes of those that it took.
   public var receivedBytes: UInt64 = 0
+  /// How many bytes of them were copied.
   public var receivedCopiedBytes: UInt64 = 0
+  /// Packets that it has sent.
   public var sentPackets: UInt64 = 0
+  /// Their bytes.
   public var sentBytes: UInt64 = 0
+  /// How many bytes of them were copied.
   public var sentCopiedBytes: UInt64 = 0
   /// Times that nothing could be sent for want of room or memory.
   public var ringFull: UInt64 = 0
@@ -24,6 +29,7 @@ public struct InterfaceCounts: Sendable {
     "stack_tx_stray_completions", "stack_segment_references", "stack_copies_per_byte",
   ]
 
+  /// Nothing has been counted.
   public init() {}
 
   /// Names the counters, once, from 0 on.
@@ -34,7 +40,10 @@ public struct InterfaceCounts: Sendable {
     return names.count
   }
 
-  /// - Parameter references: to segments of the stack's own pool.
+  /// Shows what has been counted.
+  /// - Parameters:
+  ///   - page: the instance's.
+  ///   - references: to segments of the stack's own pool.
   public func publish(_ page: borrowing CounterPage, _ references: Int) {
     page.set(0, receivedPackets)
     page.set(1, receivedBytes)

@@ -33,7 +33,10 @@ public struct KernelStack: StackInstance, ~Copyable {
     var ringFull: UInt64 = 0
   }
 
-  /// - Parameter arguments: an open TAP interface with virtio-net headers.
+  /// - Parameters:
+  ///   - environment: what the instance was given.
+  ///   - arguments: an open TAP interface with virtio-net headers.
+  ///   - channel: where it sends.
   public init(
     _ environment: InstanceEnvironment, _ arguments: InstanceArguments, channel: InstanceChannel
   ) throws(StackError) {

@@ -3,8 +3,8 @@ import Glibc
 import Handles
 import Memory
 
-/// An application's own memory, from which an instance sends without a copy: what lies at ``address`` in this process has
-/// ``position`` in descriptors.
+/// An application's own memory, from which an instance sends without a copy: what lies at `address` in this process has
+/// `position` in descriptors.
 ///
 /// Packets from it are sent like those from the arena's transmit part; the device only reads it. Where the handle ends
 /// (``InstanceEnvironment/isRegistered(_:)``), packets from it are dropped and their tags come back.
@@ -21,7 +21,7 @@ public struct RegisteredRange: Sendable, Equatable {
   /// - Parameters:
   ///   - offset: of its first byte, from the range's.
   ///   - length: in bytes; the piece has to lie in the range.
-  ///   - flags: ``Descriptor/Flags/more`` where it is not the packet's last.
+  ///   - flags: ``/Memory/Descriptor/Flags/more`` where it is not the packet's last.
   ///   - tag: comes back when the device has done with the packet.
   @inlinable
   public func piece(

@@ -217,7 +217,9 @@ public final class InstanceChannel {
   }
 
   /// The stack has done with a received piece: its segment goes back to the host with the end of the turn, or before.
-  /// - Parameter queue: the one over which the piece came.
+  /// - Parameters:
+  ///   - segment: by its first address, in units.
+  ///   - queue: the one over which the piece came.
   @inlinable
   public func giveBack(_ segment: UInt32, queue: Int) {
     if returning[queue].room == 0 { ends[queue].free.push(&returning[queue]) }

@@ -17,6 +17,8 @@ public struct Pipeline: ~Copyable {
   private var instance: ChildProcess
   private var instanceControl: ControlSocket
   private let channel: ChannelMemory
+  /// Held so that the instance does not take the driver host's end for its own.
+  private let doorbells: InstanceDoorbells
   private let instanceCounters: CounterPage
   public let memoryWarning: String?
   /// nil where the device cannot come back, or is there.
@@ -92,17 +94,18 @@ public struct Pipeline: ~Copyable {
       ] + doorbells.events.prefix(interface.queues))
     instanceControl.closePeer()
     _ = try instanceControl.awaitReady(of: "stack instance", milliseconds: 10_000)
+    doorbells.closeGivenAway()
     return Pipeline(
       access: access, interface: interface, host: host, instance: instance,
       instanceControl: instanceControl, instanceCounters: instanceCounters, memory: memory,
-      channel: channel)
+      channel: channel, doorbells: doorbells)
   }
 
   private init(
     access: any DeviceAccess, interface: InterfaceDescription, host: consuming HostProcess,
     instance: consuming ChildProcess, instanceControl: consuming ControlSocket,
     instanceCounters: consuming CounterPage, memory: consuming DeviceMemory,
-    channel: consuming ChannelMemory
+    channel: consuming ChannelMemory, doorbells: InstanceDoorbells
   ) {
     self.access = access
     self.interface = interface
@@ -113,6 +116,7 @@ public struct Pipeline: ~Copyable {
     memoryWarning = memory.warning
     self.memory = memory
     self.channel = channel
+    self.doorbells = doorbells
   }
 
   public var hostIdentifier: pid_t { host.identifier }

@@ -84,7 +84,7 @@ struct MemoryCommand: ParsableCommand {
     switch message.word {
     case "instance":
       say(
-        "instance \(value("id")) (\(value("name")), process \(value("pid"))) \(value("state")): \(size("now")) now, \(size("guaranteed")) always, \(size("maximum")) at most\(message["moving"] == "yes" ? ", being changed" : ""); idle for \(value("idle-milliseconds")) ms; receive segments: \(value("segments-instance")) its own, \(value("segments-sending")) being sent, \(value("segments-host")) free"
+        "instance \(value("id")) (\(value("name")), process \(value("pid"))) \(value("state")): \(size("now")) now, \(size("guaranteed")) always, \(size("maximum")) at most, \(size("registered")) registered\(message["moving"] == "yes" ? ", being changed" : ""); idle for \(value("idle-milliseconds")) ms; receive segments: \(value("segments-instance")) its own, \(value("segments-sending")) being sent, \(value("segments-host")) free"
       )
     case "extent":
       say("  \(size("bytes")) of \(value("pages")) pages from \(size("offset")) on")

@@ -43,7 +43,7 @@ one_line $martlet attach --socket /nonexistent/socket --stack lwip --address 10.
 expect 64 "address" $martlet attach --socket s --stack lwip
 expect 64 "claim" $martlet attach --socket s --stack sink
 expect 64 "no claim" $martlet attach --socket s --stack sink --claim tcp/80
-expect 64 "none" $martlet attach --socket s --stack ./no-such --address 10.0.0.3/24
+expect 64 "no program" $martlet attach --socket s --stack ./no-such --address 10.0.0.3/24
 expect 64 "name" $martlet attach --socket s --stack sink --claim rest --name "a b"
 expect 1 "no-token" $martlet attach --socket s --stack sink --claim rest --token-file /no-token
 expect any "" .build/release/martlet-host --nonsense

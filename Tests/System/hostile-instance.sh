@@ -81,10 +81,11 @@ try() {
   [[ $out =~ ^($2)$ ]] || fail "$1: '$out', not '$2'"
   cases=$((cases + 1))
 }
-jump="closed: an.index.jumped"
-outside="closed: a.piece.was.outside.(the program's|its).memory|closed: [a-z_ ]*outside[a-z_' ]*"
-foreign="closed: [a-z_ ]*segment[a-z_' ]*"
-pieces="closed: [a-z_ ]*piece[a-z_' ]*"
+# The program may see the end of its channel before the reason has come.
+jump="closed: (index_jump|an index jumped)"
+outside="closed: outside_its_memory"
+foreign="closed: not_its_segment"
+pieces="closed: endless_packet"
 try S1 "$jump"
 try S2 "$jump"
 try S2-free "$jump"
@@ -99,9 +100,10 @@ try S11 "$foreign"
 try S11-free "$foreign"
 try S12 "$foreign"
 try S13 "$foreign"
-try S14 "$foreign"
+# Given back twice, a segment may have come with another packet in between.
+try S14 "$foreign|alive"
 try S15 "$foreign"
-try S16 "$outside|alive"
+try S16 "$outside|$jump|alive"
 try S17 alive
 try S18 gone
 try S19 killed
@@ -121,7 +123,7 @@ try S26 alive
 try S27 alive
 try S29 "$pieces"
 try S30 alive
-try offload "closed: [a-z_ ]*(offload|metadata)[a-z_ ]*"
+try offload "closed: bad_offload"
 try garbage "closed: .*"
 try S22-not-ready "closed reason=timeout.*"
 

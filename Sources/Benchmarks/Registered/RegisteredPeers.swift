@@ -16,7 +16,10 @@ public enum RegisteredPeers {
       over: memory, rights: .readWrite, receiver: .process(receiver, user: getuid()))
     print(handle.id.text)
     fflush(nil)
-    while true { Glibc.pause() }
+    // The handle goes with its owner's connection.
+    withExtendedLifetime(broker) {
+      withExtendedLifetime(memory) { while true { Glibc.pause() } }
+    }
   }
 
   /// Reads another user's memory by the broker, and tries to write it.
