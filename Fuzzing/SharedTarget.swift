@@ -132,8 +132,8 @@ final class SharedMemory: @unchecked Sendable {
       index: index, channel: HostEnd(channel.memory, queue: 0, instanceDoorbell: bell),
       end: channel.memory.end, ledger: SegmentLedger(firstUnit: 0, byteCount: Self.receiveBytes),
       arena: window + Self.base(index), base: UInt64(Self.base(index)),
-      transmitPart: UInt64(Self.receiveBytes)..<UInt64(Self.arenaBytes), weight: 1,
-      segmentLimit: .max)
+      transmitPart: UInt64(Self.receiveBytes)..<UInt64(Self.arenaBytes), registeredPart: 0..<0,
+      weight: 1, segmentLimit: .max)
   }
 
   /// The hostile instance writes a frame into its memory, of which some bytes are anything.

@@ -12,8 +12,9 @@ export MARTLET_FUZZING=1
 # The run time's own handler waits for ever for a program under AddressSanitizer.
 export SWIFT_BACKTRACE=enable=no
 
-# Of two -sanitize flags the compiler takes the last one alone: it has to name both.
-if ! out=$(swift build -c release --scratch-path .build-fuzz --sanitize address \
+# Of two -sanitize flags the compiler takes the last one alone: it has to name both. The package manager has to know of
+# libFuzzer, which brings a main function.
+if ! out=$(swift build -c release --scratch-path .build-fuzz --sanitize fuzzer \
   -Xswiftc -sanitize=fuzzer,address -Xswiftc -enable-testing --product martlet-fuzz 2>&1); then
   grep -E 'error|warning' <<< "$out" | grep -v 'Cannot export' | head -20
   echo "0 passed, 1 failed"
