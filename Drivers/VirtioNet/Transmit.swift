@@ -91,15 +91,11 @@ extension RingPair where Ring: ~Copyable {
     // Whoever filled the burst delivers whole packets only.
     guard let end = burst.endOfPacket(from: first) else { return 0 }
     let slots = end &- first &+ 1
-    let pieces = burst[first].flags.contains(.offload) ? slots &- 1 : slots
+    let packet = OutgoingPacket(burst, from: first, through: end)
+    let (start, pieces, tag) = (packet.first, packet.pieces, packet.tag)
     if transmitRing.room < pieces &+ 1 && pieces < transmitRing.size { return 0 }
     if refused.room == 0 { return 0 }
-    let tag = burst[first].tag
-    let start = end &- pieces &+ 1
-    let bytes = burst.byteCount(from: start, through: end)
-    guard let metadata = Self.metadata(burst[first], byteCount: bytes, features), pieces > 0,
-      bytes >= minimumFrame, bytes <= maximumFrame, pieces < transmitRing.size
-    else {
+    guard let metadata = metadata(packet, burst) else {
       statistics.sendErrors &+= 1
       refused.append(Descriptor(segment: 0, tag: tag))
       return slots
@@ -130,7 +126,7 @@ extension RingPair where Ring: ~Copyable {
       transmitRing.finish(chain, slot: Descriptor(segment: 0, tag: tag))
     }
     statistics.sentPackets &+= 1
-    statistics.sentBytes &+= UInt64(bytes)
+    statistics.sentBytes &+= UInt64(packet.bytes)
     return slots
   }
 
@@ -139,26 +135,21 @@ extension RingPair where Ring: ~Copyable {
     of burst: borrowing Burst, from first: Int, through last: Int, behind places: inout Int
   ) -> TransmitAdmission {
     if transmitRing.isBroken || refused.room == 0 { return .noRoom }
-    let start = burst[first].flags.contains(.offload) ? first &+ 1 : first
-    let bytes = burst.byteCount(from: start, through: last)
-    let pieces = last &- start &+ 1
-    guard pieces > 0, pieces < transmitRing.size, bytes >= minimumFrame, bytes <= maximumFrame,
-      Self.metadata(burst[first], byteCount: bytes, features) != nil
-    else { return .refused }
-    if transmitRing.room &- places < pieces &+ 1 { return .noRoom }
-    places &+= pieces &+ 1
+    let packet = OutgoingPacket(burst, from: first, through: last)
+    if metadata(packet, burst) == nil { return .refused }
+    if transmitRing.room &- places < packet.pieces &+ 1 { return .noRoom }
+    places &+= packet.pieces &+ 1
     return .admitted
   }
 
-  /// - Returns: nil where the packet asks for what was not negotiated or does not fit it.
-  private static func metadata(
-    _ slot: Descriptor, byteCount: Int, _ features: VirtioFeatures
-  ) -> Offload? {
-    if !slot.flags.contains(.offload) { return Offload() }
-    guard let metadata = Offload(slot) else { return nil }
+  /// - Returns: nil where the packet is none, or asks for what was not negotiated or does not fit it.
+  private func metadata(_ packet: OutgoingPacket, _ burst: borrowing Burst) -> Offload? {
+    guard packet.pieces > 0, packet.pieces < transmitRing.size, packet.bytes >= minimumFrame,
+      packet.bytes <= maximumFrame, let metadata = packet.offload(burst)
+    else { return nil }
     if metadata.needsChecksum {
       let end = Int(metadata.checksumStart) &+ Int(metadata.checksumOffset) &+ 2
-      if !features.contains(.checksum) || end > byteCount { return nil }
+      if !features.contains(.checksum) || end > packet.bytes { return nil }
     }
     switch metadata.segmentation {
     case .none: return metadata
@@ -168,7 +159,7 @@ extension RingPair where Ring: ~Copyable {
     }
     // 5.1.6.2.1: segmentation needs the checksum, a size and a header length inside the packet.
     if !metadata.needsChecksum || metadata.segmentSize == 0
-      || Int(metadata.headerLength) > byteCount
+      || Int(metadata.headerLength) > packet.bytes
     {
       return nil
     }

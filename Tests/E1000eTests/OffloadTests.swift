@@ -115,6 +115,50 @@ import Wire
     driver.stop()
   }
 
+  /// Any place for the checksum and any length in the header: what makes no sense is refused, wherever the ring stands,
+  /// and what is said beforehand is what is done.
+  @Test func segmentationThatMakesNoSenseIsRefused() throws {
+    var driver = try makeDriver()
+    var pair = driver.takeQueuePair(0)
+    try driver.start()
+    let segment = 4000
+    let length = 1200
+    let packet = bench.arena.address + segment * 1024
+    var burst = Burst(capacity: 16)
+    var (admitted, refused) = (0, 0)
+    for start in stride(from: 0, through: 300, by: 1) {
+      for (offset, tcpHeader) in [(16, 0x50), (16, 0), (16, 0xf0), (0xffff, 0x50), (200, 0xf0)] {
+        for at in 0..<length {
+          packet.storeBytes(of: UInt8(tcpHeader), toByteOffset: at, as: UInt8.self)
+        }
+        burst.append(
+          Offload(
+            segmentation: .tcp4, needsChecksum: true, segmentSize: 1400,
+            checksumStart: UInt16(start), checksumOffset: UInt16(offset), tag: 7
+          ).slot)
+        burst.append(
+          Descriptor(segment: UInt32(segment), offset: 0, length: UInt32(length), flags: []))
+        let makesSense =
+          start >= 34 && start <= 220 && offset == 16 && tcpHeader != 0
+          && start + tcpHeader >> 4 * 4 <= 240
+        var places = 0
+        let admission = pair.admission(of: burst, from: 0, through: 1, behind: &places)
+        #expect(admission == (makesSense ? .admitted : .refused), "\(start) \(offset) \(tcpHeader)")
+        let errors = pair.statistics.sendErrors
+        try pair.transmit(&burst)
+        #expect(burst.isEmpty)
+        #expect(pair.statistics.sendErrors == errors + (makesSense ? 0 : 1))
+        for _ in 0..<8 { _ = bench.step() }
+        try pair.completeTransmit(into: &burst)
+        #expect(burst.count == 1)
+        burst.removeAll()
+        if makesSense { admitted += 1 } else { refused += 1 }
+      }
+    }
+    #expect(admitted > 300 && refused > 1000)
+    driver.stop()
+  }
+
   @Test func flowsAreSpreadOverTwoQueuesAndStayWhereTheyAre() throws {
     var driver = try makeDriver(pairs: 2)
     #expect(driver.interface.queuePairs == 2)
