@@ -58,6 +58,8 @@ extension ServerTests {
       let before = served.descriptors()
       let good = try served.attached("good")
       var peers = (0..<60).map { _ in served.peer() }
+      // Said before anybody listens, and never read: the reason is heard all the same.
+      for peer in peers { peer.say("stats") }
       served.step()
       served.step()
       #expect(served.server.connections.count == 16)

@@ -83,6 +83,15 @@ final class PeerConnection {
     ControlMessage.send(text, descriptors: descriptors, to: socket, flags: Int32(MSG_DONTWAIT))
   }
 
+  /// Says why it is closed. What the peer has sent and nobody has read would keep it from reading that.
+  func sayLast(_ text: String) {
+    say(text)
+    for _ in 0..<16 {
+      guard case .message(_, let descriptors) = ControlMessage.receive(from: socket) else { return }
+      for descriptor in descriptors { close(descriptor) }
+    }
+  }
+
   /// What has come over the socket.
   enum News {
     case nothing

@@ -60,6 +60,7 @@ extension SharingServer {
   private func sayStatistics(_ connection: PeerConnection) {
     var values = counts.sorted { $0.key < $1.key }.map { ($0.key, $0.value) }
     values.append(("instances", UInt64(records.count)))
+    values.append(("connections", UInt64(connections.count)))
     values += counters()
     var text = "stats"
     for (name, value) in values {

@@ -65,7 +65,7 @@ extension SharingServer {
   /// Tells an instance's process why, and ends it.
   func close(_ instance: AttachedInstance, _ reason: String, at now: UInt64) {
     if let connection = instance.connection {
-      connection.say("closed reason=\(reason)")
+      connection.sayLast("closed reason=\(reason)")
       drop(connection)
     }
     leave(instance, reason, at: now)

@@ -171,7 +171,7 @@ final class SharingServer {
     let others = connections.values.count { $0.uid == connection.uid }
     if others >= policy.connectionsPerUser || connections.count >= Self.maximumConnections {
       count("refused_connections")
-      connection.say(Refusal(reason: "connections: this user has \(others) already").text)
+      connection.sayLast(Refusal(reason: "connections: this user has \(others) already").text)
       return nil
     }
     connections[socket] = connection
@@ -223,7 +223,7 @@ final class SharingServer {
   /// Says why nothing comes of it, counts the reason's first word, and closes.
   func refuse(_ connection: PeerConnection, _ reason: String) {
     count("refused_\(reason.prefix { $0 != ":" })")
-    connection.say(Refusal(reason: reason).text)
+    connection.sayLast(Refusal(reason: reason).text)
     drop(connection)
   }
 
