@@ -86,7 +86,7 @@ struct RunChecks {
       &session, namespace,
       [
         shell.path, "-c",
-        "set -e; \(curl.path) -sS --max-time 120 '\(url)' | \(sum.path)",
+        "set -e; \(curl.path) -sS --max-time 120 --speed-limit 1 --speed-time 10 '\(url)' | \(sum.path)",
       ], 130_000)
     let elapsed = max(1, RunConsole.now() - start)
     if end == nil { return false }

@@ -66,6 +66,7 @@ for number in 3 4; do
     sleep 0.05
   done) &
   fetchers+=($!)
+  pids+=($!)
 done
 # Packets come for the hostile one too, whether it answers or not.
 read -r _ _ device _ station _ < <($inside ip neighbour show 10.0.0.3)
