@@ -18,6 +18,9 @@ let targets = [
   commandServer,
   commandClient,
   sharedPath,
+  virtioNetSplit,
+  virtioNetPacked,
+  e1000e,
 ]
 
 /// What MARTLET_FUZZ_TARGET names: libFuzzer has the command line for itself, and hands it to processes of its own.
