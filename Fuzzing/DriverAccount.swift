@@ -202,5 +202,5 @@ struct Account: ~Copyable {
 enum DriverFrame {
   static let bytes: [UInt8] =
     [0x52, 0x54, 0x00, 0x12, 0x34, 0x56, 2, 0, 0, 0, 0, 1, 0x88, 0xb5]
-    + (14..<64).map { UInt8($0 * 5) }
+    + (14..<64).map { UInt8(truncatingIfNeeded: $0 &* 5) }
 }
