@@ -24,7 +24,6 @@ final class DriverRig<D: NetworkDriver & ~Copyable> {
   private let misbehaviour: any Misbehaviour
   private let lies = DeviceLies()
   private let arena: DMARange
-  private let pairs: Int
   /// What only this driver can do that makes a broken receive ring good; gives back what the device held.
   private let ownVerb: (inout D.QueuePair, inout Burst) throws(DriverError) -> Void
 
@@ -54,14 +53,13 @@ final class DriverRig<D: NetworkDriver & ~Copyable> {
   static var macAddress: [UInt8] { [0x52, 0x54, 0x00, 0x12, 0x34, 0x56] }
 
   init(
-    _ model: any NetworkModel, _ misbehaviour: any Misbehaviour, wire: DeviceWire, pairs: Int = 1,
+    _ model: any NetworkModel, _ misbehaviour: any Misbehaviour, wire: DeviceWire,
     ownVerb: @escaping (inout D.QueuePair, inout Burst) throws(DriverError) -> Void
   ) {
     DeviceTime.install()
     self.model = model
     self.misbehaviour = misbehaviour
     self.wire = wire
-    self.pairs = pairs
     self.ownVerb = ownVerb
     function = HostileFunction(model)
     // Of its own each, so that whoever leaves one is seen.
@@ -120,9 +118,9 @@ final class DriverRig<D: NetworkDriver & ~Copyable> {
     case 6: _ = try? running?.driver.handleConfigurationChange()
     case 7: command(number, &input)
     case 8:
-      if number == 0 {
+      if number < 2 {
         end()
-        try? start()
+        try? start(pairs: 1 + number)
       } else {
         _ = running?.driver.readDeviceStatistics()
       }
@@ -233,7 +231,8 @@ final class DriverRig<D: NetworkDriver & ~Copyable> {
     broken = nil
   }
 
-  private func start() throws(DriverError) {
+  /// Only the first pair is used.
+  private func start(pairs: Int = 1) throws(DriverError) {
     var driver = try D(
       DriverResources(
         function: function,
@@ -255,7 +254,7 @@ final class DriverRig<D: NetworkDriver & ~Copyable> {
   /// The device is reset and honest again: the driver starts, and a packet goes each way.
   private func begin() {
     function.hostility = nil
-    function.stepsAfterWrites = true
+    function.stepsAfterWrites = false
     model.reset()
     model.setLink(up: true)
     wire.clear()

@@ -22,7 +22,7 @@ private enum E1000eRigs {
     options.hasExtendedDescriptors = isExtended
     let device = E1000eDevice(wire: wire, options: options)
     return DriverRig<E1000e>(
-      device, E1000eMisbehaviour(device, isExtended: isExtended), wire: wire, pairs: 2,
+      device, E1000eMisbehaviour(device, isExtended: isExtended), wire: wire,
       ownVerb: { _, _ throws(DriverError) in })
   }
 }

@@ -44,7 +44,7 @@ private enum VirtioNetRigs {
     options.withheld = variants[variant].withheld
     let device = VirtioNetDevice(wire: wire, options: options)
     return DriverRig<VirtioNet>(
-      device, VirtioMisbehaviour(device), wire: wire, pairs: options.queuePairs,
+      device, VirtioMisbehaviour(device), wire: wire,
       ownVerb: { pair, segments throws(DriverError) in
         try pair.resetReceiveRing(into: &segments)
       })
