@@ -94,7 +94,7 @@ final class DriverRig<D: NetworkDriver & ~Copyable> {
     let seed = options & 0xe0 == 0xe0 ? UInt64(input.number(UInt32.self)) : 0
     Meddler.shared.change(memory, seed: seed) {
       var steps = 0
-      while !input.isEmpty && steps < 256 {
+      while !input.isEmpty && steps < 64 {
         steps += 1
         step(&input)
       }

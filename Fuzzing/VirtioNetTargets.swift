@@ -36,9 +36,10 @@ private enum VirtioNetRigs {
   }
 
   private static func make(_ variant: Int, _ format: VirtioFeatures) -> DriverRig<VirtioNet> {
-    let wire = DeviceWire(carriesOffloads: variant != 6)
+    // For large packets a model looks at many buffers: that is slow, and one variant after the other is enough.
+    let wire = DeviceWire(carriesOffloads: [0, 1, 7].contains(variant))
     var options = VirtioNetDevice.Options()
-    options.mtu = 9000
+    options.mtu = variant == 2 ? 9000 : 1500
     options.queuePairs = variant == 7 ? 2 : 1
     options.additional = variants[variant].additional.union(format)
     options.withheld = variants[variant].withheld

@@ -100,6 +100,8 @@ final class HostileController: Hostility {
     }
   }
 
+  /// Buffers that the driver would take.
+  func room() -> Int { running!.pair.receiveRoom }
   func statistics() -> QueueStatistics { running!.pair.statistics }
 
   /// Segments of 2048 bytes.

@@ -165,6 +165,25 @@ import Wire
     try rig.recover()
   }
 
+  /// Buffers of a frame that is refused in the end go back to a ring that has been filled up meanwhile.
+  @Test(arguments: [true, false]) func aRingThatIsFullWhenBuffersGoBack(isExtended: Bool) throws {
+    let rig = try HostileController(isExtended: isExtended)
+    try rig.start()
+    try rig.post(63)
+    for _ in 0..<8 { rig.fill(status: 1, length: 100) }
+    var packets = try rig.receive()
+    #expect(packets.isEmpty)
+    try rig.post(rig.room())
+    rig.fill(status: 3, length: 0)
+    packets = try rig.receive()
+    #expect(packets.isEmpty && rig.statistics().receiveErrors == 1)
+    #expect(rig.room() == 0)
+    rig.fill(status: 3, length: 64)
+    packets = try rig.receive()
+    #expect(packets == [64])
+    try rig.recover()
+  }
+
   /// A device that goes on with frames that are refused does not keep the driver in one call.
   @Test func refusedFramesWithoutEnd() throws {
     let rig = try HostileController()

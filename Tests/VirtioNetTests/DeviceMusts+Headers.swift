@@ -178,6 +178,27 @@ import VirtioNetDevice
     try rig.recover()
   }
 
+  /// Buffers of a packet that is refused in the end go back to a ring that has been filled up meanwhile.
+  @Test(arguments: formats) func aRingThatIsFullWhenBuffersGoBack(format: VirtioFeatures) throws {
+    let rig = try HostileRig(format)
+    try rig.start(ringSize: 64)
+    try rig.post(64)
+    var queue = try rig.queue(0)
+    try rig.use(&queue, byteCount: 100, buffers: 8)
+    for _ in 0..<6 { queue.use(length: 50) }
+    var packets = try rig.receive()
+    #expect(packets.isEmpty)
+    try rig.post(rig.room())
+    queue.use(length: 0)
+    packets = try rig.receive()
+    #expect(packets.isEmpty && rig.statistics().receiveErrors == 1)
+    #expect(rig.room() == 0)
+    try rig.use(&queue, byteCount: 64)
+    packets = try rig.receive()
+    #expect(packets.map(\.byteCount) == [64])
+    try rig.recover()
+  }
+
   /// One of the further buffers holds nothing.
   @Test(arguments: formats) func anEmptyFurtherBuffer(format: VirtioFeatures) throws {
     let rig = try HostileRig(format)

@@ -119,6 +119,8 @@ final class HostileRig: Hostility {
   func lookAtConfiguration() throws(DriverError) -> Bool {
     try running!.driver.handleConfigurationChange()
   }
+  /// Buffers that the driver would take.
+  func room() -> Int { running!.pair.receiveRoom }
   func statistics() -> QueueStatistics { running!.pair.statistics }
   func interface() -> NetworkInterface { running!.driver.interface }
 
