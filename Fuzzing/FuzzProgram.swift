@@ -20,6 +20,7 @@ let targets = [
   sharedPath,
   virtioNetSplit,
   virtioNetPacked,
+  virtioNetRace,
   e1000e,
 ]
 

@@ -15,6 +15,12 @@ let virtioNetPacked = FuzzTarget("virtio-net-packed") { input in
   VirtioNetRigs.run(input, .packedRing)
 }
 
+/// Rings of both formats, whose memory another thread changes meanwhile.
+let virtioNetRace = FuzzTarget("virtio-net-race") { input in
+  var input = input
+  VirtioNetRigs.run(input, input.number(UInt8.self) & 8 == 0 ? [] : .packedRing, meddles: true)
+}
+
 /// A rig for each choice of features, made when it is needed first.
 private enum VirtioNetRigs {
   nonisolated(unsafe) private static var rigs: [UInt64: DriverRig<VirtioNet>] = [:]
@@ -26,13 +32,13 @@ private enum VirtioNetRigs {
     ([], [.controlQueue, .status, .macAddress]), (.inOrder, [.indirectDescriptors]),
   ]
 
-  static func run(_ input: FuzzInput, _ format: VirtioFeatures) {
+  static func run(_ input: FuzzInput, _ format: VirtioFeatures, meddles: Bool = false) {
     var input = input
     let variant = Int(input.number(UInt8.self) & 7)
     let key = format.rawValue | UInt64(variant)
     let rig = rigs[key] ?? make(variant, format)
     rigs[key] = rig
-    rig.run(&input)
+    rig.run(&input, meddles: meddles)
   }
 
   private static func make(_ variant: Int, _ format: VirtioFeatures) -> DriverRig<VirtioNet> {
