@@ -95,8 +95,10 @@ struct Account: ~Copyable {
     case .none: require(metadata.needsChecksum, "metadata that ask for nothing")
     case .tcp4, .tcp6:
       require(metadata.segmentSize > 0, "segments of 0 bytes")
-      require(Int(metadata.headerLength) <= bytes, "headers of \(metadata.headerLength) of \(bytes)")
-      require(!metadata.needsChecksum || start + 20 <= bytes, "a TCP header at \(start) of \(bytes)")
+      require(
+        Int(metadata.headerLength) <= bytes, "headers of \(metadata.headerLength) of \(bytes)")
+      require(
+        !metadata.needsChecksum || start + 20 <= bytes, "a TCP header at \(start) of \(bytes)")
       require(bytes >= 54, "\(bytes) bytes to be cut")
     case .udp: fatalError("segmentation that was not agreed")
     }

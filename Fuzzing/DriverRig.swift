@@ -151,7 +151,8 @@ final class DriverRig<D: NetworkDriver & ~Copyable> {
     case 0, 1: try? running?.driver.setPromiscuous(number == 0)
     case 2, 3, 4: try? running?.driver.setFilter(unicast: [address], multicast: [])
     default:
-      try? running?.driver.setReceiveCoalescing(packets: 0, microseconds: UInt32(input.number(UInt8.self)))
+      try? running?.driver.setReceiveCoalescing(
+        packets: 0, microseconds: UInt32(input.number(UInt8.self)))
     }
   }
 

@@ -106,5 +106,7 @@ public struct HostileVirtqueue {
   public func setDescriptor(word: Int, _ value: UInt64) {
     relaxed_store64(descriptors + word % (2 * size) * 8, value)
   }
-  public func descriptor(word: Int) -> UInt64 { relaxed_load64(descriptors + word % (2 * size) * 8) }
+  public func descriptor(word: Int) -> UInt64 {
+    relaxed_load64(descriptors + word % (2 * size) * 8)
+  }
 }

@@ -94,7 +94,8 @@ import Wire
       #expect(send(far.descriptor, bytes, bytes.count, 0) == bytes.count)
       var error: DriverError?
       var count = 0
-      for _ in 0..<400 where error == nil && client.pair.statistics.receiveErrors == 0 && count < 2 {
+      for _ in 0..<400 where error == nil && client.pair.statistics.receiveErrors == 0 && count < 2
+      {
         let more = client.receive()
         count += more.count
         error = more.error
