@@ -18,6 +18,10 @@ let targets = [
   commandServer,
   commandClient,
   sharedPath,
+  virtioNetSplit,
+  virtioNetPacked,
+  virtioNetRace,
+  e1000e,
 ]
 
 /// What MARTLET_FUZZ_TARGET names: libFuzzer has the command line for itself, and hands it to processes of its own.

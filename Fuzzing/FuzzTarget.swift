@@ -33,6 +33,12 @@ struct FuzzInput {
     return value
   }
 
+  /// An input of its own, of the next bytes.
+  mutating func part(_ count: Int) -> FuzzInput {
+    defer { rest = rest.dropFirst(count) }
+    return FuzzInput(UnsafeRawBufferPointer(rebasing: rest.prefix(count)))
+  }
+
   mutating func bytes(_ count: Int) -> [UInt8] {
     defer { rest = rest.dropFirst(count) }
     return Array(rest.prefix(count))

@@ -75,7 +75,8 @@ public struct E1000eQueuePair: NetworkQueuePair, ~Copyable {
     for end in [QueueRegister.head, QueueRegister.tail] { controller.write(0, queue + end) }
   }
 
-  public var receiveRoom: Int { broken == nil ? receiveRing.room : 0 }
+  /// Buffers of a packet that has not ended may have to go back.
+  public var receiveRoom: Int { broken == nil ? receiveRing.room &- partial.count : 0 }
 
   public mutating func postReceive(_ burst: inout Burst) throws(DriverError) {
     let count = min(burst.count, receiveRoom)

@@ -32,8 +32,9 @@ extension E1000eQueuePair {
   /// Filled buffers become packets. Those of a packet with an error go straight back to the device.
   public mutating func receive(into burst: inout Burst) throws(DriverError) {
     if let broken { throw .ring(queue: index, broken) }
-    var reposted = false
-    while receiveRing.outstanding > 0 && burst.room >= Descriptor.maximumSlots {
+    // A device that goes on filling buffers that are refused must not keep its driver here.
+    var refused = 0
+    while receiveRing.outstanding > 0 && burst.room >= Descriptor.maximumSlots && refused < 64 {
       let completion = Completion(receiveRing.completion(), isExtended: isExtended)
       if !completion.has(Received.done) { break }
       if completion.length > UInt32(Self.bufferBytes) {
@@ -43,9 +44,9 @@ extension E1000eQueuePair {
         broken = error
         throw .ring(queue: index, error)
       }
-      if !take(completion, into: &burst) { reposted = true }
+      if !take(completion, into: &burst) { refused &+= 1 }
     }
-    if reposted { showReceive() }
+    if refused > 0 { showReceive() }
   }
 
   /// - Returns: false where buffers of a packet that is refused are on the ring again.

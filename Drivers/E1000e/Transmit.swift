@@ -5,9 +5,8 @@ import Rings
 extension E1000eQueuePair {
   /// Packets become descriptors: a context where something is left to the device, then the pieces in place.
   public mutating func transmit(_ burst: inout Burst) throws(DriverError) {
-    let count = burst.count
     var at = 0
-    while at < count {
+    while at < burst.count {
       guard let end = burst.endOfPacket(from: at), refused.room > 0 else { break }
       let packet = OutgoingPacket(burst, from: at, through: end)
       // With a context and a copied header at most.

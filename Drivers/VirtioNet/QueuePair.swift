@@ -131,10 +131,10 @@ public struct VirtioNetQueuePair: NetworkQueuePair, ~Copyable {
 
   public var receiveRoom: Int {
     switch format {
-    case .split: split.pointee.receiveRing.room
-    case .splitInOrder: splitInOrder.pointee.receiveRing.room
-    case .packed: packed.pointee.receiveRing.room
-    case .packedInOrder: packedInOrder.pointee.receiveRing.room
+    case .split: split.pointee.receiveRoom
+    case .splitInOrder: splitInOrder.pointee.receiveRoom
+    case .packed: packed.pointee.receiveRoom
+    case .packedInOrder: packedInOrder.pointee.receiveRoom
     }
   }
 

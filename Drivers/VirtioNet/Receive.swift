@@ -73,6 +73,7 @@ struct ReceiveHeader {
     if features.contains(.guestChecksum) && flags & VirtioNetHeader.needsChecksum != 0 {
       let end = Int(checksumStart) &+ Int(checksumOffset) &+ 2
       if end > byteCount { return nil }
+      if Int(checksumStart) < minimumFrame { return nil }
       metadata.needsChecksum = true
       metadata.checksumStart = checksumStart
       metadata.checksumOffset = checksumOffset
@@ -85,24 +86,39 @@ struct ReceiveHeader {
       metadata.segmentation = .tcp6
     default: return nil
     }
-    if segmentSize == 0 { return nil }
+    // Without IP and TCP headers there is nothing to cut.
+    let network = metadata.segmentation == .tcp4 ? 20 : 40
+    var headers = minimumFrame &+ network &+ tcpHeader
+    if metadata.needsChecksum {
+      if checksumOffset != tcpChecksum { return nil }
+      headers = max(headers, Int(checksumStart) &+ tcpHeader)
+    }
+    if segmentSize == 0 || headers > byteCount { return nil }
     metadata.segmentSize = segmentSize
     // A hint (5.1.6.4.2): one that cannot be true is left out.
-    metadata.headerLength = Int(headerLength) <= byteCount ? headerLength : 0
+    metadata.headerLength =
+      (headers...byteCount).contains(Int(headerLength)) ? headerLength : 0
     return metadata
   }
 }
 
 private let maximumFrame = 65535 + 18
 private let minimumFrame = 14
+/// Bytes of a TCP header, and where its checksum lies in it (RFC 9293, 3.1).
+private let tcpHeader = 20
+private let tcpChecksum: UInt16 = 16
 
 extension RingPair where Ring: ~Copyable {
   /// Used receive buffers become packets: the header is taken off, checked, and what it says goes on as metadata.
   @inline(__always)
   mutating func receive(into burst: inout Burst) throws(DriverError) {
     do throws(RingError) {
+      // A device that goes on filling buffers that are refused must not keep its driver here.
+      let refused = statistics.receiveErrors
       // Each buffer becomes at most two slots, and what is in `partial` goes before.
-      while burst.room >= Descriptor.maximumSlots {
+      while burst.room >= Descriptor.maximumSlots
+        && statistics.receiveErrors &- refused < UInt64(Descriptor.maximumSlots)
+      {
         let limit = (burst.room &- partial.count) &>> 1
         let isMore =
           missing == 0

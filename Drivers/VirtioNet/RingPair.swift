@@ -44,9 +44,13 @@ struct RingPair<Ring: Virtqueue & ~Copyable>: ~Copyable {
   /// Tags of packets that were refused, until they are completed.
   var refused = Burst(capacity: 64)
 
+  /// Buffers of a packet that has not ended may have to go back.
+  @inline(__always)
+  var receiveRoom: Int { receiveRing.room &- partial.count }
+
   @inline(__always)
   mutating func postReceive(_ burst: inout Burst) {
-    let count = min(burst.count, receiveRing.room)
+    let count = min(burst.count, receiveRoom)
     if count == 0 { return }
     receiveBufferEnd = burst[0].offset &+ burst[0].length
     receiveBufferLead = burst[0].offset & 63

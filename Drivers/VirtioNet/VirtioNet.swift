@@ -167,7 +167,8 @@ public struct VirtioNet: NetworkDriver, ~Copyable {
       throw .unsupported("\(transport.function.name) has an MTU of \(words.mtu)")
     }
     let mtu = features.contains(.mergeableBuffers) ? Int(words.mtu) : min(1500, Int(words.mtu))
-    guard words.pairs >= 1, words.pairs <= 0x8000 else {
+    // 5.1.2: the control queue comes after them, and queues have 16-bit numbers.
+    guard words.pairs >= 1, words.pairs < 0x8000 else {
       throw .unsupported("\(transport.function.name) has \(words.pairs) queue pairs")
     }
     var offloads: NetworkInterface.Offloads = []

@@ -143,7 +143,7 @@ public final class E1000eDevice: EmulatedFunction {
     if isGone { return .max }
     let at = Int(offset)
     guard isRightAccess("read", at, byteCount) else { return 0 }
-    guard let rule = RegisterRule.table[at] else {
+    guard let rule = RegisterRule.at(at) else {
       violations.add("10.2.1", "a read of \(hex(at)), where no register is")
       return 0
     }
@@ -159,7 +159,7 @@ public final class E1000eDevice: EmulatedFunction {
     if isGone { return }
     let at = Int(offset)
     guard isRightAccess("write", at, byteCount) else { return }
-    guard let rule = RegisterRule.table[at] else {
+    guard let rule = RegisterRule.at(at) else {
       violations.add("10.2.1", "a write to \(hex(at)), where no register is")
       return
     }
@@ -194,7 +194,7 @@ public final class E1000eDevice: EmulatedFunction {
 
   /// CTRL.RST: all but configuration space, PHY and the tables in memory.
   func resetPort() {
-    for (offset, rule) in RegisterRule.table where !isTable(offset) { self[offset] = rule.initial }
+    for (offset, value) in Self.initialValues { self[offset] = value }
     let address = options.macAddress.enumerated().map { UInt64($1) << UInt64(8 * $0) }.reduce(0, |)
     self[Register.ral] = UInt32(truncatingIfNeeded: address)
     self[Register.rah] = UInt32(address >> 32) | 1 << 31
@@ -213,7 +213,11 @@ public final class E1000eDevice: EmulatedFunction {
     isInReset = true
   }
 
-  private func isTable(_ offset: Int) -> Bool {
+  /// Of all registers but the tables.
+  private static let initialValues = RegisterRule.table
+    .filter { !isTable($0.key) }.map { (offset: $0.key, value: $0.value.initial) }
+
+  private static func isTable(_ offset: Int) -> Bool {
     switch offset {
     case Register.mta..<Register.mta + 0x200, Register.vfta..<Register.vfta + 0x200,
       Register.reta..<Register.reta + 0x80, Register.rssrk..<Register.rssrk + 0x28:

@@ -26,7 +26,7 @@ struct DeviceQueue {
   }
 
   /// The ring, where packed ones were agreed.
-  private var packed: PackedDeviceRing?
+  private(set) var packed: PackedDeviceRing?
   private var isInOrder = false
   /// In order: the descriptor that the next chain begins with (2.7.5).
   private var nextInOrder = 0
@@ -34,7 +34,7 @@ struct DeviceQueue {
   private var unpublished: [UsedGroup] = []
 
   private(set) var nextAvailable: UInt16 = 0
-  private var nextUsed: UInt16 = 0
+  private(set) var nextUsed: UInt16 = 0
   /// Used index when the driver was last interrupted.
   private var signalled: UInt16 = 0
   private var memory:

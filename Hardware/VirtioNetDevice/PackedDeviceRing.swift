@@ -58,7 +58,7 @@ struct PackedDeviceRing {
   /// Ids of chains that are available or taken, and not used, and their descriptors.
   private var held: Set<UInt16> = []
   private var heldDescriptors = 0
-  private var nextUsed = Place()
+  private(set) var nextUsed = Place()
   /// Descriptors used since the driver was last asked whether it wants an interrupt.
   private var unsignalled = 0
   private(set) var isBroken = false

@@ -357,18 +357,18 @@ extension VirtioNetDevice {
 
   /// A device that is not in operation lets frames pass by.
   private func drainWire() -> Bool {
-    var scratch = [UInt8](repeating: 0, count: 66_000)
-    return scratch.withUnsafeMutableBytes { bytes in
+    if drained.isEmpty { drained = [UInt8](repeating: 0, count: 66_000) }
+    return drained.withUnsafeMutableBytes { bytes in
       let piece = iovec(iov_base: bytes.baseAddress, iov_len: bytes.count)
-      var drained = 0
-      while drained < Self.burst,
+      var count = 0
+      while count < Self.burst,
         withUnsafePointer(
           to: piece, { wire.receive(into: UnsafeBufferPointer(start: $0, count: 1)) }) != nil
       {
         counters.unwantedFrames += 1
-        drained += 1
+        count += 1
       }
-      return drained > 0
+      return count > 0
     }
   }
 }

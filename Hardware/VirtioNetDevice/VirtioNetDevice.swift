@@ -47,6 +47,8 @@ public final class VirtioNetDevice: EmulatedFunction {
   var malformation: Malformation?
   var chain = DeviceQueue.Chain()
   var pieces: [iovec] = []
+  /// Where frames go that nobody wants.
+  var drained: [UInt8] = []
   var heads: [DeviceQueue.Head] = []
 
   private enum Layout {

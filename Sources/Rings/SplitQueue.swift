@@ -117,6 +117,8 @@ public struct SplitQueue<Order: UseOrder>: Virtqueue, ~Copyable, @unchecked Send
   public struct Chain: BitwiseCopyable {
     @usableFromInline var head: UInt16
     @usableFromInline var last: UInt16
+    /// Of the last descriptor: what was written into the table is not read back.
+    @usableFromInline var lastFlags: UInt16 = 0
     @usableFromInline var count: UInt16 = 1
     @usableFromInline var writable: UInt32 = 0
 
@@ -142,9 +144,10 @@ public struct SplitQueue<Order: UseOrder>: Virtqueue, ~Copyable, @unchecked Send
     links[Int(chain.last)] = index
     // The descriptor before gains its link; the device cannot see the chain yet.
     let before = descriptors + Int(chain.last) &* 16
-    relaxed_store16(before + 12, relaxed_load16(before + 12) | SplitRing.next)
+    relaxed_store16(before + 12, chain.lastFlags | SplitRing.next)
     relaxed_store16(before + 14, index)
-    write(index, iova: iova, Self.word(byteCount, writable ? SplitRing.write : 0, next: 0))
+    chain.lastFlags = writable ? SplitRing.write : 0
+    write(index, iova: iova, Self.word(byteCount, chain.lastFlags, next: 0))
     chain.last = index
     chain.count &+= 1
     if writable { chain.writable &+= byteCount }

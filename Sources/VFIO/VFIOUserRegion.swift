@@ -41,14 +41,17 @@ final class VFIOUserRegion {
   }
 
   /// Maps what can be mapped safely; everything else goes by message. A file that the server could make shorter would
-  /// end this process with SIGBUS at the next access, so that only one sealed against it is mapped.
+  /// end this process with SIGBUS at the next access, so that only one sealed against it is mapped; and none on
+  /// hugepages, where a hole that the server punches can be filled again only as long as there are free ones.
   private func map(_ info: RegionInfoMessage, _ descriptor: Int32) {
     guard descriptor >= 0, isReadWrite else { return }
     let seals = linux_fcntl(descriptor, LINUX_F_GET_SEALS, 0)
     var status = stat()
-    guard seals >= 0, seals & LINUX_F_SEAL_SHRINK != 0, fstat(descriptor, &status) == 0 else {
-      return
-    }
+    var system = statfs()
+    let sharedMemory = 0x0102_1994
+    guard seals >= 0, seals & LINUX_F_SEAL_SHRINK != 0, fstat(descriptor, &status) == 0,
+      fstatfs(descriptor, &system) == 0, system.f_type == sharedMemory
+    else { return }
     let page = UInt64(sysconf(Int32(_SC_PAGESIZE)))
     let fileSize = UInt64(max(0, status.st_size))
     let areas =

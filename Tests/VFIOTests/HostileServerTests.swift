@@ -267,4 +267,25 @@ final class ScriptedServer: @unchecked Sendable {
       #expect(called.read32(at: 0x2000) == 0x1111_1111)
     }
   }
+
+  /// A hole in hugepages can be filled again only while there are free ones: a server that punches one could end us.
+  @Test func regionsOnHugepagesAreNotMapped() throws {
+    let hugepage = 2 << 20
+    let file = linux_memfd_create(
+      "region", LINUX_MFD_CLOEXEC | LINUX_MFD_ALLOW_SEALING | LINUX_MFD_HUGETLB)
+    defer { close(file) }
+    guard file >= 0, ftruncate(file, hugepage) == 0 else { return }
+    try #require(linux_fcntl(file, LINUX_F_ADD_SEALS, Int(LINUX_F_SEAL_SHRINK)) == 0)
+    let (_, function) = try function { header, payload, stream in
+      guard header.command == 5 else { return ScriptedServer.good(header, payload) }
+      let info = RegionInfoMessage(flags: 7, index: UInt32(payload[8]), size: UInt64(hugepage))
+      try? stream.send(
+        MessageHeader(
+          identifier: header.identifier, command: header.command, size: 0, flags: .reply),
+        info.reply(within: 1024), descriptors: [file], deadline: MessageClock.now + 1_000_000_000)
+      return []
+    }
+    let window = try function.openRegion(bar: 0).window(at: 0, byteCount: 4096)
+    #expect(window.read32(at: 0) == 0x1111_1111)
+  }
 }
