@@ -203,6 +203,8 @@ package struct PacketPath<QueuePair: NetworkQueuePair & ~Copyable>: ~Copyable, Q
     return queuePair.armInterrupts(transmit: inFlight > 0)
   }
 
+  @usableFromInline package var sleepLimit: Int32 { 1000 }
+
   @usableFromInline
   package mutating func wake() {
     queuePair.disarmInterrupts()

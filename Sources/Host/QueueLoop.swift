@@ -100,7 +100,7 @@ struct QueueLoop<Path: QueuePath & ~Copyable>: @unchecked Sendable {
     if path.pointee.prepareToSleep() {
       counts.sleeps += 1
       publish()
-      counts.interrupts += descriptors.wait()
+      counts.interrupts += descriptors.wait(milliseconds: path.pointee.sleepLimit)
     }
     path.pointee.wake()
   }
@@ -119,10 +119,4 @@ struct QueueLoop<Path: QueuePath & ~Copyable>: @unchecked Sendable {
 struct SleepCounts {
   var sleeps: UInt64 = 0
   var interrupts: UInt64 = 0
-}
-
-private func monotonicNanoseconds() -> UInt64 {
-  var time = timespec()
-  clock_gettime(CLOCK_MONOTONIC, &time)
-  return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
 }

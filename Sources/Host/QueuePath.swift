@@ -16,6 +16,8 @@ package protocol QueuePath: ~Copyable, SendableMetatype {
   /// Arms the device's interrupts and the channels' doorbells.
   /// - Returns: whether the caller may sleep; false when something has arrived meanwhile.
   mutating func prepareToSleep() -> Bool
+  /// Milliseconds for which the caller may then sleep.
+  var sleepLimit: Int32 { get }
   mutating func wake()
   /// After the driver has stopped: what the device held is the host's again, and packets that it has not sent, which are
   /// lost, are their sender's.

@@ -46,14 +46,28 @@ final class WakeSet: Sendable {
   /// Wakes the thread from within this process.
   func ring() { signal(own) }
 
-  /// Sleeps until something is rung, a second at most: an interrupt that a device owes and never sends must not end all.
+  /// Sleeps until something is rung, but not for ever: an interrupt that a device owes and never sends must not end all.
   /// - Returns: whether there is an interrupt to take.
-  func wait() -> Bool {
+  func wait(milliseconds limit: Int32) -> Bool {
     var events = InlineArray<64, epoll_event>(repeating: epoll_event())
     var span = events.mutableSpan
     return span.withUnsafeMutableBufferPointer { events in
-      let count = epoll_wait(descriptor, events.baseAddress, 64, 1000)
+      let count = epoll_wait(descriptor, events.baseAddress, 64, limit)
       return events.prefix(max(0, Int(count))).contains { $0.data.u64 == Self.interruptMark }
     }
   }
+}
+
+/// What an instance rings to wake one queue thread. Any thread.
+struct HostDoorbell: Sendable {
+  let descriptor: Int32
+  let wakes: WakeSet
+
+  /// - Returns: false where it is nothing that can be waited for.
+  @discardableResult @inline(never)
+  func listen() -> Bool { wakes.add(descriptor) }
+
+  /// From now on it wakes nobody.
+  @inline(never)
+  func silence() { wakes.remove(descriptor) }
 }

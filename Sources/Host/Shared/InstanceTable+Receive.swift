@@ -87,9 +87,11 @@ extension InstanceTable {
       bytes &+= Int(slots[position].length)
     }
     while set != 0 {
+      let index = set.removeFirstInstance()
+      let start = begin(index)
       deliver(
-        slots, count, to: set.removeFirstInstance(), pieces: isDescribed ? count &- 1 : count,
-        bytes: bytes)
+        slots, count, to: index, pieces: isDescribed ? count &- 1 : count, bytes: bytes)
+      end(index, since: start)
     }
   }
 
@@ -99,6 +101,10 @@ extension InstanceTable {
     let port = port(index)
     let cost = PacketCost.of(pieces: pieces, bytes: bytes)
     load.note(index, weight: port.pointee.weight, cost: cost)
+    if spent & bit(index) != 0 {
+      port.pointee.counts[.droppedBudget] &+= 1
+      return
+    }
     if load.isOverloaded {
       if port.pointee.receiveCredit <= 0 {
         port.pointee.counts[.droppedBudget] &+= 1

@@ -16,17 +16,26 @@ extension InstanceTable {
     let waiting = takePackets()
     if waiting == 0 { return }
     let isAlone = isOneActive
+    gathered = 0
+    gatheredSlots = burst.count
     let first = UInt64(truncatingIfNeeded: firstToSend)
     var order = waiting &>> first | waiting &<< (64 &- first & 63)
     firstToSend = (firstToSend &+ 1) & 63
     while order != 0 {
       let index = (order.removeFirstInstance() &+ Int(first)) & 63
-      if !serve(index, isAlone: isAlone, &burst) {
+      let before = burst.count
+      let start = begin(index)
+      let hasFound = serve(index, isAlone: isAlone, &burst)
+      end(index, since: start)
+      if open & bit(index) != 0 { port(index).pointee.gatheredSlots = burst.count &- before }
+      gathered |= bit(index)
+      if !hasFound {
         // Whoever found no room is the first next time.
         firstToSend = index
-        return
+        break
       }
     }
+    gatheredSlots = burst.count &- gatheredSlots
   }
 
   /// - Returns: those that have packets to send.
@@ -36,10 +45,12 @@ extension InstanceTable {
     while set != 0 {
       let index = set.removeFirstInstance()
       var offence = EndReason.none
+      let start = begin(index)
       if port(index).pointee.takePackets(&offence) {
         waiting |= bit(index)
         noteWork(index)
       }
+      end(index, since: start)
       if offence != .none {
         waiting &= ~bit(index)
         close(index, offence)

@@ -37,6 +37,14 @@ struct InstanceTable: ~Copyable {
   var owed: UInt64 = 0
   /// Those from which memory was taken while packets of theirs were with the device.
   private var settling: UInt64 = 0
+  /// Those whose time is limited, and those among them that have none left.
+  var limited: UInt64 = 0
+  var spent: UInt64 = 0
+  /// When time was last granted, in nanoseconds of the monotonic clock.
+  var granted: UInt64 = 0
+  /// Whose packets the driver has not taken yet, and how many slots they have.
+  var gathered: UInt64 = 0
+  var gatheredSlots = 0
   private var turns: UInt64 = 0
   /// Who is first to send in the next round.
   var firstToSend = 0
@@ -75,7 +83,8 @@ struct InstanceTable: ~Copyable {
   @usableFromInline
   mutating func beginTurn() {
     turns &+= 1
-    polled = (active | 0xf &<< (turns &<< 2 & 63)) & open
+    if limited != 0 { grantTime() }
+    polled = (active | 0xf &<< (turns &<< 2 & 63)) & open & ~spent
     // Another process may take memory away under us: whose it was the control thread finds out.
     if turns & 255 == 0 {
       let replaced = linux_bus_guard_replaced()
@@ -177,6 +186,7 @@ struct InstanceTable: ~Copyable {
       attached |= bit(index)
       open |= bit(index)
       active |= bit(index)
+      if port.pointee.time.isLimited { limited |= bit(index) }
       mailbox.set(.installed, index)
     }
     if let index = update.pointee.close, open & bit(index) != 0 {
@@ -225,6 +235,8 @@ struct InstanceTable: ~Copyable {
     active &= ~bit(index)
     polled &= ~bit(index)
     settling &= ~bit(index)
+    limited &= ~bit(index)
+    spent &= ~bit(index)
     port.pointee.isClosed = true
     port.pointee.delivering.removeAll()
     port.pointee.completed.removeAll()
@@ -250,6 +262,8 @@ struct InstanceTable: ~Copyable {
     var set = open
     while set != 0 {
       let index = set.removeFirstInstance()
+      // The next grant wakes us.
+      if spent & bit(index) != 0 { continue }
       let port = port(index)
       let isQuiet = port.pointee.channel.prepareToSleep()
       // What an instance has to send waits until it has taken back what was sent before.
@@ -269,7 +283,7 @@ struct InstanceTable: ~Copyable {
     while set != 0 {
       let index = set.removeFirstInstance()
       port(index).pointee.channel.doorbell.awake()
-      noteWork(index)
+      if spent & bit(index) == 0 { noteWork(index) }
     }
   }
 

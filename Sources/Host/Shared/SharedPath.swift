@@ -71,11 +71,13 @@ package struct SharedPath<Pair: NetworkQueuePair & ~Copyable>: ~Copyable, QueueP
     if sending.isEmpty { instances.gather(into: &sending) }
     if sending.isEmpty { return false }
     let before = sending.count
+    let start = instances.beginDriving()
     do throws(DriverError) {
       try queuePair.transmit(&sending)
     } catch {
       throw .driver(error)
     }
+    instances.endDriving(since: start)
     return sending.count != before
   }
 
@@ -97,6 +99,8 @@ package struct SharedPath<Pair: NetworkQueuePair & ~Copyable>: ~Copyable, QueueP
     guard sending.isEmpty, instances.prepareToSleep() else { return false }
     return queuePair.armInterrupts(transmit: instances.inFlight > 0)
   }
+
+  @usableFromInline package var sleepLimit: Int32 { instances.sleepLimit }
 
   @usableFromInline
   package mutating func wake() {
