@@ -296,6 +296,8 @@ if Context.environment["MARTLET_FUZZING"] != nil {
       dependencies: [
         "Supervisor", "Commands", "Host", "Steering", "Channel", "Trace", "VhostUserMessages",
         "VFIOUserMessages",
+        "VFIOUserServer", "VhostUserServer", "VFIO", "VhostUser",
+        "VirtioNet", "VirtioNetDevice", "E1000e", "E1000eDevice", "EmulatedPCI", "Wire",
         "VirtioTransports", "Driver", "Rings", "Virtio", "PCI", "Memory", "CLinux",
       ], path: "Fuzzing", exclude: ["Corpus", "run.sh"], swiftSettings: swift))
 }

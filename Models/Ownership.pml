@@ -75,9 +75,11 @@ byte generation = 0; /* of the host that may run: the others are killed */
 byte started = 0;    /* hosts that have been started, and that are no more */
 byte ended = 0;
 #ifdef KILL_LEFT_OUT
-#define KILLED(g) (generation > g + 1)
+#define KILLED(g) (generation > g + 1) /* a host that hangs, and goes on beside the next one */
+#define LAST 2
 #else
 #define KILLED(g) (generation > g)
+#define LAST 1
 #endif
 
 #define FREE(u) (!posted[u] && !finished[u] && !holds[u] && IN(toHost, u) == 0 && IN(toInstance, u) == 0)
@@ -101,6 +103,23 @@ inline checkRecord() {
   :: else -> break
   od;
   unit = 0
+}
+
+#define MARK(burst, whose) \
+  do \
+  :: position < count -> d_step { owner[burst[position]] = whose; position++ } \
+  :: else -> break \
+  od; \
+  position = 0
+/* Nobody reads a burst again whose hand-over has ended, nor a slot that was consumed: zeros make fewer states. */
+#define END(burst) d_step { word = 0; burst[0] = 0; burst[BURST - 1] = 0 }
+inline publishTaken() {
+  d_step {
+    do
+    :: toHost.consumed != nextTaken -> toHost.slot[toHost.consumed % SLOTS] = 0; toHost.consumed = UP(toHost.consumed, 1)
+    :: else -> break
+    od
+  }
 }
 
 /* Units in given[0..count) go to the instance: received segments, or completions. PathRecord's steps. */
@@ -139,23 +158,6 @@ inline copy() {
     :: else -> break
     od;
     position = 0
-  }
-}
-
-#define MARK(burst, whose) \
-  do \
-  :: position < count -> d_step { owner[burst[position]] = whose; position++ } \
-  :: else -> break \
-  od; \
-  position = 0
-/* Nobody reads a burst again whose hand-over has ended, nor a slot that was consumed: zeros make fewer states. */
-#define END(burst) d_step { word = 0; burst[0] = 0; burst[BURST - 1] = 0 }
-inline publishTaken() {
-  d_step {
-    do
-    :: toHost.consumed != nextTaken -> toHost.slot[toHost.consumed % SLOTS] = 0; toHost.consumed = UP(toHost.consumed, 1)
-    :: else -> break
-    od
   }
 }
 
@@ -435,7 +437,7 @@ active proctype Supervisor() {
 over:
   /* An instance that has the NIC to itself has died: the run ends. Where the supervisor has died the kernel does the same:
      its children are killed, the last close of the device resets it, and the container, which pins the memory, goes last. */
-  generation = started + 1;
+  generation = started + LAST;
   ended == started;
 #ifndef FREE_BEFORE_RESET
   busMaster = false;

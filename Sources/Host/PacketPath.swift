@@ -200,6 +200,8 @@ package struct PacketPath<QueuePair: NetworkQueuePair & ~Copyable>: ~Copyable, Q
   @usableFromInline
   package mutating func prepareToSleep() -> Bool {
     guard sending.isEmpty, channel.prepareToSleep() else { return false }
+    // Completions that found no room: the instance may have made some since, before it was told that we sleep.
+    guard completed.isEmpty || channel.completion.room() == 0 else { return false }
     return queuePair.armInterrupts(transmit: inFlight > 0)
   }
 
