@@ -11,8 +11,11 @@ public struct ReceivedDescriptors: ~Copyable, Sendable {
 
   public var count: Int { descriptors.count }
 
+  /// Whether all that were sent are here, or were handed over.
+  public var areComplete: Bool { sent == descriptors.count }
+
   public mutating func append(_ new: some Sequence<Int32>, sent: Int) {
-    descriptors.append(contentsOf: new)
+    descriptors.append(contentsOf: new.filter { $0 >= 0 })
     self.sent += sent
   }
 
