@@ -18,7 +18,8 @@ package protocol QueuePath: ~Copyable, SendableMetatype {
   mutating func prepareToSleep() -> Bool
   /// Milliseconds for which the caller may then sleep.
   var sleepLimit: Int32 { get }
-  mutating func wake()
+  /// - Parameter rings: a bit for each instance whose doorbell has rung since the sleep.
+  mutating func wake(by rings: UInt64)
   /// After the driver has stopped: what the device held is the host's again, and packets that it has not sent, which are
   /// lost, are their sender's.
   /// - Returns: whether all of it is back.

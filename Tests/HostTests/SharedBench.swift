@@ -123,7 +123,7 @@ final class SharedBench {
     return try paths[0].turn()
   }
   func prepareToSleep() -> Bool { paths[0].prepareToSleep() }
-  func wake() { paths[0].wake() }
+  func wake() { paths[0].wake(by: 0) }
   var sleepLimit: Int32 { paths[0].sleepLimit }
 
   /// From now on the path has a thread of its own; ``turn()`` is what the others do.

@@ -17,7 +17,7 @@ from administration import command_line, descendants
 # What a process may still allocate while it is short of memory: enough to go on, and less than any arena or channel needs.
 SPARE_BYTES = 3 << 20
 # Refusals that a process short of something may give.
-SHORTAGES = ("host", "memory", "timeout", "no memory", "cannot")
+SHORTAGES = ("host", "memory", "resources", "timeout")
 
 
 class Faults:

@@ -63,7 +63,7 @@ final class AttachedInstance {
     let own = descriptors.map { linux_fcntl($0, F_DUPFD_CLOEXEC, 3) }
     doorbell = own.first ?? -1
     for (descriptor, wake) in zip(own.dropFirst(), wakes) where descriptor >= 0 {
-      hostDoorbells.append(HostDoorbell(descriptor: descriptor, wakes: wake))
+      hostDoorbells.append(HostDoorbell(instance: index, descriptor: descriptor, wakes: wake))
     }
     return doorbell >= 0 && hostDoorbells.count == wakes.count
       && hostDoorbells.allSatisfy { $0.listen() }

@@ -31,8 +31,8 @@ struct InstancePort: ~Copyable {
   var time: TimeBudget
   /// What it rings on this queue; nil where nobody sleeps.
   let doorbell: HostDoorbell?
-  /// Slots that the driver has not taken yet.
-  var gatheredSlots = 0
+  /// What the work for it costs since time was last charged.
+  var work = 0
 
   /// Packets that are on their way to its receive ring.
   var delivering = Burst(capacity: 128)

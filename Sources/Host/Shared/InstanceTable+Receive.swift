@@ -44,6 +44,8 @@ struct ReceiveLoad {
 enum PacketCost {
   static let packet = 256
   static let piece = 64
+  /// A wake, and looking for work in vain afterwards.
+  static let wake = 16_384
 
   @inline(__always)
   static func of(pieces: Int, bytes: Int) -> Int { packet &+ pieces &* piece &+ bytes }
@@ -87,11 +89,9 @@ extension InstanceTable {
       bytes &+= Int(slots[position].length)
     }
     while set != 0 {
-      let index = set.removeFirstInstance()
-      let start = begin(index)
       deliver(
-        slots, count, to: index, pieces: isDescribed ? count &- 1 : count, bytes: bytes)
-      end(index, since: start)
+        slots, count, to: set.removeFirstInstance(), pieces: isDescribed ? count &- 1 : count,
+        bytes: bytes)
     }
   }
 
@@ -101,6 +101,7 @@ extension InstanceTable {
     let port = port(index)
     let cost = PacketCost.of(pieces: pieces, bytes: bytes)
     load.note(index, weight: port.pointee.weight, cost: cost)
+    note(index, cost: cost)
     if spent & bit(index) != 0 {
       port.pointee.counts[.droppedBudget] &+= 1
       return

@@ -1,67 +1,62 @@
-/// Those whose time is limited: what is done for them is measured, and who has used up his time waits for the next grant.
-/// Where nobody is limited no clock is read.
+import Glibc
+
+/// Those whose time is limited. Four times a millisecond the thread's time is shared out among all that it has worked for,
+/// by what their work costs; who has had more than is his waits. Where nobody is limited no clock is read.
 extension InstanceTable {
   /// Milliseconds that the thread may sleep at most.
   @usableFromInline var sleepLimit: Int32 { spent == 0 ? 1000 : 1 }
 
-  /// - Returns: when work for the instance begins; 0 where it is not measured.
+  /// Work for an instance.
+  /// - Parameter cost: in the unit of ``PacketCost``.
   @inline(__always)
-  func begin(_ index: Int) -> UInt64 { limited & bit(index) == 0 ? 0 : monotonicNanoseconds() }
-
-  /// Work for the instance has ended that began at `start`.
-  @inline(__always)
-  mutating func end(_ index: Int, since start: UInt64) {
-    if start != 0 { charge(index, Int(truncatingIfNeeded: monotonicNanoseconds() &- start)) }
+  mutating func note(_ index: Int, cost: Int) {
+    if limited == 0 { return }
+    work &+= cost
+    port(index).pointee.work &+= cost
   }
 
+  /// These have woken the thread, for however little.
+  mutating func noteRings(_ rings: UInt64) {
+    var set = rings & open
+    while set != 0 { note(set.removeFirstInstance(), cost: PacketCost.wake) }
+  }
+
+  /// Charges and grants time, where it is time to.
   @inline(never)
-  private mutating func charge(_ index: Int, _ nanoseconds: Int) {
-    guard open & bit(index) != 0 else { return }
-    let port = port(index)
-    port.pointee.time.spend(nanoseconds)
-    if port.pointee.time.isSpent && spent & bit(index) == 0 {
-      spent |= bit(index)
-      polled &= ~bit(index)
-      port.pointee.counts[.outOfTime] &+= 1
-      // It could keep the thread awake by ringing.
-      port.pointee.doorbell?.silence()
-    }
-  }
-
-  /// - Returns: when the driver gets what was gathered; 0 where that is not measured.
-  @usableFromInline
-  func beginDriving() -> UInt64 { limited & gathered == 0 ? 0 : monotonicNanoseconds() }
-
-  /// The driver's work for what was gathered is its senders', each for its slots.
-  @usableFromInline
-  mutating func endDriving(since start: UInt64) {
-    if start == 0 { return }
-    let elapsed = Int(truncatingIfNeeded: monotonicNanoseconds() &- start)
-    var set = limited & gathered
-    while set != 0 {
-      let index = set.removeFirstInstance()
-      guard let port = ports[index] else { continue }
-      charge(index, elapsed &* port.pointee.gatheredSlots / max(1, gatheredSlots))
-    }
-  }
-
-  /// Grants time once a period.
-  @inline(never)
-  mutating func grantTime() {
-    let now = monotonicNanoseconds()
-    let elapsed = now &- granted
+  mutating func settleTime() {
+    let now = nanoseconds(of: CLOCK_MONOTONIC)
+    let elapsed = now &- settledAt
     if elapsed < TimeBudget.period { return }
-    granted = now
+    settledAt = now
+    let cpu = nanoseconds(of: CLOCK_THREAD_CPUTIME_ID)
+    let used = Int(truncatingIfNeeded: min(cpu &- usedUntil, elapsed))
+    usedUntil = cpu
+    let all = max(1, work)
+    work = 0
     var set = limited
     while set != 0 {
       let index = set.removeFirstInstance()
       let port = port(index)
-      port.pointee.time.grant(after: elapsed)
-      if spent & bit(index) != 0 && !port.pointee.time.isSpent {
-        spent &= ~bit(index)
-        port.pointee.doorbell?.listen()
-        noteWork(index)
-      }
+      port.pointee.time.settle(
+        used: Int(Double(used) * Double(port.pointee.work) / Double(all)), elapsed: elapsed)
+      port.pointee.work = 0
+      if port.pointee.time.isSpent { suspend(index) } else { resume(index) }
     }
+  }
+
+  private mutating func suspend(_ index: Int) {
+    if spent & bit(index) != 0 { return }
+    spent |= bit(index)
+    let port = port(index)
+    port.pointee.counts[.outOfTime] &+= 1
+    // It could keep the thread awake by ringing.
+    port.pointee.doorbell?.silence()
+  }
+
+  private mutating func resume(_ index: Int) {
+    if spent & bit(index) == 0 { return }
+    spent &= ~bit(index)
+    port(index).pointee.doorbell?.listen()
+    noteWork(index)
   }
 }

@@ -16,26 +16,17 @@ extension InstanceTable {
     let waiting = takePackets()
     if waiting == 0 { return }
     let isAlone = isOneActive
-    gathered = 0
-    gatheredSlots = burst.count
     let first = UInt64(truncatingIfNeeded: firstToSend)
     var order = waiting &>> first | waiting &<< (64 &- first & 63)
     firstToSend = (firstToSend &+ 1) & 63
     while order != 0 {
       let index = (order.removeFirstInstance() &+ Int(first)) & 63
-      let before = burst.count
-      let start = begin(index)
-      let hasFound = serve(index, isAlone: isAlone, &burst)
-      end(index, since: start)
-      if open & bit(index) != 0 { port(index).pointee.gatheredSlots = burst.count &- before }
-      gathered |= bit(index)
-      if !hasFound {
+      if !serve(index, isAlone: isAlone, &burst) {
         // Whoever found no room is the first next time.
         firstToSend = index
-        break
+        return
       }
     }
-    gatheredSlots = burst.count &- gatheredSlots
   }
 
   /// - Returns: those that have packets to send.
@@ -45,12 +36,10 @@ extension InstanceTable {
     while set != 0 {
       let index = set.removeFirstInstance()
       var offence = EndReason.none
-      let start = begin(index)
       if port(index).pointee.takePackets(&offence) {
         waiting |= bit(index)
         noteWork(index)
       }
-      end(index, since: start)
       if offence != .none {
         waiting &= ~bit(index)
         close(index, offence)
@@ -82,6 +71,7 @@ extension InstanceTable {
         return true
       }
       if isGone {
+        note(index, cost: PacketCost.packet)
         port.pointee.counts[.sendErrors] &+= 1
         giveUp(port, port.pointee.sending[first].tag)
         port.pointee.nextToSend = last &+ 1
@@ -90,6 +80,7 @@ extension InstanceTable {
       let cost = PacketCost.of(pieces: slots, bytes: bytes)
       if !isAlone && cost > port.pointee.deficit { return true }
       port.pointee.deficit = max(0, port.pointee.deficit &- cost)
+      note(index, cost: cost)
       port.pointee.nextToSend = last &+ 1
       let offence = send(port, first, slots, bytes, &burst)
       if offence != .none {

@@ -40,11 +40,11 @@ struct InstanceTable: ~Copyable {
   /// Those whose time is limited, and those among them that have none left.
   var limited: UInt64 = 0
   var spent: UInt64 = 0
-  /// When time was last granted, in nanoseconds of the monotonic clock.
-  var granted: UInt64 = 0
-  /// Whose packets the driver has not taken yet, and how many slots they have.
-  var gathered: UInt64 = 0
-  var gatheredSlots = 0
+  /// When time was last charged and granted, in nanoseconds of the monotonic clock, and how much the thread had used then.
+  var settledAt: UInt64 = 0
+  var usedUntil: UInt64 = 0
+  /// What the work since then costs.
+  var work = 0
   private var turns: UInt64 = 0
   /// Who is first to send in the next round.
   var firstToSend = 0
@@ -83,7 +83,7 @@ struct InstanceTable: ~Copyable {
   @usableFromInline
   mutating func beginTurn() {
     turns &+= 1
-    if limited != 0 { grantTime() }
+    if limited != 0 && turns & 15 == 0 { settleTime() }
     polled = (active | 0xf &<< (turns &<< 2 & 63)) & open & ~spent
     // Another process may take memory away under us: whose it was the control thread finds out.
     if turns & 255 == 0 {
@@ -108,6 +108,7 @@ struct InstanceTable: ~Copyable {
       if port.pointee.takeReturnedSegments(&offence) {
         worked = true
         noteWork(index)
+        note(index, cost: PacketCost.packet)
       } else {
         noteIdle(index)
       }
@@ -144,6 +145,7 @@ struct InstanceTable: ~Copyable {
       let flight = headers.land(completed[position].tag)
       let index = Int(flight.instance)
       port(index).pointee.land(flight)
+      note(index, cost: PacketCost.piece)
       owed |= bit(index)
     }
     completed.removeAll()
@@ -256,7 +258,8 @@ struct InstanceTable: ~Copyable {
   // MARK: Rest
 
   /// Whether all instances have said nothing since their doorbells were armed, and nothing waits to be sent.
-  mutating func prepareToSleep() -> Bool {
+  /// - Parameter isBlocked: nothing more can be sent before the device has done with something.
+  mutating func prepareToSleep(isBlocked: Bool) -> Bool {
     if mailbox.hasUpdate { return false }
     var maySleep = true
     var set = open
@@ -271,7 +274,7 @@ struct InstanceTable: ~Copyable {
         !port.pointee.completed.isEmpty && port.pointee.channel.completion.room() > 0
       // What an instance has to send waits until it has taken back what was sent before.
       let mayWait =
-        port.pointee.isHeldBack
+        isBlocked || port.pointee.isHeldBack
         || isQuiet && port.pointee.nextToSend == port.pointee.sending.count
       if mayWait && !canHandBack { continue }
       noteWork(index)
@@ -281,7 +284,12 @@ struct InstanceTable: ~Copyable {
   }
 
   /// Whoever has woken us is among all of them.
-  mutating func wake() {
+  /// - Parameter rings: those whose doorbells have rung.
+  mutating func wake(by rings: UInt64) {
+    if limited != 0 {
+      noteRings(rings)
+      settleTime()
+    }
     var set = open
     while set != 0 {
       let index = set.removeFirstInstance()
