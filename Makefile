@@ -2,7 +2,7 @@
 # make docs: the author's guide and the reference, as a site in .build/docs.
 BUILD = swift build -c release --static-swift-stdlib
 # make bench: everything measured beside its peers, in 15 minutes at most.
-.PHONY: run build gvisor fuzz test bench peers lab docs setup lint format
+.PHONY: run build gvisor fuzz model test bench peers lab docs setup lint format
 
 run: build
 	.build/release/martlet run
@@ -24,6 +24,11 @@ test: build
 SECONDS_EACH = 20
 fuzz: setup
 	Fuzzing/run.sh $(SECONDS_EACH)
+
+# The protocols in a model checker: who owns what through crashes, sleep and wake, memory that is taken back.
+model:
+	Setup/packages.sh model
+	Models/model.sh
 
 # A machine where DPDK cannot be installed is measured without it.
 bench: build

@@ -296,6 +296,7 @@ if Context.environment["MARTLET_FUZZING"] != nil {
       dependencies: [
         "Supervisor", "Commands", "Host", "Steering", "Channel", "Trace", "VhostUserMessages",
         "VFIOUserMessages",
+        "VFIOUserServer", "VhostUserServer", "VFIO", "VhostUser",
         "VirtioNet", "VirtioNetDevice", "E1000e", "E1000eDevice", "EmulatedPCI", "Wire",
         "VirtioTransports", "Driver", "Rings", "Virtio", "PCI", "Memory", "CLinux",
       ], path: "Fuzzing", exclude: ["Corpus", "README.md", "run.sh"], swiftSettings: swift))

@@ -1,15 +1,17 @@
 #!/bin/bash
 # Installs the packages that the build and the tests need, or with `lab` those of the guest, with `bench` those of the
-# benchmarks' peers, with `gvisor` those of that stack, where they are missing, and says which.
+# benchmarks' peers, with `gvisor` those of that stack, with `model` the model checker, where they are missing, and says which.
 set -euo pipefail
 build="libpci-dev libseccomp-dev pkg-config iproute2 iputils-ping curl make patch xz-utils binutils valgrind"
 lab="qemu-system-x86 busybox-static cpio zstd kmod xz-utils"
 bench="dpdk-dev libdpdk-dev gcc pkg-config"
 gvisor="golang-go golang-gvisor-gvisor-dev gcc libc6-dev"
+model="spin gcc libc6-dev"
 wanted=$build
 [ "${1:-}" = lab ] && wanted=$lab
 [ "${1:-}" = bench ] && wanted=$bench
 [ "${1:-}" = gvisor ] && wanted=$gvisor
+[ "${1:-}" = model ] && wanted=$model
 
 missing=
 for package in $wanted; do

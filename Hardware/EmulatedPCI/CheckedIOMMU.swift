@@ -83,6 +83,13 @@ public final class CheckedIOMMU {
     return removed.map { ($0.iova, $0.byteCount, $0.address) }
   }
 
+  /// Removes every mapping.
+  public func unmapAll() {
+    if !mappings.isEmpty { generation += 1 }
+    mappings = []
+    lastHit = 0
+  }
+
   public var mappingCount: Int { mappings.count }
 
   public func clearFaults() {

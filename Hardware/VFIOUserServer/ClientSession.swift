@@ -80,6 +80,11 @@ final class ClientSession {
       refusals.count(.badDescriptors)
       return try reply(message.header, errno: EINVAL)
     }
+    // One that this process had no number for must not pass for memory that came without.
+    if !message.descriptors.areComplete {
+      refusals.count(.lostDescriptors)
+      return try reply(message.header, errno: EMFILE)
+    }
     switch command {
     case .version: try negotiate(message)
     case .dmaMap:

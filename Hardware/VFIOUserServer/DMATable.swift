@@ -7,7 +7,6 @@ import VFIOUserMessages
 /// did not. Holds no descriptors.
 public final class DMATable {
   private struct Mapping {
-    var size: UInt64
     /// Where this process sees it: whole pages of the file, and a guard against the file getting shorter.
     var base: UnsafeMutableRawPointer?
     var length: Int
@@ -38,7 +37,7 @@ public final class DMATable {
       !message.address.addingReportingOverflow(message.size - 1).overflow
     else { return EINVAL }
     guard mappings.count < Int(LINUX_BUS_GUARD_RANGES) else { return ENOSPC }
-    var mapping = Mapping(size: message.size, base: nil, length: 0, guardSlot: -1)
+    var mapping = Mapping(base: nil, length: 0, guardSlot: -1)
     var address: UnsafeMutableRawPointer?
     if descriptor >= 0 {
       let error = map(message, descriptor, &mapping, &address)
@@ -116,10 +115,8 @@ public final class DMATable {
   }
 
   public func removeAll() {
-    for (iova, mapping) in mappings {
-      _ = iommu.unmap(iova: iova, byteCount: mapping.size)
-      release(mapping)
-    }
+    iommu.unmapAll()
+    for mapping in mappings.values { release(mapping) }
     mappings = [:]
   }
 

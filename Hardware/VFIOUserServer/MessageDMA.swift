@@ -12,11 +12,16 @@ final class MessageDMA: CheckedIOMMU.Messages {
 
   /// Nanoseconds that a client has for an answer: the device does nothing else meanwhile.
   private static let timeout: UInt64 = 2_000_000_000
+  /// More is not kept: messages, and bytes and descriptors in them.
   private static let mostHeld = 4096
+  private static let mostHeldBytes = 8 << 20
+  private static let mostHeldDescriptors = 256
 
   private let stream: MessageStream
   var maximumDataByteCount = MessageLimits.dataByteCount
   private(set) var held: [Held] = []
+  private var heldBytes = 0
+  private var heldDescriptors = 0
   /// Why the client cannot be asked any more.
   private(set) var failure: MessageError?
   private(set) var messages: UInt64 = 0
@@ -24,7 +29,11 @@ final class MessageDMA: CheckedIOMMU.Messages {
 
   init(_ stream: MessageStream) { self.stream = stream }
 
-  func takeHeld() -> Held? { held.isEmpty ? nil : held.removeFirst() }
+  func takeHeld() -> Held? {
+    if held.isEmpty { return nil }
+    if held.count == 1 { (heldBytes, heldDescriptors) = (0, 0) }
+    return held.removeFirst()
+  }
 
   func read(_ iova: UInt64, into bytes: UnsafeMutableRawBufferPointer) -> Bool {
     forEachPiece(iova, bytes.count) { (address, offset, count) throws(MessageError) in
@@ -89,7 +98,11 @@ final class MessageDMA: CheckedIOMMU.Messages {
         }
         return message.payload
       }
-      guard held.count < Self.mostHeld else { throw .malformed("too many commands at once") }
+      heldBytes += message.payload.count
+      heldDescriptors += message.descriptors.sent
+      guard held.count < Self.mostHeld, heldBytes <= Self.mostHeldBytes,
+        heldDescriptors <= Self.mostHeldDescriptors
+      else { throw .malformed("too many commands at once") }
       held.append(Held(message))
     }
   }

@@ -10,6 +10,8 @@ public struct Refusals: Sendable, Equatable {
     case unexpectedReply = "unexpected_reply"
     case badPayload = "bad_payload"
     case badDescriptors = "bad_descriptors"
+    /// More descriptors came than are taken, or than this process may have.
+    case lostDescriptors = "lost_descriptors"
     case badDMAMap = "bad_dma_map"
     case badDMAUnmap = "bad_dma_unmap"
     case badRegionAccess = "bad_region_access"

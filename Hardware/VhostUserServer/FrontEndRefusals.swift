@@ -8,6 +8,8 @@ public struct FrontEndRefusals: Sendable, Equatable {
     case badPayload = "bad_payload"
     /// Descriptors that a request lacks, or that it has none of.
     case badDescriptors = "bad_descriptors"
+    /// More descriptors came than are taken, or than this process may have.
+    case lostDescriptors = "lost_descriptors"
     /// Features that were not offered, or that do not go together, or that come too late.
     case badFeatures = "bad_features"
     /// Regions that overlap, wrap, or have less memory behind them than they say.

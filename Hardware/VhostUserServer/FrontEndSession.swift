@@ -164,6 +164,7 @@ final class FrontEndSession {
   private func perform(
     _ request: VhostUserRequest, _ payload: [UInt8], _ descriptors: inout ReceivedDescriptors
   ) -> FrontEndRefusals.Reason? {
+    if !descriptors.areComplete { return .lostDescriptors }
     switch request {
     case .setMemoryTable: return setMemory(payload, &descriptors)
     case .setVringKick, .setVringCall, .setVringError:

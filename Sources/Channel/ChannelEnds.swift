@@ -125,6 +125,12 @@ public struct Doorbell: @unchecked Sendable {
   @inlinable
   public func ring() {
     full_fence()
+    ringAfterFence()
+  }
+
+  /// As ``ring()``, after a full fence behind what was published.
+  @inlinable
+  func ringAfterFence() {
     if relaxed_load32(peerSleeps) != 0 { signal() }
   }
 
@@ -227,12 +233,16 @@ public struct InstanceEnd: ~Copyable {
     // Both only grow, so that their sum changes whenever one does.
     let published = transmit.next &+ free.next
     var hasNews = published != told
+    if !hasNews && completion.next == completionsTaken { return }
+    // The host sees what was taken before we look whether the ring was full: without the fence it could find no room and
+    // we a ring that is not full, and it would sleep (Models/FullRing.pml).
+    full_fence()
     told = published
     if completion.next != completionsTaken {
       if completion.published &- completionsTaken > completion.mask { hasNews = true }
       completionsTaken = completion.next
     }
-    if hasNews { doorbell.ring() }
+    if hasNews { doorbell.ringAfterFence() }
   }
 
   /// - Returns: whether the caller may sleep: false where something has come in meanwhile.

@@ -82,6 +82,6 @@ public struct ControlMessage: Sendable, Equatable {
     if length <= 0 { return .end }
     return .message(
       ControlMessage(String(decoding: buffer[..<length], as: UTF8.self)),
-      descriptors: Array(descriptors.prefix(Int(count))))
+      descriptors: descriptors.prefix(Int(count)).filter { $0 >= 0 })
   }
 }

@@ -201,6 +201,8 @@ package struct PacketPath<QueuePair: NetworkQueuePair & ~Copyable>: ~Copyable, Q
   package mutating func prepareToSleep() -> Bool {
     let isQuiet = channel.prepareToSleep()
     guard isQuiet || !sending.isEmpty else { return false }
+    // Completions that found no room: the instance may have made some since, before it was told that we sleep.
+    guard completed.isEmpty || channel.completion.room() == 0 else { return false }
     return queuePair.armInterrupts(transmit: inFlight > 0)
   }
 

@@ -130,7 +130,7 @@ extension ControlSocket {
       descriptor, &buffer, buffer.count, &received, 1, &count, Int32(MSG_DONTWAIT))
     guard length > 0 else { throw .refused(process: process, reason: "it ended at its start") }
     let message = ControlMessage(String(decoding: buffer[..<length], as: UTF8.self))
-    guard message.word == "ready", count == 1 else {
+    guard message.word == "ready", count == 1, received >= 0 else {
       if received >= 0 { close(received) }
       throw .refused(process: process, reason: message.rest)
     }

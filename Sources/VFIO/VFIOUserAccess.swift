@@ -81,7 +81,7 @@ public final class VFIOUserAccess: DeviceAccess {
   /// ended; it may have done so in the middle of a message. Where the server does not answer over that socket any
   /// more, a new connection is made and the maps are told again: ``descriptor`` is another one then.
   public func quiesce() throws(PCIError) {
-    connection.stream.discardPending()
+    connection.stream.discardPending(deadline: MessageClock.now + timeout)
     do {
       try stop()
     } catch {

@@ -79,6 +79,8 @@ final class VFIOUserConnection {
   ) throws(MessageError) -> Message {
     while true {
       let message = try stream.receive(deadline: deadline)
+      // One that sends without a pause never lets us wait.
+      guard MessageClock.now < deadline else { throw .timeout }
       if message.header.isCommand {
         try answer(message, deadline: deadline)
       } else if message.header.identifier == identifier {
@@ -125,8 +127,10 @@ final class VFIOUserConnection {
     }
   }
 
+  /// As many as there are, or as a server that keeps the rules can have on the way.
   private func serveMessages() throws(MessageError) {
-    while let message = try stream.poll() {
+    for _ in 0..<1024 {
+      guard let message = try stream.poll() else { return }
       if message.header.isCommand {
         try answer(message, deadline: MessageClock.now + timeout)
       }

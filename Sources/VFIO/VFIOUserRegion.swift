@@ -9,11 +9,12 @@ final class VFIOUserRegion {
   let isReadWrite: Bool
   private(set) var mappedAreas: [RegisterRegion.MappedArea] = []
 
-  /// A reply with more areas than this is not asked for again.
+  /// Bytes that are asked for at first, and most that a longer answer may have.
+  private static let firstReply: UInt32 = 1024
   private static let largestReply: UInt32 = 65536
 
   init(_ index: UInt32, _ connection: VFIOUserConnection) throws(PCIError) {
-    var room: UInt32 = 1024
+    var room = Self.firstReply
     while true {
       let request = RegionInfoMessage(argumentSize: room, index: index)
       var reply = try connection.exchange(.regionInfo, request.command)
@@ -24,7 +25,8 @@ final class VFIOUserRegion {
         throw connection.broken("\(error)")
       }
       guard info.index == index else { throw connection.broken("it answered for another region") }
-      if info.argumentSize > room, info.argumentSize <= Self.largestReply {
+      // Once: a server might want more each time.
+      if room == Self.firstReply, info.argumentSize > room, info.argumentSize <= Self.largestReply {
         room = info.argumentSize
         continue
       }
@@ -41,16 +43,14 @@ final class VFIOUserRegion {
   }
 
   /// Maps what can be mapped safely; everything else goes by message. A file that the server could make shorter would
-  /// end this process with SIGBUS at the next access, so that only one sealed against it is mapped; and none on
-  /// hugepages, where a hole that the server punches can be filled again only as long as there are free ones.
+  /// end this process with SIGBUS at the next access, so that only one sealed against it is mapped; and none of huge pages,
+  /// which run out where it punches holes.
   private func map(_ info: RegionInfoMessage, _ descriptor: Int32) {
     guard descriptor >= 0, isReadWrite else { return }
     let seals = linux_fcntl(descriptor, LINUX_F_GET_SEALS, 0)
     var status = stat()
-    var system = statfs()
-    let sharedMemory = 0x0102_1994
     guard seals >= 0, seals & LINUX_F_SEAL_SHRINK != 0, fstat(descriptor, &status) == 0,
-      fstatfs(descriptor, &system) == 0, system.f_type == sharedMemory
+      status.st_blksize < 1 << 21
     else { return }
     let page = UInt64(sysconf(Int32(_SC_PAGESIZE)))
     let fileSize = UInt64(max(0, status.st_size))

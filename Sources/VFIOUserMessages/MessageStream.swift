@@ -11,8 +11,11 @@ public struct ReceivedDescriptors: ~Copyable, Sendable {
 
   public var count: Int { descriptors.count }
 
+  /// Whether all that were sent are here, or were handed over.
+  public var areComplete: Bool { sent == descriptors.count }
+
   public mutating func append(_ new: some Sequence<Int32>, sent: Int) {
-    descriptors.append(contentsOf: new)
+    descriptors.append(contentsOf: new.filter { $0 >= 0 })
     self.sent += sent
   }
 
@@ -214,13 +217,14 @@ public final class MessageStream {
   }
 
   /// Throws away all that has come, for a stream that somebody else has read from and left in the middle.
-  public func discardPending() {
+  /// - Parameter deadline: for a peer that goes on sending.
+  public func discardPending(deadline: UInt64) {
     parsed = nil
     payload = []
     received = 0
     descriptors = ReceivedDescriptors()
     var bytes = [UInt8](repeating: 0, count: 1 << 16)
-    while true {
+    while MessageClock.now < deadline {
       var sent: Int32 = 0
       let result = bytes.withUnsafeMutableBytes { buffer in
         linux_receive_descriptors(

@@ -99,6 +99,29 @@ import VirtioNetDevice
     #expect(bench.isConserved([slow, quick]) && bench.inFlight == 0)
   }
 
+  /// A completion that found no room is handed back as soon as there is some, whether or not the instance could know that
+  /// the host was about to sleep (Models/FullRing.pml).
+  @Test func nobodySleepsBesideRoomForACompletion() throws {
+    let bench = try SharedBench()
+    let peer = try bench.attach(0)
+    let count = 300
+    for number in 0..<count {
+      peer.send(outgoing(0, number), segment: number, tag: number)
+      try bench.turns(2)
+    }
+    try bench.turns(40)
+    #expect(bench.maySleep())
+    // It rings nobody: as far as it can see the host is awake.
+    try peer.take()
+    let maySleep = bench.prepareToSleep()
+    bench.wake()
+    #expect(!maySleep && peer.completed.count == 256)
+    try bench.turns(2)
+    try peer.take()
+    #expect(peer.completed == Array(0..<count))
+    #expect(bench.isConserved([peer]) && bench.inFlight == 0)
+  }
+
   @Test func aPacketForSeveralIsCopiedForEach() throws {
     let bench = try SharedBench()
     let peers = [

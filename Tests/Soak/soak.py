@@ -1,6 +1,6 @@
 """Many instances on one NIC while others come and go at random: see soak.sh. Ends with 0 where all was right.
 
-Usage: soak.py MARTLET CANARY SECONDS SEED
+Usage: soak.py MARTLET CANARY SECONDS SEED [faults | kills]: with faults of all kinds, with kills of the driver host too.
 """
 import collections
 import json
@@ -15,7 +15,8 @@ import sys
 import tempfile
 import time
 
-from administration import HOST_SEGMENTS, Footprint, account_problem, descendants, is_alive, memory, stats
+from administration import HOST_SEGMENTS, Footprint, account_problem, command_line, descendants, is_alive, memory, stats
+from faults import SHORTAGES, Faults
 from victims import EXPECTED_REFUSALS, Canary, Slot
 
 SLOTS = 6
@@ -27,7 +28,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 class Soak:
     shared_address = "10.0.0.41"
 
-    def __init__(self, martlet, canary, seconds, seed):
+    def __init__(self, martlet, canary, seconds, seed, faults=None):
         self.martlet, self.canary, self.seconds, self.seed = martlet, canary, seconds, seed
         self.folder = tempfile.mkdtemp(prefix="martlet-soak-")
         self.socket = os.path.join(self.folder, "socket")
@@ -48,6 +49,8 @@ class Soak:
         self.far_end = None
         self.far_text = b""
         self.totals = {}
+        self.faults = Faults(self, kills=faults == "kills") if faults else None
+        self.expected_refusals = EXPECTED_REFUSALS + (SHORTAGES if faults else ())
 
     def complain(self, what):
         self.complaints.append(what)
@@ -94,8 +97,17 @@ class Soak:
         text = self.run_text()
         self.far_prefix = re.search(r"kernel's TCP/IP, .*?: (nsenter.*)", text).group(1).split()
         self.near_prefix = re.search(r"kernel stack, .*?: (nsenter.*)", text).group(1).split()
-        self.host = int(re.search(r"driver host (\d+) ", text).group(1))
         self.until("the kernel's instance runs", 10, lambda: self.are_running(1))
+
+    @property
+    def host(self):
+        """The driver host that runs now: there may be none for a moment."""
+        for _ in range(500):
+            for pid in descendants(self.run.pid):
+                if any("martlet-host" in part for part in command_line(pid)[:1]):
+                    return pid
+            time.sleep(0.01)
+        raise RuntimeError("there is no driver host")
 
     def are_running(self, count):
         instances, _ = memory(self.socket)
@@ -180,7 +192,7 @@ class Soak:
                 self.counts["attaches"] += 1
             if values["state"] == "refused":
                 self.counts["refused"] += 1
-                if not values["error"].startswith(EXPECTED_REFUSALS):
+                if not values["error"].startswith(self.expected_refusals):
                     self.complain(f"canary {victim.number} could not attach: {values['error']}")
             victim.ended_at = victim.ended_at or time.monotonic()
             self.canaries[victim.number] = victim
@@ -261,12 +273,15 @@ class Soak:
                 canary.dispose()
             self.until("all but the kernel's are gone", 10, lambda: self.are_running(1))
         time.sleep(1)
+        self.first_host = self.host
         self.footprints = [Footprint(self.run.pid), Footprint(self.host)]
 
     def soak(self):
         self.began = time.monotonic()
         slots = [Slot(self, index) for index in range(SLOTS)]
         next_check = self.began + 10
+        if self.faults:
+            self.faults.start()
         while time.monotonic() < self.began + self.seconds:
             now = time.monotonic()
             for slot in slots:
@@ -278,6 +293,8 @@ class Soak:
                 next_check = now + 10
                 self.check()
             time.sleep(0.004)
+        if self.faults:
+            self.faults.end()
         for slot in slots:
             if slot.victim:
                 slot.kill(time.monotonic())
@@ -332,6 +349,8 @@ class Soak:
         for name, pid, before in [("supervisor", self.run.pid, self.footprints[0]),
                                   ("driver host", self.host, self.footprints[1])]:
             # The connection of the question before is closed soon.
+            if pid == self.host and pid != self.first_host:
+                continue
             after = Footprint(pid)
             end = time.monotonic() + 10
             while after.growth(before) and time.monotonic() < end:
@@ -379,6 +398,8 @@ class Soak:
 
     def report(self):
         print(f"seed {self.seed}: {dict(self.counts)}")
+        if self.faults:
+            print(f"faults: {dict(self.faults.counts)}")
         print(f"canaries: {dict(self.sums)}")
         print(f"far end: {self.totals}")
         if self.complaints:
@@ -391,6 +412,6 @@ class Soak:
 
 
 if __name__ == "__main__":
-    martlet, canary, seconds, seed = sys.argv[1:]
+    martlet, canary, seconds, seed, *faults = sys.argv[1:]
     sys.stdout.reconfigure(line_buffering=True)
-    sys.exit(Soak(martlet, canary, int(seconds), int(seed)).run_all())
+    sys.exit(Soak(martlet, canary, int(seconds), int(seed), *faults).run_all())

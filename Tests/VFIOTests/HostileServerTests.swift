@@ -2,6 +2,7 @@ import CLinux
 import Glibc
 import Memory
 import PCI
+import Synchronization
 import Testing
 import VFIO
 import VFIOUserMessages
@@ -287,5 +288,107 @@ final class ScriptedServer: @unchecked Sendable {
     }
     let window = try function.openRegion(bar: 0).window(at: 0, byteCount: 4096)
     #expect(window.read32(at: 0) == 0x1111_1111)
+  }
+
+  /// Answers that nobody asked for, one after the other and without a pause, until the client has gone.
+  private static func flood(_ stream: MessageStream, limit: UInt64 = 4_000_000_000) {
+    let bytes = (0..<512).flatMap { _ in
+      ScriptedServer.reply(MessageHeader(identifier: 0x4321, command: 10, size: 0), [])
+    }
+    let end = MessageClock.now + limit
+    while MessageClock.now < end {
+      let sent = bytes.withUnsafeBytes {
+        linux_send_descriptors(stream.descriptor, $0.baseAddress!, $0.count, nil, 0, 0)
+      }
+      if sent < 0 { return }
+    }
+  }
+
+  @Test func aFloodOfAnswersDoesNotHoldTheClient() throws {
+    let start = MessageClock.now
+    let error = version { _, _, stream in
+      Self.flood(stream)
+      return nil
+    }
+    #expect(error == .gone("test"))
+    #expect(MessageClock.now - start < 2_000_000_000)
+  }
+
+  /// The driver's stores do not wait for the server, and its loop must not read for ever what that says.
+  @Test func aFloodOfAnswersDoesNotHoldTheDriver() throws {
+    let (server, function) = try function { header, payload, stream in
+      if header.command == 13 {
+        Self.flood(stream, limit: 1_500_000_000)
+        return nil
+      }
+      return ScriptedServer.good(header, payload)
+    }
+    let window = try function.openRegion(bar: 2).window(at: 0, byteCount: 4096)
+    #expect(throws: PCIError.gone("vfio-user")) { try function.reset() }
+    let start = MessageClock.now
+    for _ in 0..<6400 { window.write16(1, at: 2) }
+    #expect(MessageClock.now - start < 1_000_000_000)
+    shutdown(server.client, Int32(SHUT_RDWR))
+    server.join()
+  }
+
+  @Test func aFloodOfAnswersDoesNotHoldTheSupervisor() throws {
+    let server = ScriptedServer { header, payload, stream in
+      if header.command != 1 { Self.flood(stream) }
+      return ScriptedServer.good(header, payload)
+    }
+    let access = try VFIOUserAccess(socket: server.client, name: "test", timeout: 200)
+    let file = linux_memfd_create("flood", LINUX_MFD_CLOEXEC)
+    defer { close(file) }
+    let start = MessageClock.now
+    // The flood begins with the first command after the version.
+    #expect(throws: PCIError.self) {
+      try access.unmapDMA(iova: 0, byteCount: 4096)
+    }
+    #expect(throws: PCIError.self) { try access.quiesce() }
+    #expect(MessageClock.now - start < 3_000_000_000)
+  }
+
+  @Test func aRegionThatWantsMoreRoomEachTimeIsAskedForTwice() throws {
+    let asked = Atomic<Int>(0)
+    let (_, function) = try function { header, payload, _ in
+      guard header.command == 5 else { return ScriptedServer.good(header, payload) }
+      let count = asked.add(1, ordering: .relaxed).newValue
+      var bytes = RegionInfoMessage(flags: 3, index: UInt32(payload[8]), size: 4096)
+        .reply(within: 32)
+      let room = UInt32(1024 + 16 * count)
+      for index in 0..<4 { bytes[index] = UInt8(truncatingIfNeeded: room >> UInt32(8 * index)) }
+      return ScriptedServer.reply(header, bytes)
+    }
+    _ = try function.openRegion(bar: 0)
+    #expect(asked.load(ordering: .relaxed) == 2)
+  }
+
+  @Test func answersInPiecesAndWithDescriptorsAreTaken() throws {
+    let file = linux_memfd_create("gift", LINUX_MFD_CLOEXEC)
+    defer { close(file) }
+    let (_, function) = try function { header, payload, stream in
+      let bytes = ScriptedServer.good(header, payload)
+      for index in bytes.indices {
+        // A descriptor with each byte: more than a message may have.
+        _ = linux_send_descriptors(stream.descriptor, [bytes[index]], 1, [file], 1, 0)
+      }
+      return []
+    }
+    for _ in 0..<20 {
+      #expect(try function.readConfiguration(at: 0, width: .dword) == 0x1111_1111)
+    }
+    // What came with them is closed: nobody else has the file open.
+    var status = stat()
+    fstat(file, &status)
+    #expect(Self.openDescriptors(inode: status.st_ino) == 1)
+  }
+
+  /// How many descriptors of this process are of a file.
+  static func openDescriptors(inode: ino_t) -> Int {
+    (0..<Int32(4096)).count { number in
+      var status = stat()
+      return fstat(number, &status) == 0 && status.st_ino == inode
+    }
   }
 }

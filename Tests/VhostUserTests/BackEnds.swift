@@ -69,10 +69,13 @@ final class ScriptedBackEnd: @unchecked Sendable {
   let path = socketPath()
   private let listening: Int32
   private let script: Script
+  /// A descriptor that goes with each answer.
+  private let gift: Int32?
   private var thread = pthread_t()
 
-  init(_ script: @escaping Script) {
+  init(gift: Int32? = nil, _ script: @escaping Script) {
     self.script = script
+    self.gift = gift
     listening = listen(at: path)
     let box = Unmanaged.passRetained(self)
     pthread_create(
@@ -88,7 +91,9 @@ final class ScriptedBackEnd: @unchecked Sendable {
     let stream = VhostUserStream(descriptor: socket, closes: true)
     while let message = try? stream.receive(deadline: MessageClock.now + 5_000_000_000) {
       guard let bytes = script(message.header, message.payload) else { return }
-      if !bytes.isEmpty { _ = linux_send_descriptors(socket, bytes, bytes.count, nil, 0, 0) }
+      if bytes.isEmpty { continue }
+      let gifts = gift.map { [$0] } ?? []
+      _ = linux_send_descriptors(socket, bytes, bytes.count, gifts, Int32(gifts.count), 0)
     }
   }
 

@@ -1,3 +1,4 @@
+import CLinux
 import Driver
 import Glibc
 import PCI
@@ -126,6 +127,21 @@ import VhostUser
       return good + ScriptedBackEnd.reply(1, VhostUserNumber(7).bytes)
     }
     #expect(text.contains("no longer answers"))
+  }
+
+  @Test func descriptorsWithAnAnswerAreRefusedAndClosed() throws {
+    let file = linux_memfd_create("gift", LINUX_MFD_CLOEXEC)
+    defer { close(file) }
+    let backEnd = ScriptedBackEnd(gift: file) { ScriptedBackEnd.good($0, $1) }
+    #expect(attempt(backEnd.path).contains("descriptors with its answer"))
+    backEnd.end()
+    var status = stat()
+    fstat(file, &status)
+    let open = (0..<Int32(4096)).count { number in
+      var other = stat()
+      return fstat(number, &other) == 0 && other.st_ino == status.st_ino
+    }
+    #expect(open == 1)
   }
 
   /// Without protocol features: no acknowledgements, no status, no configuration; an address of the front-end's own.

@@ -218,4 +218,98 @@ import Wire
     }
     #expect(server.refusals[.truncatedMemory] == 1)
   }
+
+  /// Rings that run are stopped where memory is told anew, and start where they lie in it then.
+  @Test func memoryThatIsReplacedUnderRunningRingsStopsThem() throws {
+    let files = [memory(1 << 20), memory(1 << 20)]
+    let event = eventfd(0, 0)
+    defer { for descriptor in files + [event] { close(descriptor) } }
+    let server = try served { path in
+      let client = Client(path)
+      try client.negotiate()
+      let whole = table([(0, 1 << 20, 0x7000_0000, 0)])
+      #expect(client.does(.setMemoryTable, whole, [files[0]]))
+      #expect(client.does(.setVringSize, VringState(ring: 1, value: 256).bytes))
+      let addresses = VringAddresses(
+        ring: 1, descriptors: 0x7000_0000, used: 0x7000_4000, available: 0x7000_2000)
+      #expect(client.does(.setVringAddresses, addresses.bytes))
+      #expect(client.does(.setVringKick, VhostUserNumber(1).bytes, [event]))
+      #expect(client.does(.setVringEnable, VringState(ring: 1, value: 1).bytes))
+      var one: UInt64 = 1
+      for round in 0..<20 {
+        #expect(client.does(.setMemoryTable, whole, [files[round % 2]]))
+        _ = write(event, &one, 8)
+      }
+      // Too small for the ring, elsewhere, none at all: whatever runs is stopped, and the addresses do not fit.
+      #expect(
+        !client.does(.setMemoryTable, table([(0, 4096, 0x7000_0000, 0)]), [files[0]]))
+      #expect(client.does(.setMemoryTable, table([]), []))
+      _ = write(event, &one, 8)
+      #expect(client.does(.setMemoryTable, whole, [files[0]]))
+      // It was running: its addresses are not to be changed.
+      #expect(client.does(.setVringAddresses, addresses.bytes))
+      #expect(!client.does(.setVringAddresses, addresses.bytes))
+    }
+    #expect(server.refusals[.badRingAddress] == 1 && server.refusals[.badRing] == 1)
+  }
+
+  /// A well-known back-end allocates for in-flight buffers (GET_INFLIGHT_FD, 31) as much as it is asked for.
+  @Test func whatIsNotServedIsRefusedHoweverMuchIsAskedFor() throws {
+    let file = memory(4096)
+    defer { close(file) }
+    let server = try served { path in
+      let client = Client(path)
+      try client.negotiate()
+      var writer = ByteWriter()
+      writer.write64(.max)
+      writer.write64(0)
+      writer.write16(.max)
+      writer.write16(.max)
+      for request: UInt32 in [31, 32, 6, 21, 37] {
+        try client.say(request, writer.bytes, [file])
+        let answer = try client.stream.receive(deadline: MessageClock.now + 2_000_000_000)
+        #expect(answer.payload == VhostUserNumber(1).bytes && answer.descriptors.sent == 0)
+      }
+      // Descriptors where none are due, and more than there can be, are closed.
+      #expect(client.ask(.getFeatures, [], [Int32](repeating: file, count: 16)) != nil)
+      #expect(!client.does(.setVringSize, VringState(ring: 0, value: 256).bytes, [file]))
+    }
+    #expect(server.refusals[.unknownRequest] == 5 && server.refusals[.badDescriptors] == 2)
+  }
+
+  @Test func frontEndsThatSayNothingOrComeAndGoMakeRoom() throws {
+    let server = served { path in
+      for _ in 0..<300 { _ = Client(path) }
+      for byteCount in [1, 11, 12, 13] {
+        let client = Client(path)
+        let bytes = [UInt8](VhostUserStreamBytes.getFeatures.prefix(byteCount)) + [0]
+        _ = send(client.stream.descriptor, bytes, min(byteCount, 12), 0)
+      }
+      let silent = Client(path)
+      #expect(throws: VhostUserError.closed) {
+        try silent.stream.receive(deadline: MessageClock.now + 5_000_000_000).payload.isEmpty
+      }
+    }
+    #expect(server.refusals[.silentFrontEnd] >= 1)
+    #expect(server.frontEnds >= 306)
+  }
+
+  @Test func aFrontEndThatDoesNotReadItsAnswersIsDismissed() throws {
+    let server = try served { path in
+      let client = Client(path)
+      try client.negotiate()
+      let bytes = VhostUserStreamBytes.getFeatures
+      for _ in 0..<100_000 {
+        let sent = send(
+          client.stream.descriptor, bytes, bytes.count, Int32(MSG_DONTWAIT | MSG_NOSIGNAL))
+        if sent < 0 && errno != EAGAIN { break }
+        if sent < 0 { usleep(10_000) }
+      }
+    }
+    #expect(server.refusals[.blockedFrontEnd] == 1)
+  }
+}
+
+private enum VhostUserStreamBytes {
+  static let getFeatures: [UInt8] = [1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]
 }

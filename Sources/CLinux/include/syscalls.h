@@ -99,7 +99,8 @@ LINUX_CALL long linux_send_descriptors(int socket, const void *_Nullable bytes, 
 }
 
 /// recvmsg(2) of one buffer with descriptors, close-on-exec. Descriptors beyond `capacity` are closed,
-/// and `*_count` says how many came in all (more than `capacity` means that some were refused).
+/// and `*_count` says how many came in all (more than `capacity` means that some were refused). One that this process had no
+/// number left for is counted too, behind those that came: nobody may take its message for one that had none.
 LINUX_CALL long linux_receive_descriptors(int socket, void *_Nonnull bytes, size_t length, int *_Nullable descriptors, int capacity, int *_Nonnull count, int flags) {
   struct iovec v = {.iov_base = bytes, .iov_len = length};
   char control[CMSG_SPACE(253 * sizeof(int))];
@@ -116,6 +117,10 @@ LINUX_CALL long linux_receive_descriptors(int socket, void *_Nonnull bytes, size
       if (*count < capacity) descriptors[*count] = fd; else close(fd);
       (*count)++;
     }
+  }
+  if (m.msg_flags & MSG_CTRUNC) {
+    if (*count < capacity) descriptors[*count] = -1;
+    (*count)++;
   }
   return r;
 }

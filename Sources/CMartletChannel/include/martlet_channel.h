@@ -233,6 +233,9 @@ static inline void martlet_ring(struct martlet_instance *m) {
     struct martlet_ring *done = &q->rings[MARTLET_COMPLETION];
     uint32_t published = q->rings[MARTLET_TRANSMIT].next + q->rings[MARTLET_FREE].next;
     int news = published != q->told;
+    if (!news && done->next == q->completions) continue;
+    /* Our indices, then the host's words: without the fence both could miss each other. */
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
     q->told = published;
     if (done->next != q->completions) {
       /* A completion ring that was full has room again. */
@@ -240,8 +243,6 @@ static inline void martlet_ring(struct martlet_instance *m) {
       q->completions = done->next;
     }
     if (!news) continue;
-    /* Our index, then the host's word: without the fence both could miss each other. */
-    __atomic_thread_fence(__ATOMIC_SEQ_CST);
     if (__atomic_load_n(q->host_sleeps, __ATOMIC_RELAXED) == 0) continue;
     __atomic_store_n(q->host_sleeps, 0u, __ATOMIC_RELAXED);
     struct pollfd event = {q->host_event, POLLOUT, 0};

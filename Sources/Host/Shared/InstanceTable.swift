@@ -269,12 +269,14 @@ struct InstanceTable: ~Copyable {
       if spent & bit(index) != 0 { continue }
       let port = port(index)
       let isQuiet = port.pointee.channel.prepareToSleep()
+      // Completions that found no room: the instance may have made some since, before it was told that we sleep.
+      let canHandBack =
+        !port.pointee.completed.isEmpty && port.pointee.channel.completion.room() > 0
       // What an instance has to send waits until it has taken back what was sent before.
-      if isBlocked || port.pointee.isHeldBack
+      let mayWait =
+        isBlocked || port.pointee.isHeldBack
         || isQuiet && port.pointee.nextToSend == port.pointee.sending.count
-      {
-        continue
-      }
+      if mayWait && !canHandBack { continue }
       noteWork(index)
       maySleep = false
     }
