@@ -143,9 +143,8 @@ var targets: [Target] = [
   part(
     "Supervisor",
     [
-      "Host", "PCIDiscovery", "VhostUser", "VFIO", "Steering", "Handles", "Commands", "Channel",
-      "Driver",
-      "Memory", "PCI", "CLinux", .product(name: "TOMLKit", package: "TOMLKit"),
+      "Host", "Confinement", "PCIDiscovery", "VhostUser", "VFIO", "Steering", "Handles", "Commands",
+      "Channel", "Driver", "Memory", "PCI", "CLinux", .product(name: "TOMLKit", package: "TOMLKit"),
     ]),
 
   .target(
@@ -195,6 +194,11 @@ var targets: [Target] = [
       "Memory", "PCI", "CLinux", arguments, logging,
     ] + driverNames, plugins: ["RegisterDrivers"]),
 
+  // A driver host whose driver is hostile, for Tests/System/escape.sh.
+  .target(name: "EscapeAttempts", path: "Tests/Escape/Attempts"),
+  .executableTarget(
+    name: "martlet-escape", dependencies: ["EscapeAttempts", "Host", "Driver", "Memory", "PCI"],
+    path: "Tests/Escape/Host", swiftSettings: swift),
   tests("MemoryTests", ["Memory", "CLinux"]),
   tests("PCITests", ["PCI", "EmulatedPCI"]),
   tests("PCIDiscoveryTests", ["PCIDiscovery"]),
