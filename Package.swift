@@ -185,7 +185,8 @@ var targets: [Target] = [
   program(
     "martlet",
     [
-      "Supervisor", "PCIDiscovery", "VFIOUserServer", "VhostUserServer", "VirtioNetDevice",
+      "Supervisor", "Confinement", "PCIDiscovery", "VFIOUserServer", "VhostUserServer",
+      "VirtioNetDevice",
       "E1000eDevice", "Wire",
       "EmulatedPCI", "NewDriver", "Benchmarks", "Handles", "Loops", "Stacks", "Steering", "Trace",
       "VFIO",
@@ -258,7 +259,7 @@ var targets: [Target] = [
     "StacksTests",
     ["Stacks", "Channel", "PlayedSupervisor", "Steering", "Memory", "CLinux"]
       + (hasLwIP ? ["LwIPStack"] : [])),
-  tests("CommandTests", ["Supervisor"]),
+  tests("CommandTests", ["Supervisor", "Confinement", "CLinux"]),
   tests(
     "SharingTests",
     [

@@ -65,7 +65,7 @@ public enum Confinement {
     try SystemCallFilter.loop(host).load()
   }
 
-  private static func check(_ step: String, _ result: Int32) throws(ConfinementError) {
+  static func check(_ step: String, _ result: Int32) throws(ConfinementError) {
     if result < 0 { throw ConfinementError(step: step, errno: -result) }
   }
 }

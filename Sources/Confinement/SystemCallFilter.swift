@@ -1,8 +1,9 @@
 import CSeccomp
 import Glibc
 
-/// An allow list of system calls, assembled and loaded by libseccomp. Whatever is not listed raises SIGSYS, which ends the
-/// process (``Confinement/enter(reportingTo:)``), as do calls of another architecture. Of several filters each must allow a call.
+/// A list of system calls, assembled and loaded by libseccomp: of all that are allowed, or of those that are not. With a list
+/// of what is allowed any other call raises SIGSYS, which ends the process (``Confinement/enter(reportingTo:)``), as do calls of
+/// another architecture. Of several filters each must allow a call.
 struct SystemCallFilter: Sendable {
   /// A call, and what must hold of its arguments.
   struct Rule: Sendable {
@@ -33,24 +34,34 @@ struct SystemCallFilter: Sendable {
   }
 
   var rules: [Rule]
+  /// What becomes of all other calls.
+  var others = Action.end
+
+  /// What the kernel does. Rules do the opposite.
+  enum Action: UInt32, Sendable {
+    // SCMP_ACT_TRAP, SCMP_ACT_ALLOW and SCMP_ACT_ERRNO(EPERM) are macros with casts.
+    case end = 0x0003_0000
+    case allow = 0x7fff_0000
+    case refuse = 0x0005_0001
+  }
 
   /// Loads the filter into all threads of this process, for good.
   func load() throws(ConfinementError) {
-    // SCMP_ACT_TRAP and SCMP_ACT_ALLOW are macros with casts.
-    let trap: UInt32 = 0x0003_0000
-    let allow: UInt32 = 0x7fff_0000
-    guard let context = seccomp_init(trap) else {
+    let isAllowList = others != .allow
+    guard let context = seccomp_init(others.rawValue) else {
       throw ConfinementError(step: "system call filter", errno: ENOMEM)
     }
     defer { seccomp_release(context) }
     for (attribute, value) in [
-      (SCMP_FLTATR_CTL_TSYNC, 1), (SCMP_FLTATR_ACT_BADARCH, trap),
+      (SCMP_FLTATR_CTL_TSYNC, 1),
+      (SCMP_FLTATR_ACT_BADARCH, isAllowList ? others.rawValue : Action.refuse.rawValue),
       // The kernel's log is the second source of what was refused.
-      (SCMP_FLTATR_CTL_LOG, 1),
+      (SCMP_FLTATR_CTL_LOG, isAllowList ? 1 : 0),
     ] {
       let result = seccomp_attr_set(context, attribute, value)
       if result < 0 { throw ConfinementError(step: "system call filter", errno: -result) }
     }
+    let action = isAllowList ? Action.allow : .refuse
     for rule in rules {
       let number = seccomp_syscall_resolve_name(rule.call)
       // A call that this architecture does not have needs no rule.
@@ -60,7 +71,7 @@ struct SystemCallFilter: Sendable {
           arg: $0.argument, op: SCMP_CMP_MASKED_EQ, datum_a: $0.mask, datum_b: $0.value)
       }
       let result = seccomp_rule_add_array(
-        context, allow, number, UInt32(comparisons.count), comparisons)
+        context, action.rawValue, number, UInt32(comparisons.count), comparisons)
       if result < 0 { throw ConfinementError(step: "system call \(rule.call)", errno: -result) }
     }
     let result = seccomp_load(context)

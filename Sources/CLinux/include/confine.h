@@ -33,6 +33,29 @@ LINUX_CALL int linux_drop_capabilities(void) {
   return 0;
 }
 
+/// Keeps of the calling thread's capabilities no more than the bits of `kept`, for good, and forbids new privileges; a process
+/// without the right to do so has none to lose. Returns 0 or -errno.
+LINUX_CALL int linux_keep_capabilities(uint64_t kept) {
+  for (int c = 0; c < 64; c++) {
+    if (kept >> c & 1 || c == CAP_SETPCAP) continue;
+    if (prctl(PR_CAPBSET_DROP, c, 0, 0, 0) < 0 && errno != EINVAL && errno != EPERM) return -errno;
+  }
+  if (!(kept >> CAP_SETPCAP & 1) && prctl(PR_CAPBSET_DROP, CAP_SETPCAP, 0, 0, 0) < 0 && errno != EPERM) return -errno;
+  if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0) return -errno;
+  struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+  struct __user_cap_data_struct sets[2];
+  if (syscall(SYS_capget, &header, sets) < 0) return -errno;
+  for (int i = 0; i < 2; i++) {
+    uint32_t bits = (uint32_t)(kept >> 32 * i);
+    sets[i].effective &= bits;
+    sets[i].permitted &= bits;
+    sets[i].inheritable = 0;
+  }
+  if (syscall(SYS_capset, &header, sets) < 0) return -errno;
+  if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0) return -errno;
+  return 0;
+}
+
 /// As many descriptors as the system allows this process, not the few that old programs can count.
 LINUX_CALL int linux_allow_all_descriptors(void) {
   struct rlimit r;

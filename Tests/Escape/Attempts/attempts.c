@@ -147,6 +147,11 @@ static long ioctl_map_dma(void) {
   struct { uint32_t size, flags; uint64_t address, iova, bytes; } map = {sizeof map, 3, (uintptr_t)page, 0, 4096};
   return CALL(SYS_ioctl, DEVICE, 0x3b71, &map);
 }
+// VFIO_DEVICE_FEATURE, which the list of a host with a device of the kernel's does not have, and VFIO_DEVICE_GET_INFO on what
+// is no device.
+static long ioctl_vfio_feature(void) { return CALL(SYS_ioctl, DEVICE, 0x3b75, page); }
+static long ioctl_vfio_other(void) { return CALL(SYS_ioctl, ARENA, 0x3b6b, page); }
+static long pread_arena(void) { return CALL(SYS_pread64, ARENA, page, 1, 0); }
 static long ioctl_fionread(void) { return CALL(SYS_ioctl, CONTROL, 0x541b, page); }
 static long pipe_new(void) {
   int ends[2];
@@ -337,7 +342,8 @@ static const struct { const char *name; long (*make)(void); const char *expectat
   {"sendmsg-other", sendmsg_other, "killed sendmsg"}, {"sendto-device", sendto_device, "killed sendto"},
   {"dup", dup_control, "killed dup"}, {"fcntl-dup", fcntl_dup, "killed fcntl"}, {"fcntl-owner", fcntl_owner, "killed fcntl"},
   {"fcntl-seals", fcntl_seals, "killed fcntl"}, {"ioctl-tiocsti", ioctl_tiocsti, "killed ioctl"},
-  {"ioctl-map-dma", ioctl_map_dma, "killed ioctl"}, {"ioctl-fionread", ioctl_fionread, "killed ioctl"},
+  {"ioctl-map-dma", ioctl_map_dma, "killed ioctl"}, {"ioctl-vfio-feature", ioctl_vfio_feature, "killed ioctl"}, {"ioctl-vfio-other", ioctl_vfio_other, "killed ioctl"},
+  {"pread-arena", pread_arena, "killed pread64"}, {"ioctl-fionread", ioctl_fionread, "killed ioctl"},
   {"pipe", pipe_new, "killed pipe2"}, {"eventfd", eventfd_new, "killed eventfd2"}, {"epoll", epoll_new, "killed epoll_create1"},
   {"timerfd", timerfd_new, "killed timerfd_create"}, {"signalfd", signalfd_new, "killed signalfd4"},
   {"splice", splice_control, "killed splice"}, {"io-uring", io_uring, "killed io_uring_setup"},
