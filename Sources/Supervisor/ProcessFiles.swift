@@ -1,4 +1,3 @@
-import CLinux
 import Glibc
 
 /// Files of /proc, as far as the kernel lets this process read them.
@@ -28,12 +27,6 @@ enum ProcessFiles {
     text(path).split(separator: "\n").map {
       $0.split(whereSeparator: \.isWhitespace).joined(separator: " ")
     }
-  }
-
-  /// Of a file or folder.
-  static func owner(_ path: String) -> uid_t? {
-    var status = stat()
-    return stat(path, &status) == 0 ? status.st_uid : nil
   }
 
   static func link(_ path: String) -> String? {

@@ -8,7 +8,6 @@ extension ProcessRights {
       expect(value.allSatisfy { $0 == "0" }, "it has capabilities: \(set) is \(value)")
     }
     expect(noNewPrivileges, "a program that it starts could gain privileges")
-    expect(isDumpable != true, "processes of its user can read its memory")
     expect(seccompMode == 2, "it may make any system call")
     expect(
       seccompMode != 2 || seccompFilters >= 2,
@@ -41,7 +40,9 @@ extension ProcessRights {
     if !groups.isEmpty {
       found.append("groups \(groups.joined(separator: " ")): only root can have them dropped")
     }
-    if landlockVersion == 0 { found.append("the kernel has no Landlock: files by the other means only") }
+    if landlockVersion == 0 {
+      found.append("the kernel has no Landlock: files by the other means only")
+    }
     if let version = landlockVersion, (1..<4).contains(version) {
       found.append("Landlock version \(version) knows no TCP: sockets by the other means only")
     }

@@ -14,8 +14,6 @@ public struct ProcessRights: Sendable {
   /// Effective, permitted, inheritable, bounding and ambient set, in hexadecimal.
   public var capabilities: [String: String]
   public var noNewPrivileges: Bool
-  /// Whether a process of the same user could read its memory; nil where /proc does not tell (for root's).
-  public var isDumpable: Bool?
   /// 0 none, 1 strict, 2 filter.
   public var seccompMode: Int
   public var seccompFilters: Int
@@ -121,8 +119,6 @@ public struct ProcessRights: Sendable {
     capabilities = [:]
     for set in Self.capabilitySets { capabilities[set] = fields[set] ?? "?" }
     noNewPrivileges = fields["NoNewPrivs"] == "1"
-    let owner = ProcessFiles.owner(folder)
-    isDumpable = user == "0" || owner == nil ? nil : "\(owner ?? 0)" == user
     seccompMode = fields["Seccomp"].flatMap { Int($0) } ?? 0
     seccompFilters = fields["Seccomp_filters"].flatMap { Int($0) } ?? 0
     ownNamespaces = Self.namespaceKinds.filter { kind in

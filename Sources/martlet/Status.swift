@@ -47,10 +47,7 @@ struct Status: ParsableCommand {
     say(
       "  capabilities: "
         + sets.map { "\($0) \(process.capabilities[$0] ?? "?")" }.joined(separator: ", "))
-    let dumpable = process.isDumpable.map { $0 ? "yes" : "no" } ?? "not to be seen"
-    say(
-      "  no new privileges: \(process.noNewPrivileges ? "yes" : "no"), readable by its user: \(dumpable)"
-    )
+    say("  no new privileges: \(process.noNewPrivileges ? "yes" : "no")")
     let modes = ["none", "strict", "filter"]
     let mode = modes.indices.contains(process.seccompMode) ? modes[process.seccompMode] : "unknown"
     say("  system calls: \(mode), filters: \(process.seccompFilters)")
