@@ -299,7 +299,7 @@ if Context.environment["MARTLET_FUZZING"] != nil {
     .executableTarget(
       name: "martlet-fuzz",
       dependencies: [
-        "Supervisor", "Commands", "Host", "Steering", "Channel", "Trace", "VhostUserMessages",
+        "Supervisor", "Confinement", "Commands", "Host", "Steering", "Channel", "Trace", "VhostUserMessages",
         "VFIOUserMessages",
         "VirtioTransports", "Driver", "Rings", "Virtio", "PCI", "Memory", "CLinux",
       ], path: "Fuzzing", exclude: ["Corpus", "run.sh"], swiftSettings: swift))

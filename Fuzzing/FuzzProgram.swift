@@ -18,6 +18,7 @@ let targets = [
   commandServer,
   commandClient,
   sharedPath,
+  violations,
 ]
 
 /// What MARTLET_FUZZ_TARGET names: libFuzzer has the command line for itself, and hands it to processes of its own.
