@@ -17,6 +17,8 @@ public struct ProcessRights: Sendable {
   /// 0 none, 1 strict, 2 filter.
   public var seccompMode: Int
   public var seccompFilters: Int
+  /// Those among them that it has from its parent.
+  public var inheritedFilters: Int
   /// What its own counters say of Landlock, of which /proc says nothing: the version that denies it all files, 0 for none.
   public var landlockVersion: UInt64?
   /// Kinds of namespaces that are not those of the caller.
@@ -121,6 +123,8 @@ public struct ProcessRights: Sendable {
     noNewPrivileges = fields["NoNewPrivs"] == "1"
     seccompMode = fields["Seccomp"].flatMap { Int($0) } ?? 0
     seccompFilters = fields["Seccomp_filters"].flatMap { Int($0) } ?? 0
+    let above = ProcessFiles.fields("/proc/\(parent)/status")
+    inheritedFilters = above["Seccomp_filters"].flatMap { Int($0) } ?? 0
     ownNamespaces = Self.namespaceKinds.filter { kind in
       let theirs = ProcessFiles.link("\(folder)/ns/\(kind)")
       return theirs != nil && theirs != ProcessFiles.link("/proc/self/ns/\(kind)")

@@ -65,7 +65,7 @@ until_ready "$work/run.log"
 said=$($martlet status)
 [ $? = 0 ] || complain "status says that the host is not confined"
 check_status "$said"
-grep -q "Landlock, as the host says: version [1-9]" <<< "$said" || grep -q "the kernel has no Landlock" <<< "$said" || complain "Landlock: $said"
+grep -q "Landlock, as the host says: version [1-9]" <<< "$said" || grep -q "of which the kernel has none" <<< "$said" || complain "Landlock: $said"
 grep -q "martlet $runner, .*: a supervisor" <<< "$said" || complain "the supervisor is not shown: $said"
 # The supervisor has given up what it does not need, too.
 grep -q "^NoNewPrivs:.1" /proc/$runner/status && grep -q "^Seccomp:.2" /proc/$runner/status || complain "the supervisor has given up nothing"
