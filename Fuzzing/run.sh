@@ -1,5 +1,6 @@
 #!/bin/bash
 # Builds the fuzz targets with libFuzzer and AddressSanitizer and runs each on its corpus.
+# One target on each core at a time.
 # Usage: Fuzzing/run.sh SECONDS [TARGET]...   a line for each: executions, executions a second, coverage
 #        Fuzzing/run.sh FILE TARGET           the target once more with what it fell over
 #        Fuzzing/run.sh keep TARGET...        what was found worth keeping becomes part of the corpus
@@ -33,37 +34,43 @@ if [ -f "$action" ]; then
   once "$targets" -runs=2000 "$action"
   exit
 fi
-passed=0
-failed=0
-for target in $targets; do
-  mkdir -p "$found/$target"
-  if [ "$action" = keep ]; then
-    once "$target" -merge=1 "Fuzzing/Corpus/$target" "$found/$target" 2>&1 | grep -E '^MERGE-OUTER: .*written|MERGE-OUTER: [0-9]+ new files' 
-    continue
-  fi
+if [ "$action" = keep ]; then
+  for target in $targets; do
+    once "$target" -merge=1 "Fuzzing/Corpus/$target" "$found/$target" 2>&1 | grep -E '^MERGE-OUTER: .*written|MERGE-OUTER: [0-9]+ new files'
+  done
+  exit
+fi
+
+# fuzz TARGET: a line that begins with the mark of success or failure.
+fuzz() {
+  local target=$1 log=$found/$1.log executions rate coverage file
   # What was found before is thrown away: a run shows what the corpus of the repository leads to.
-  rm -rf "$found/$target"
+  rm -rf "${found:?}/$target"
   mkdir -p "$found/$target"
-  log=$found/$target.log
   if once "$target" -max_total_time="$action" -max_len=1024 -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \
     -verbosity=1 -artifact_prefix="$found/$target-" "$found/$target" "Fuzzing/Corpus/$target" > "$log" 2>&1; then
     executions=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")
     rate=$(sed -n 's/^stat::average_exec_per_sec: *//p' "$log")
     coverage=$(grep -oE 'cov: [0-9]+ ft: [0-9]+ corp: [0-9]+' "$log" | tail -1)
     if [ -z "$coverage" ]; then
-      failed=$((failed + 1))
       echo "✘ fuzz $target: nothing of it is instrumented"
-      continue
+    else
+      echo "✔ fuzz $target: $executions executions, $rate/s, $coverage"
     fi
-    passed=$((passed + 1))
-    echo "✔ fuzz $target: $executions executions, $rate/s, $coverage"
   else
-    failed=$((failed + 1))
     file=$(sed -n 's/.*Test unit written to //p' "$log" | tail -1)
     echo "✘ fuzz $target: $(grep -E 'Fatal error|ERROR: |SUMMARY' "$log" | head -2 | tr '\n' ' ')"
     echo "  repeat it: Fuzzing/run.sh $file $target; all that it said: $log"
   fi
+}
+# One on each core.
+for target in $targets; do
+  while [ "$(jobs -rp | wc -l)" -ge "$(nproc)" ]; do wait -n; done
+  fuzz "$target" > "$found/$target.line" &
 done
-[ "$action" = keep ] && exit
+wait
+for target in $targets; do cat "$found/$target.line"; done | tee "$found/lines"
+passed=$(grep -c '^✔' "$found/lines")
+failed=$(grep -c '^✘' "$found/lines")
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ] && [ "$passed" -gt 0 ]

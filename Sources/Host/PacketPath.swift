@@ -199,12 +199,16 @@ package struct PacketPath<QueuePair: NetworkQueuePair & ~Copyable>: ~Copyable, Q
 
   @usableFromInline
   package mutating func prepareToSleep() -> Bool {
-    guard sending.isEmpty, channel.prepareToSleep() else { return false }
+    let isQuiet = channel.prepareToSleep()
+    guard isQuiet || !sending.isEmpty else { return false }
     return queuePair.armInterrupts(transmit: inFlight > 0)
   }
 
+  /// What the driver has not taken waits for the device, which a thread that spins could keep from a core.
+  @usableFromInline package var sleepLimit: Int32 { sending.isEmpty ? 1000 : 1 }
+
   @usableFromInline
-  package mutating func wake() {
+  package mutating func wake(by rings: UInt64) {
     queuePair.disarmInterrupts()
     channel.doorbell.awake()
   }

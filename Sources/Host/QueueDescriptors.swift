@@ -9,10 +9,11 @@ struct QueueDescriptors {
   /// Is told of each interrupt; nil where nothing is recorded.
   let recording: RecordingFunction?
 
-  /// Sleeps until there is a doorbell or an interrupt.
+  /// Sleeps until there is a doorbell or an interrupt, or time is up.
+  /// - Parameter rings: gets a bit for each instance whose doorbell has rung.
   /// - Returns: interrupts since the last call.
-  func wait() -> UInt64 {
-    guard wakes.wait() else { return 0 }
+  func wait(milliseconds limit: Int32, _ rings: inout UInt64) -> UInt64 {
+    guard wakes.wait(milliseconds: limit, &rings) else { return 0 }
     var count: UInt64 = 0
     guard read(wakes.interrupt, &count, 8) == 8 else { return 0 }
     recording?.interruptTaken(wakes.interrupt)

@@ -87,7 +87,7 @@ struct QueueLoop<Path: QueuePath & ~Copyable>: @unchecked Sendable {
     case .yield:
       if idleTurns > PollMode.turnsBeforeYield { sched_yield() } else { cpu_pause() }
     case .adaptive:
-      let now = monotonicNanoseconds()
+      let now = nanoseconds(of: CLOCK_MONOTONIC)
       if idleTurns == 1 { idleSince = now }
       if now - idleSince > 50_000 { sleep() } else { cpu_pause() }
     case .interrupt: sleep()
@@ -97,12 +97,13 @@ struct QueueLoop<Path: QueuePath & ~Copyable>: @unchecked Sendable {
   /// Sleeps until a doorbell, an interrupt or the end.
   private mutating func sleep() {
     idleTurns = 0
+    var rings: UInt64 = 0
     if path.pointee.prepareToSleep() {
       counts.sleeps += 1
       publish()
-      counts.interrupts += descriptors.wait()
+      counts.interrupts += descriptors.wait(milliseconds: path.pointee.sleepLimit, &rings)
     }
-    path.pointee.wake()
+    path.pointee.wake(by: rings)
   }
 
   @usableFromInline
@@ -119,10 +120,4 @@ struct QueueLoop<Path: QueuePath & ~Copyable>: @unchecked Sendable {
 struct SleepCounts {
   var sleeps: UInt64 = 0
   var interrupts: UInt64 = 0
-}
-
-private func monotonicNanoseconds() -> UInt64 {
-  var time = timespec()
-  clock_gettime(CLOCK_MONOTONIC, &time)
-  return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
 }

@@ -16,7 +16,10 @@ package protocol QueuePath: ~Copyable, SendableMetatype {
   /// Arms the device's interrupts and the channels' doorbells.
   /// - Returns: whether the caller may sleep; false when something has arrived meanwhile.
   mutating func prepareToSleep() -> Bool
-  mutating func wake()
+  /// Milliseconds for which the caller may then sleep.
+  var sleepLimit: Int32 { get }
+  /// - Parameter rings: a bit for each instance whose doorbell has rung since the sleep.
+  mutating func wake(by rings: UInt64)
   /// After the driver has stopped: what the device held is the host's again, and packets that it has not sent, which are
   /// lost, are their sender's.
   /// - Returns: whether all of it is back.

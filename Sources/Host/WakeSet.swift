@@ -12,6 +12,7 @@ final class WakeSet: Sendable {
   let interrupt: Int32
 
   private static let interruptMark: UInt64 = 1
+  private static let firstInstanceMark: UInt64 = 2
 
   /// - Parameter interrupt: an eventfd, which stays the caller's.
   init(interrupt: Int32) throws(HostError) {
@@ -29,8 +30,13 @@ final class WakeSet: Sendable {
   }
 
   /// Wakes the thread whenever this eventfd is rung from now on. It stays the caller's.
+  /// - Parameter instance: whose it is, 0 to 63; nil where nobody asks.
   /// - Returns: false where it is nothing that can be waited for.
-  func add(_ doorbell: Int32) -> Bool { watch(doorbell, EPOLLIN.rawValue | EPOLLET.rawValue, 0) }
+  func add(_ doorbell: Int32, of instance: Int? = nil) -> Bool {
+    watch(
+      doorbell, EPOLLIN.rawValue | EPOLLET.rawValue,
+      instance.map { Self.firstInstanceMark + UInt64($0) } ?? 0)
+  }
 
   /// Before the doorbell is closed: what others hold open stays in the set otherwise.
   func remove(_ doorbell: Int32) {
@@ -46,14 +52,38 @@ final class WakeSet: Sendable {
   /// Wakes the thread from within this process.
   func ring() { signal(own) }
 
-  /// Sleeps until something is rung, a second at most: an interrupt that a device owes and never sends must not end all.
+  /// Sleeps until something is rung, but not for ever: an interrupt that a device owes and never sends must not end all.
+  /// - Parameter rings: gets a bit for each instance whose doorbell has rung.
   /// - Returns: whether there is an interrupt to take.
-  func wait() -> Bool {
+  func wait(milliseconds limit: Int32, _ rings: inout UInt64) -> Bool {
     var events = InlineArray<64, epoll_event>(repeating: epoll_event())
     var span = events.mutableSpan
     return span.withUnsafeMutableBufferPointer { events in
-      let count = epoll_wait(descriptor, events.baseAddress, 64, 1000)
-      return events.prefix(max(0, Int(count))).contains { $0.data.u64 == Self.interruptMark }
+      let count = epoll_wait(descriptor, events.baseAddress, 64, limit)
+      var isInterrupted = false
+      for event in events.prefix(max(0, Int(count))) {
+        switch event.data.u64 {
+        case 0: break
+        case Self.interruptMark: isInterrupted = true
+        case let mark: rings |= 1 << ((mark - Self.firstInstanceMark) & 63)
+        }
+      }
+      return isInterrupted
     }
   }
+}
+
+/// What an instance rings to wake one queue thread. Any thread.
+struct HostDoorbell: Sendable {
+  let instance: Int
+  let descriptor: Int32
+  let wakes: WakeSet
+
+  /// - Returns: false where it is nothing that can be waited for.
+  @discardableResult @inline(never)
+  func listen() -> Bool { wakes.add(descriptor, of: instance) }
+
+  /// From now on it wakes nobody.
+  @inline(never)
+  func silence() { wakes.remove(descriptor) }
 }

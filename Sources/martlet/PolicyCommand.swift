@@ -35,6 +35,7 @@ struct PolicyCommand: ParsableCommand {
         claims = ["ipv4:10.0.0.3", "ipv4:10.0.0.4/tcp/8000-8999", "group:224.0.0.251", "rest", "any"]
         slots = 4096                   # of each ring of its channel: a power of two, 256 to 4096
         weight = 1                     # its part of the host's time beside the others', 1 to 1000
+        time = 100                     # percent of the host's time that it gets at most, 1 to 100
         segments = 4096                # received segments that it may hold
         credential-seconds = 86400     # how long its credential is good
 

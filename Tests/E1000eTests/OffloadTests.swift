@@ -146,7 +146,7 @@ import Wire
         #expect(admission == (makesSense ? .admitted : .refused), "\(start) \(offset) \(tcpHeader)")
         let errors = pair.statistics.sendErrors
         try pair.transmit(&burst)
-        #expect(burst.isEmpty)
+        #expect(burst.count == 0)
         #expect(pair.statistics.sendErrors == errors + (makesSense ? 0 : 1))
         for _ in 0..<8 { _ = bench.step() }
         try pair.completeTransmit(into: &burst)

@@ -123,7 +123,8 @@ final class SharedBench {
     return try paths[0].turn()
   }
   func prepareToSleep() -> Bool { paths[0].prepareToSleep() }
-  func wake() { paths[0].wake() }
+  func wake() { paths[0].wake(by: 0) }
+  var sleepLimit: Int32 { paths[0].sleepLimit }
 
   /// From now on the path has a thread of its own; ``turn()`` is what the others do.
   func startThread(_ mode: PollMode) throws {
@@ -196,13 +197,13 @@ final class SharedBench {
 
   /// Attaches an instance with the address 10.0.0.(index + 1), mapped for the device.
   func attach(
-    _ index: Int, generation: Int = 1, claims: [String]? = nil, weight: Int = 1, slots: Int = 256,
-    registered: Int = 0
+    _ index: Int, generation: Int = 1, claims: [String]? = nil, weight: Int = 1, time: Int = 100,
+    slots: Int = 256, registered: Int = 0
   ) throws -> SharedPeer {
     let peer = try SharedPeer(index, generation, slots: slots)
     let base = UInt64(Self.hostArenaBytes + index * Self.slotBytes)
     tell(
-      "attach id=\(peer.id) slot=\(base) receive=\(Self.receiveBytes) bytes=\(Self.arenaBytes) slots=\(slots) weight=\(weight) segments=0 register-at=\(Self.arenaBytes) register-bytes=\(registered)",
+      "attach id=\(peer.id) slot=\(base) receive=\(Self.receiveBytes) bytes=\(Self.arenaBytes) slots=\(slots) weight=\(weight) time=\(time) segments=0 register-at=\(Self.arenaBytes) register-bytes=\(registered)",
       [peer.arena.descriptor, peer.memory.descriptor, peer.hostEnd, peer.ring])
     #expect(try waits(for: "attached id=\(peer.id)"))
     try device.iommu.map(

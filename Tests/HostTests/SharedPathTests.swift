@@ -65,6 +65,40 @@ import VirtioNetDevice
     #expect(bench.device.iommu.faults.isEmpty)
   }
 
+  /// Whose time is limited waits when he has used it up, and loses nothing for it; the others do not wait.
+  @Test func whoHasUsedUpHisTimeWaits() throws {
+    let bench = try SharedBench()
+    let slow = try bench.attach(0, time: 1)
+    let quick = try bench.attach(1)
+    let count = 200
+    for number in 0..<count {
+      slow.send(outgoing(0, number), segment: number, tag: number)
+      quick.send(outgoing(1, number), segment: number, tag: number)
+    }
+    var turns = 0
+    while quick.completed.count < count && turns < 2000 {
+      try bench.turn()
+      try quick.take()
+      turns += 1
+    }
+    try slow.take()
+    #expect(quick.completed.count == count)
+    #expect(slow.completed.count < count / 2)
+    #expect(bench.sleepLimit == 1)
+    let isQuiet = bench.prepareToSleep()
+    bench.wake()
+    #expect(isQuiet)
+    while slow.completed.count < count && turns < 200_000 {
+      try bench.turn()
+      try slow.take()
+      turns += 1
+    }
+    #expect(slow.completed.count == count)
+    #expect(bench.counters["i0_out_of_time"] ?? 0 > 0 && bench.counters["i1_out_of_time"] == 0)
+    #expect(bench.wire.sent.count == 2 * count)
+    #expect(bench.isConserved([slow, quick]) && bench.inFlight == 0)
+  }
+
   @Test func aPacketForSeveralIsCopiedForEach() throws {
     let bench = try SharedBench()
     let peers = [

@@ -41,7 +41,7 @@ touch /tmp/enough
 check "what was fetched meanwhile is right" wait $fetches
 wait $pings
 check "no ping is lost" awk '/packets transmitted/ { s += $1; r += $4 } END { exit !(s >= 20 && s == r) }' /tmp/pings.log
-kill -INT $stack
+kill -TERM $stack
 wait $stack
 check "ends with 0" stop
 tail -20 /tmp/run.log

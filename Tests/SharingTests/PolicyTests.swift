@@ -44,6 +44,7 @@ import Testing
         maximum-memory = 1024
         slots = 512
         weight = 4
+        time = 25
         segments = 100
         credential-seconds = 60
         """, user: 1)
@@ -57,7 +58,7 @@ import Testing
     let web = try #require(policy.rule(for: "web"))
     #expect(web.users == [1001] && web.tokenDigest == TokenDigest.of([1, 2, 3]))
     #expect(web.guaranteedBytes == 32 << 20 && web.maximumBytes == 1024 << 20)
-    #expect(web.slots == 512 && web.weight == 4 && web.segments == 100)
+    #expect(web.slots == 512 && web.weight == 4 && web.timePercent == 25 && web.segments == 100)
     #expect(web.credentialSeconds == 60)
     for (claim, isAllowed) in [
       ("ipv4:10.0.0.3", true), ("ipv4:10.0.0.3/tcp/1-5", true), ("ipv4:10.0.0.4", false),
@@ -103,6 +104,7 @@ import Testing
     ("[default]\nslots = 300\n", [2], "power of two"),
     ("[default]\nslots = 8192\n", [2], "from 256 to 4096"),
     ("[default]\nweight = 0\nsegments = \"all\"\n", [2, 3], "from 1 to 1000"),
+    ("[default]\ntime = 0\n", [2], "from 1 to 100"),
     ("[default]\ncredential-seconds = 0\n", [2], "credential-seconds"),
     ("[default]\nclaims = \"rest\"\n", [2], "array"),
     ("[default]\nclaims = [\"ipv4:10.0.0.3/24\"]\n", [2], "claims such as"),

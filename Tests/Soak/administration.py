@@ -69,6 +69,14 @@ def descendants(pid):
     return found
 
 
+def command_line(pid):
+    try:
+        with open(f"/proc/{pid}/cmdline") as file:
+            return file.read().split("\0")
+    except OSError:
+        return []
+
+
 class Footprint:
     """What a process holds: descriptors by what they are, mapped memory files, resident memory."""
 
@@ -80,6 +88,11 @@ class Footprint:
             except OSError:
                 continue
             self.descriptors[kind] = self.descriptors.get(kind, 0) + 1
+        # The process that keeps huge pages is started when the first ones are added, and stays.
+        for child in descendants(pid):
+            if "keep-hugepages" in command_line(child):
+                self.descriptors["socket:[N]"] -= 1
+                self.descriptors["anon_inode:[pidfd]"] -= 1
         with open(f"/proc/{pid}/maps") as file:
             self.files = sum("memfd:" in line for line in file)
         with open(f"/proc/{pid}/smaps_rollup") as file:

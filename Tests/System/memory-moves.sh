@@ -117,7 +117,8 @@ under_traffic() {
   wait $ping
   sent=$(awk '/packets transmitted/ { s += $1 } END { print s + 0 }' "$work/ping.log")
   received=$(awk '/packets transmitted/ { s += $4 } END { print s + 0 }' "$work/ping.log")
-  [ "$sent" -ge 100 ] && [ "$sent" = "$received" ] || fail "$received of $sent pings came back"
+  [ "$sent" -ge 100 ] && [ "$sent" = "$received" ] ||
+    fail "$received of $sent pings came back: $($martlet stats --socket "$socket" | grep -E 'drop|refused|_packets|full|error')"
   echo "$received of $sent pings came back, $(grep -c fetched "$work/fetches.log") downloads of 5 MB were right"
   for name in rx_i0_dropped_ring_full rx_i0_dropped_no_segment rx_i0_dropped_budget tx_i0_refused_source; do
     [ "$(counter $name || echo 0)" = "" ] || [ "$(counter $name)" = 0 ] || fail "$name $(counter $name)"
@@ -138,11 +139,10 @@ grep -q "may not have as much" "$work/move.log" || fail "no reason: $(cat "$work
 attach 4
 two=$(id 2)
 moves grow $one 960 || fail "no growth of the first"
-sleep 1.5
-moves grow $two 512 || fail "nothing for the second: $(cat "$work/move.log")"
+# An instance is idle when nothing has come for a second: the neighbour's ARP requests are something.
+until_true moves grow $two 512 || fail "nothing for the second: $(cat "$work/move.log")"
 has $two 576 && has $one 576 || fail "the first had to give 448 MiB: $($martlet memory --socket "$socket")"
-sleep 1.5
-moves grow $one 448 || fail "it does not come back: $(cat "$work/move.log")"
+until_true moves grow $one 448 || fail "it does not come back: $(cat "$work/move.log")"
 has $one 1024 || fail "it has not come back"
 $inside ping -n -q -c 20 -i 0.02 -W 5 10.0.0.4 > /dev/null || fail "no ping of who gave it back"
 $martlet memory --socket "$socket" | tee "$work/memory.log"

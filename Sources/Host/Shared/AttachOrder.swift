@@ -13,6 +13,8 @@ struct AttachOrder {
   let registered: Range<Int>
   let layout: ChannelLayout
   let weight: Int
+  /// Of each queue thread's time, at most.
+  let timePercent: Int
   /// How many receive segments it may hold on each queue.
   let segmentLimit: Int
 
@@ -44,7 +46,8 @@ struct AttachOrder {
     else { throw Refusal("a channel that cannot be") }
     let weight = message.number("weight") ?? 1
     let segments = message.number("segments") ?? 0
-    guard (1...1000).contains(weight), segments >= 0 else {
+    let timePercent = message.number("time") ?? 100
+    guard (1...1000).contains(weight), segments >= 0, (1...100).contains(timePercent) else {
       throw Refusal("a share that cannot be")
     }
     self.id = id
@@ -54,6 +57,7 @@ struct AttachOrder {
     registered = registeredAt..<registeredAt + registeredBytes
     self.layout = layout
     self.weight = weight
+    self.timePercent = timePercent
     segmentLimit = segments == 0 ? .max : max(1, segments / plan.interface.queuePairs)
   }
 }

@@ -17,7 +17,7 @@ final class AttachedInstance {
   /// Our end of the sockets that wake it; -1 for none yet.
   private(set) var doorbell: Int32 = -1
   /// What it rings, and whom that wakes: one for each queue.
-  private var hostDoorbells: [(descriptor: Int32, wakes: WakeSet)] = []
+  private(set) var hostDoorbells: [HostDoorbell] = []
   /// One for each queue; with the queue threads until they have released them.
   var ports: [UnsafeMutablePointer<InstancePort>] = []
   var claims: [Claim] = []
@@ -63,10 +63,10 @@ final class AttachedInstance {
     let own = descriptors.map { linux_fcntl($0, F_DUPFD_CLOEXEC, 3) }
     doorbell = own.first ?? -1
     for (descriptor, wake) in zip(own.dropFirst(), wakes) where descriptor >= 0 {
-      hostDoorbells.append((descriptor, wake))
+      hostDoorbells.append(HostDoorbell(instance: index, descriptor: descriptor, wakes: wake))
     }
     return doorbell >= 0 && hostDoorbells.count == wakes.count
-      && hostDoorbells.allSatisfy { $0.wakes.add($0.descriptor) }
+      && hostDoorbells.allSatisfy { $0.listen() }
   }
 
   deinit {
@@ -75,9 +75,9 @@ final class AttachedInstance {
       port.deallocate()
     }
     linux_bus_guard_remove(channelGuard)
-    for (descriptor, wakes) in hostDoorbells {
-      wakes.remove(descriptor)
-      close(descriptor)
+    for doorbell in hostDoorbells {
+      doorbell.silence()
+      close(doorbell.descriptor)
     }
     if doorbell >= 0 { close(doorbell) }
   }

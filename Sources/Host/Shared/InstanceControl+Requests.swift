@@ -106,7 +106,8 @@ extension InstanceControl {
           arena: window.address + order.base, base: UInt64(order.base),
           transmitPart: UInt64(order.receiveBytes)..<UInt64(order.arenaBytes),
           registeredPart: UInt64(order.registered.lowerBound)..<UInt64(order.registered.upperBound),
-          weight: order.weight, segmentLimit: order.segmentLimit))
+          weight: order.weight, segmentLimit: order.segmentLimit,
+          time: TimeBudget(percent: order.timePercent), doorbell: instance.hostDoorbells[queue]))
       instance.ports.append(port)
     }
     return instance

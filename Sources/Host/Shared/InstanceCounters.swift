@@ -13,6 +13,7 @@ enum InstanceCounter: Int, CaseIterable {
   case sentInPlace
   case refusedSource
   case sendErrors
+  case outOfTime
   case segmentsHost
   case segmentsInstance
   case segmentsSending
@@ -33,6 +34,7 @@ enum InstanceCounter: Int, CaseIterable {
     case .sentInPlace: "tx_i\(instance)_sent_in_place"
     case .refusedSource: "tx_i\(instance)_refused_source"
     case .sendErrors: "tx_i\(instance)_errors"
+    case .outOfTime: "i\(instance)_out_of_time"
     case .segmentsHost: "rx_i\(instance)_segments_host"
     case .segmentsInstance: "rx_i\(instance)_segments_instance"
     case .segmentsSending: "rx_i\(instance)_segments_sending"

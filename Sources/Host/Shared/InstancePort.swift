@@ -27,6 +27,12 @@ struct InstancePort: ~Copyable {
   /// How many receive segments it may hold on this queue.
   let segmentLimit: Int
   let counts = CounterBlock<InstanceCounter>()
+  /// Of the thread's time, whether or not others want it.
+  var time: TimeBudget
+  /// What it rings on this queue; nil where nobody sleeps.
+  let doorbell: HostDoorbell?
+  /// What the work for it costs since time was last charged.
+  var work = 0
 
   /// Packets that are on their way to its receive ring.
   var delivering = Burst(capacity: 128)
@@ -64,7 +70,8 @@ struct InstancePort: ~Copyable {
   init(
     index: Int, channel: consuming HostEnd, end: ChannelEnd, ledger: consuming SegmentLedger,
     arena: UnsafeMutableRawPointer, base: UInt64, transmitPart: Range<UInt64>,
-    registeredPart: Range<UInt64>, weight: Int, segmentLimit: Int
+    registeredPart: Range<UInt64>, weight: Int, segmentLimit: Int,
+    time: TimeBudget = TimeBudget(percent: 100), doorbell: HostDoorbell? = nil
   ) {
     self.index = index
     self.channel = channel
@@ -76,6 +83,8 @@ struct InstancePort: ~Copyable {
     registered = RegisteredPart(registeredPart)
     self.weight = weight
     self.segmentLimit = segmentLimit
+    self.time = time
+    self.doorbell = doorbell
   }
 
   // MARK: From the instance

@@ -44,6 +44,8 @@ struct ReceiveLoad {
 enum PacketCost {
   static let packet = 256
   static let piece = 64
+  /// A wake, and looking for work in vain afterwards.
+  static let wake = 16_384
 
   @inline(__always)
   static func of(pieces: Int, bytes: Int) -> Int { packet &+ pieces &* piece &+ bytes }
@@ -99,6 +101,11 @@ extension InstanceTable {
     let port = port(index)
     let cost = PacketCost.of(pieces: pieces, bytes: bytes)
     load.note(index, weight: port.pointee.weight, cost: cost)
+    note(index, cost: cost)
+    if spent & bit(index) != 0 {
+      port.pointee.counts[.droppedBudget] &+= 1
+      return
+    }
     if load.isOverloaded {
       if port.pointee.receiveCredit <= 0 {
         port.pointee.counts[.droppedBudget] &+= 1

@@ -71,6 +71,7 @@ extension InstanceTable {
         return true
       }
       if isGone {
+        note(index, cost: PacketCost.packet)
         port.pointee.counts[.sendErrors] &+= 1
         giveUp(port, port.pointee.sending[first].tag)
         port.pointee.nextToSend = last &+ 1
@@ -79,6 +80,7 @@ extension InstanceTable {
       let cost = PacketCost.of(pieces: slots, bytes: bytes)
       if !isAlone && cost > port.pointee.deficit { return true }
       port.pointee.deficit = max(0, port.pointee.deficit &- cost)
+      note(index, cost: cost)
       port.pointee.nextToSend = last &+ 1
       let offence = send(port, first, slots, bytes, &burst)
       if offence != .none {

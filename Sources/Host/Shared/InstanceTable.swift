@@ -37,6 +37,14 @@ struct InstanceTable: ~Copyable {
   var owed: UInt64 = 0
   /// Those from which memory was taken while packets of theirs were with the device.
   private var settling: UInt64 = 0
+  /// Those whose time is limited, and those among them that have none left.
+  var limited: UInt64 = 0
+  var spent: UInt64 = 0
+  /// When time was last charged and granted, in nanoseconds of the monotonic clock, and how much the thread had used then.
+  var settledAt: UInt64 = 0
+  var usedUntil: UInt64 = 0
+  /// What the work since then costs.
+  var work = 0
   private var turns: UInt64 = 0
   /// Who is first to send in the next round.
   var firstToSend = 0
@@ -75,7 +83,8 @@ struct InstanceTable: ~Copyable {
   @usableFromInline
   mutating func beginTurn() {
     turns &+= 1
-    polled = (active | 0xf &<< (turns &<< 2 & 63)) & open
+    if limited != 0 && turns & 15 == 0 { settleTime() }
+    polled = (active | 0xf &<< (turns &<< 2 & 63)) & open & ~spent
     // Another process may take memory away under us: whose it was the control thread finds out.
     if turns & 255 == 0 {
       let replaced = linux_bus_guard_replaced()
@@ -99,6 +108,7 @@ struct InstanceTable: ~Copyable {
       if port.pointee.takeReturnedSegments(&offence) {
         worked = true
         noteWork(index)
+        note(index, cost: PacketCost.packet)
       } else {
         noteIdle(index)
       }
@@ -135,6 +145,7 @@ struct InstanceTable: ~Copyable {
       let flight = headers.land(completed[position].tag)
       let index = Int(flight.instance)
       port(index).pointee.land(flight)
+      note(index, cost: PacketCost.piece)
       owed |= bit(index)
     }
     completed.removeAll()
@@ -177,6 +188,7 @@ struct InstanceTable: ~Copyable {
       attached |= bit(index)
       open |= bit(index)
       active |= bit(index)
+      if port.pointee.time.isLimited { limited |= bit(index) }
       mailbox.set(.installed, index)
     }
     if let index = update.pointee.close, open & bit(index) != 0 {
@@ -225,6 +237,8 @@ struct InstanceTable: ~Copyable {
     active &= ~bit(index)
     polled &= ~bit(index)
     settling &= ~bit(index)
+    limited &= ~bit(index)
+    spent &= ~bit(index)
     port.pointee.isClosed = true
     port.pointee.delivering.removeAll()
     port.pointee.completed.removeAll()
@@ -244,16 +258,20 @@ struct InstanceTable: ~Copyable {
   // MARK: Rest
 
   /// Whether all instances have said nothing since their doorbells were armed, and nothing waits to be sent.
-  mutating func prepareToSleep() -> Bool {
+  /// - Parameter isBlocked: nothing more can be sent before the device has done with something.
+  mutating func prepareToSleep(isBlocked: Bool) -> Bool {
     if mailbox.hasUpdate { return false }
     var maySleep = true
     var set = open
     while set != 0 {
       let index = set.removeFirstInstance()
+      // The next grant wakes us.
+      if spent & bit(index) != 0 { continue }
       let port = port(index)
       let isQuiet = port.pointee.channel.prepareToSleep()
       // What an instance has to send waits until it has taken back what was sent before.
-      if port.pointee.isHeldBack || isQuiet && port.pointee.nextToSend == port.pointee.sending.count
+      if isBlocked || port.pointee.isHeldBack
+        || isQuiet && port.pointee.nextToSend == port.pointee.sending.count
       {
         continue
       }
@@ -264,12 +282,17 @@ struct InstanceTable: ~Copyable {
   }
 
   /// Whoever has woken us is among all of them.
-  mutating func wake() {
+  /// - Parameter rings: those whose doorbells have rung.
+  mutating func wake(by rings: UInt64) {
+    if limited != 0 {
+      noteRings(rings)
+      settleTime()
+    }
     var set = open
     while set != 0 {
       let index = set.removeFirstInstance()
       port(index).pointee.channel.doorbell.awake()
-      noteWork(index)
+      if spent & bit(index) == 0 { noteWork(index) }
     }
   }
 

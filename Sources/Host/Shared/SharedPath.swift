@@ -94,14 +94,19 @@ package struct SharedPath<Pair: NetworkQueuePair & ~Copyable>: ~Copyable, QueueP
 
   @usableFromInline
   package mutating func prepareToSleep() -> Bool {
-    guard sending.isEmpty, instances.prepareToSleep() else { return false }
+    guard instances.prepareToSleep(isBlocked: !sending.isEmpty) else { return false }
     return queuePair.armInterrupts(transmit: instances.inFlight > 0)
   }
 
+  /// What the driver has not taken waits for the device, which a thread that spins could keep from a core.
+  @usableFromInline package var sleepLimit: Int32 {
+    sending.isEmpty ? instances.sleepLimit : 1
+  }
+
   @usableFromInline
-  package mutating func wake() {
+  package mutating func wake(by rings: UInt64) {
     queuePair.disarmInterrupts()
-    instances.wake()
+    instances.wake(by: rings)
   }
 
   @discardableResult @usableFromInline

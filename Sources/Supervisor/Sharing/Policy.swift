@@ -92,6 +92,8 @@ public struct InstanceRule: Sendable, Equatable {
   public var slots = 4096
   /// Its part of the host's time, beside the others'.
   public var weight = 1
+  /// Percent of each queue thread's time that it gets at most, whether or not others want it.
+  public var timePercent = 100
   /// Received segments that it may hold; nil for as many as its receive part has.
   public var segments: Int?
   /// How long its credential is valid.

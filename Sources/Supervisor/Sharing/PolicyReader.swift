@@ -78,8 +78,8 @@ struct PolicyReader {
     _ tree: TOMLTree, _ path: TOMLTree.Path, isNamed: Bool
   ) -> InstanceRule {
     let common = [
-      "claims", "memory", "maximum-memory", "slots", "weight", "segments", "credential-seconds",
-      "registered-memory",
+      "claims", "memory", "maximum-memory", "slots", "weight", "time", "segments",
+      "credential-seconds", "registered-memory",
     ]
     let section = section(
       tree, path, keys: common + (isNamed ? ["name", "users", "token-sha256"] : []),
@@ -121,6 +121,7 @@ struct PolicyReader {
       }
     }
     if let weight = number("weight", section, in: 1...1000) { rule.weight = weight }
+    if let percent = number("time", section, in: 1...100) { rule.timePercent = percent }
     rule.segments = number("segments", section, in: 16...(1 << 20))
     if let seconds = number("credential-seconds", section, in: 1...(366 * 86400)) {
       rule.credentialSeconds = seconds

@@ -141,7 +141,7 @@ extension SharingServer {
     let id = "id=\(record.id)"
     path.tell(
       "attach \(id) register-at=\(record.registeredAt) register-bytes=\(record.registeredBytes) slot=\(place) receive=\(receiveBytes) bytes=\(guaranteed) slots=\(rule.slots)"
-        + " weight=\(rule.weight) segments=\(rule.segments ?? receiveBytes / 2048)",
+        + " weight=\(rule.weight) time=\(rule.timePercent) segments=\(rule.segments ?? receiveBytes / 2048)",
       [memory.arena.descriptor, memory.channel.descriptor, memory.doorbells.hostEnd]
         + memory.doorbells.events)
     for claim in record.claims { path.tell("claim \(id) claim=\(claim)", []) }
