@@ -56,8 +56,9 @@ extension SystemCallFilter {
       "brk", "munmap", "getrandom", "getpid", "gettid", "rt_sigreturn", "rt_sigprocmask", "exit",
       "exit_group",
     ].map { Rule($0) }
-    // Mutexes, semaphores and joins: no robust lists, no priorities, no queues of others.
-    + [0 /* FUTEX_WAIT */, 1 /* FUTEX_WAKE */, 9 /* FUTEX_WAIT_BITSET */].map {
+    // The C library's semaphores and joins wait and wake (FUTEX_WAIT, FUTEX_WAKE, FUTEX_WAIT_BITSET), Swift's Mutex has the
+    // kernel know who holds it (FUTEX_LOCK_PI, FUTEX_UNLOCK_PI, FUTEX_TRYLOCK_PI). Nothing moves from one word to another.
+    + [0, 1, 9, 6, 7, 8].map {
       // FUTEX_PRIVATE_FLAG (128) and FUTEX_CLOCK_REALTIME (256) may be there.
       Rule(
         "futex",

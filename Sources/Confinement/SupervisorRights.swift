@@ -14,8 +14,9 @@ public enum SupervisorRights {
   }
 
   static let kept = [
-    // Network namespaces for emulated wires, entered by nsenter(1); a TAP interface and its addresses; ping(8).
-    CAP_SYS_ADMIN, CAP_NET_ADMIN, CAP_NET_RAW,
+    // Network namespaces for emulated wires, entered by nsenter(1); a TAP interface and its addresses; ping(8), and a server
+    // on port 80 behind the kernel's stack, for the checks.
+    CAP_SYS_ADMIN, CAP_NET_ADMIN, CAP_NET_RAW, CAP_NET_BIND_SERVICE,
     // Driver hosts and instances become nobody; they are ended.
     CAP_SETUID, CAP_SETGID, CAP_KILL,
     // Memory for the device: pinned pages, the kernel's word when it gets short, many descriptors.

@@ -11,9 +11,12 @@ struct Status: ParsableCommand {
       """)
 
   @Flag(help: "Print a JSON array.") var json = false
+  @Option(
+    help: ArgumentHelp("Only what this supervisor has started.", valueName: "process id"))
+  var of: Int32?
 
   func run() throws {
-    let all = ProcessRights.ofRuns()
+    let all = ProcessRights.ofRuns().filter { of == nil || $0.parent == of }
     let supervisors = ProcessRights.supervisors(of: all)
     if json {
       say("[" + (supervisors + all).map(describeAsJSON).joined(separator: ", ") + "]")

@@ -62,7 +62,7 @@ until_ready() { for _ in $(seq 200); do grep -q "try it\|driver host: started" "
 $martlet run --seconds 30 --fetch 0 < /dev/null > "$work/run.log" 2>&1 &
 runner=$!
 until_ready "$work/run.log"
-said=$($martlet status)
+said=$($martlet status --of $runner)
 [ $? = 0 ] || complain "status says that the host is not confined"
 check_status "$said"
 grep -q "Landlock, as the host says: version [1-9]" <<< "$said" || grep -q "of which the kernel has none" <<< "$said" || complain "Landlock: $said"
@@ -80,7 +80,7 @@ wait $runner
 $martlet run --unsafe-unconfined --seconds 30 --fetch 0 < /dev/null > "$work/run.log" 2>&1 &
 runner=$!
 until_ready "$work/run.log"
-said=$($martlet status)
+said=$($martlet status --of $runner)
 [ $? = 3 ] && grep -q "WEAKER THAN WISHED: it may make any system call" <<< "$said" || complain "an unconfined host passes: $said"
 kill -INT $runner
 wait $runner
@@ -97,7 +97,7 @@ if [ "$(id -u)" = 0 ]; then
     as_user "$work/bin/martlet" run --pages 4K --seconds 30 --fetch 0 < /dev/null > "$work/run.log" 2>&1 &
     runner=$!
     until_ready "$work/run.log"
-    said=$(as_user "$work/bin/martlet" status)
+    said=$(as_user "$work/bin/martlet" status --of $runner)
     [ $? = 0 ] || complain "status says that an ordinary user's host is not confined"
     check_status "$said"
     kill -INT $runner

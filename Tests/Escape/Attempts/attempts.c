@@ -217,10 +217,11 @@ static long setsid_self(void) { return CALL(SYS_setsid); }
 static long set_affinity(void) { return CALL(SYS_sched_setaffinity, 0, 8, &(uint64_t){~0UL}); }
 static long set_scheduler(void) { return CALL(SYS_sched_setscheduler, 0, SCHED_FIFO, &(int){1}); }
 static long nice_up(void) { return CALL(SYS_setpriority, PRIO_PROCESS, 0, -5); }
-static long futex_pi(void) {
-  static int word;
-  return CALL(SYS_futex, &word, 6, 0, NULL, NULL, 0);
+static long futex_requeue_pi(void) {
+  static int words[2];
+  return CALL(SYS_futex, &words[0], 12, 1, 0, &words[1], 0);
 }
+static long futex_waitv(void) { return CALL(449, NULL, 0, 0, NULL, 0); }
 
 // MARK: Rights
 
@@ -358,7 +359,7 @@ static const struct { const char *name; long (*make)(void); const char *expectat
   {"pidfd-signal", pidfd_signal, "killed pidfd_send_signal"}, {"setpgid", setpgid_self, "killed setpgid"},
   {"setsid", setsid_self, "killed setsid"}, {"affinity", set_affinity, "killed sched_setaffinity"},
   {"scheduler", set_scheduler, "killed sched_setscheduler"}, {"nice", nice_up, "killed setpriority"},
-  {"futex-pi", futex_pi, "killed futex"},
+  {"futex-requeue-pi", futex_requeue_pi, "killed futex"}, {"futex-waitv", futex_waitv, "killed futex_waitv"},
   {"setuid", setuid_root, "killed setuid"}, {"setresuid", setresuid_other, "killed setresuid"},
   {"setgid", setgid_root, "killed setgid"}, {"setgroups", setgroups_root, "killed setgroups"},
   {"capset", capset_all, "killed capset"}, {"prctl-dumpable", prctl_dumpable, "killed prctl"},
