@@ -94,7 +94,9 @@ if [ "$(id -u)" = 0 ]; then
     for name in openat socket-unix fork mmap-exec kill-all mount ptrace prctl-dumpable mmap-much i386; do
       attempt "$name" "$(sed -n "s/^$name //p" "$work/list")" as_user "$work/bin/martlet" run --host "$work/bin/martlet-escape" --pages 4K
     done
-    as_user "$work/bin/martlet" run --pages 4K --seconds 30 --fetch 0 < /dev/null > "$work/run.log" 2>&1 &
+    # Not by the function, whose shell would be the process that is waited for.
+    setpriv --reuid=nobody --regid=nogroup --clear-groups "$work/bin/martlet" run --pages 4K --seconds 30 --fetch 0 \
+      < /dev/null > "$work/run.log" 2>&1 &
     runner=$!
     until_ready "$work/run.log"
     said=$(as_user "$work/bin/martlet" status --of $runner)
