@@ -42,7 +42,7 @@ extension E1000eQueuePair {
 
   /// What is left to the device for a packet; nil where the packet cannot be sent as it is. Where it is to be segmented,
   /// its headers have been copied to the place of the ring's next descriptor: the sender may change its own meanwhile.
-  private func work(for packet: OutgoingPacket, _ burst: borrowing Burst) -> Work? {
+  private mutating func work(for packet: OutgoingPacket, _ burst: borrowing Burst) -> Work? {
     guard packet.bytes >= 14, packet.pieces > 0, let offload = packet.offload(burst) else {
       return nil
     }

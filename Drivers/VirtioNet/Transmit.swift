@@ -95,7 +95,7 @@ extension RingPair where Ring: ~Copyable {
     let (start, pieces, tag) = (packet.first, packet.pieces, packet.tag)
     if transmitRing.room < pieces &+ 1 && pieces < transmitRing.size { return 0 }
     if refused.room == 0 { return 0 }
-    guard let metadata = metadata(packet, burst) else {
+    guard let metadata = Self.metadata(packet, burst, features, transmitRing.size) else {
       statistics.sendErrors &+= 1
       refused.append(Descriptor(segment: 0, tag: tag))
       return slots
@@ -136,15 +136,17 @@ extension RingPair where Ring: ~Copyable {
   ) -> TransmitAdmission {
     if transmitRing.isBroken || refused.room == 0 { return .noRoom }
     let packet = OutgoingPacket(burst, from: first, through: last)
-    if metadata(packet, burst) == nil { return .refused }
+    if Self.metadata(packet, burst, features, transmitRing.size) == nil { return .refused }
     if transmitRing.room &- places < packet.pieces &+ 1 { return .noRoom }
     places &+= packet.pieces &+ 1
     return .admitted
   }
 
   /// - Returns: nil where the packet is none, or asks for what was not negotiated or does not fit it.
-  private func metadata(_ packet: OutgoingPacket, _ burst: borrowing Burst) -> Offload? {
-    guard packet.pieces > 0, packet.pieces < transmitRing.size, packet.bytes >= minimumFrame,
+  private static func metadata(
+    _ packet: OutgoingPacket, _ burst: borrowing Burst, _ features: VirtioFeatures, _ ringSize: Int
+  ) -> Offload? {
+    guard packet.pieces > 0, packet.pieces < ringSize, packet.bytes >= minimumFrame,
       packet.bytes <= maximumFrame, let metadata = packet.offload(burst)
     else { return nil }
     if metadata.needsChecksum {

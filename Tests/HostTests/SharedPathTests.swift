@@ -70,7 +70,7 @@ import VirtioNetDevice
     let bench = try SharedBench()
     let slow = try bench.attach(0, time: 1)
     let quick = try bench.attach(1)
-    let count = 200
+    let count = 250
     for number in 0..<count {
       slow.send(outgoing(0, number), segment: number, tag: number)
       quick.send(outgoing(1, number), segment: number, tag: number)
@@ -83,7 +83,7 @@ import VirtioNetDevice
     }
     try slow.take()
     #expect(quick.completed.count == count)
-    #expect(slow.completed.count < count / 2)
+    #expect(slow.completed.count < count)
     #expect(bench.sleepLimit == 1)
     let isQuiet = bench.prepareToSleep()
     bench.wake()

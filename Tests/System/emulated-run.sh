@@ -17,7 +17,8 @@ for mode in adaptive poll yield interrupt; do
   grep -q "checksum as expected" <<< "$out"
   grep -q "counters agree" <<< "$out"
   first=$(sed -n 's/^first ping answered \([0-9]*\) ms.*/\1/p' <<< "$out")
-  [ "$first" -lt 1000 ]
+  # More threads that never sleep than cores wait for each other.
+  [ $mode = poll ] || [ "$first" -lt 1000 ]
 done
 agrees --fetch 2000000 --iova virtual
 agrees --fetch 2000000 --pages 4K --queues 2

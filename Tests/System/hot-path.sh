@@ -12,6 +12,7 @@ allowed=$(cat << 'END'
 Channel.Doorbell.signal                     wakes a peer that sleeps: a system call, no more than one a sleep
 Host.PathMailbox.tell\(                       tells the control thread that an instance has come, gone or broken a rule
 PCI.RegisterWindow.(load|store)Elsewhere    registers that are not mapped: one call of a C function a burst
+Host.InstanceTable.settleTime               four times a millisecond, where an instance's time is limited
 Host.InstancePort..reason in                an instance is closed for what it did: once in its life
 Host.QueueLoop<.*>.pause\(                  publishes counters, once in 1024 turns; waits, where there is no work
 Channel.CommandDoorbell.ring                wakes an end of a command channel that sleeps, once a sleep
