@@ -143,9 +143,8 @@ var targets: [Target] = [
   part(
     "Supervisor",
     [
-      "Host", "PCIDiscovery", "VhostUser", "VFIO", "Steering", "Handles", "Commands", "Channel",
-      "Driver",
-      "Memory", "PCI", "CLinux", .product(name: "TOMLKit", package: "TOMLKit"),
+      "Host", "Confinement", "PCIDiscovery", "VhostUser", "VFIO", "Steering", "Handles", "Commands",
+      "Channel", "Driver", "Memory", "PCI", "CLinux", .product(name: "TOMLKit", package: "TOMLKit"),
     ]),
 
   .target(
@@ -186,7 +185,8 @@ var targets: [Target] = [
   program(
     "martlet",
     [
-      "Supervisor", "PCIDiscovery", "VFIOUserServer", "VhostUserServer", "VirtioNetDevice",
+      "Supervisor", "Confinement", "PCIDiscovery", "VFIOUserServer", "VhostUserServer",
+      "VirtioNetDevice",
       "E1000eDevice", "Wire",
       "EmulatedPCI", "NewDriver", "Benchmarks", "Handles", "Loops", "Stacks", "Steering", "Trace",
       "VFIO",
@@ -195,6 +195,11 @@ var targets: [Target] = [
       "Memory", "PCI", "CLinux", arguments, logging,
     ] + driverNames, plugins: ["RegisterDrivers"]),
 
+  // A driver host whose driver is hostile, for Tests/System/escape.sh.
+  .target(name: "EscapeAttempts", path: "Tests/Escape/Attempts"),
+  .executableTarget(
+    name: "martlet-escape", dependencies: ["EscapeAttempts", "Host", "Driver", "Memory", "PCI"],
+    path: "Tests/Escape/Host", swiftSettings: swift),
   tests("MemoryTests", ["Memory", "CLinux"]),
   tests("PCITests", ["PCI", "EmulatedPCI"]),
   tests("PCIDiscoveryTests", ["PCIDiscovery"]),
@@ -254,7 +259,7 @@ var targets: [Target] = [
     "StacksTests",
     ["Stacks", "Channel", "PlayedSupervisor", "Steering", "Memory", "CLinux"]
       + (hasLwIP ? ["LwIPStack"] : [])),
-  tests("CommandTests", ["Supervisor"]),
+  tests("CommandTests", ["Supervisor", "Confinement", "CLinux"]),
   tests(
     "SharingTests",
     [
@@ -294,7 +299,7 @@ if Context.environment["MARTLET_FUZZING"] != nil {
     .executableTarget(
       name: "martlet-fuzz",
       dependencies: [
-        "Supervisor", "Commands", "Host", "Steering", "Channel", "Trace", "VhostUserMessages",
+        "Supervisor", "Confinement", "Commands", "Host", "Steering", "Channel", "Trace", "VhostUserMessages",
         "VFIOUserMessages",
         "VFIOUserServer", "VhostUserServer", "VFIO", "VhostUser",
         "VirtioNet", "VirtioNetDevice", "E1000e", "E1000eDevice", "EmulatedPCI", "Wire",

@@ -26,6 +26,7 @@ let targets = [
   virtioNetPacked,
   virtioNetRace,
   e1000e,
+  violations,
 ]
 
 /// What MARTLET_FUZZ_TARGET names: libFuzzer has the command line for itself, and hands it to processes of its own.

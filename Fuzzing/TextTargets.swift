@@ -1,4 +1,5 @@
 import Channel
+import Confinement
 import Steering
 import Trace
 
@@ -45,5 +46,12 @@ let traces = FuzzTarget("traces") { input in
     _ = (trace.mappings, trace.labels)
   } catch {
     _ = error.description
+  }
+}
+
+/// The last word of a driver host that has made a system call that it may not make.
+let violations = FuzzTarget("violations") { input in
+  if let call = Violation(input.text) {
+    require(call.arguments.count == 3 && !"\(call)".isEmpty, "\(call) says nothing")
   }
 }

@@ -30,7 +30,7 @@ static void handle(int number, siginfo_t *info, void *context) {
   errno = saved;
 }
 
-static void install(void) {
+void linux_bus_guard_install(void) {
   if (__atomic_exchange_n(&installed, 1, __ATOMIC_ACQ_REL)) return;
   struct sigaction action;
   memset(&action, 0, sizeof action);
@@ -41,7 +41,7 @@ static void install(void) {
 }
 
 int linux_bus_guard_add(void *address, size_t length) {
-  install();
+  linux_bus_guard_install();
   for (int i = 0; i < LINUX_BUS_GUARD_RANGES; i++) {
     // Claimed by its address, so that two threads never take the same slot.
     uintptr_t free_slot = 0;

@@ -28,6 +28,8 @@ public struct DriverHost: DriverVisitor, ~Copyable {
   private let instanceNews: Int32
   private let threads: [QueueThread]
   private let run: HostRun
+  /// nil where the process is not confined.
+  private let confined: ConfinedHost?
   private let function: any PCIFunction
   private let identity: PCIMatch
   @usableFromInline var hasDriven = false
@@ -101,20 +103,25 @@ public struct DriverHost: DriverVisitor, ~Copyable {
     let run = HostRun(failed: eventfd(0, Int32(EFD_NONBLOCK)), wakes: wakes)
     let kicks =
       arguments.access == .vhostUser ? VhostUserDoorbells(queuePairs: arguments.queues) : nil
-    let threads = try confine(arguments)
+    let (threads, confined) = try confine(arguments)
     let function = try openFunction(arguments, kicks)
     return DriverHost(
       arguments: arguments, function: function, identity: try identify(function),
       supervisor: supervisor, rings: rings, memory: memory, counters: counters,
       configurationInterrupt: interrupts[0],
       queueInterrupts: Array(interrupts.dropFirst()), wakes: wakes, instanceNews: instanceNews,
-      threads: threads, run: run)
+      threads: threads, run: run, confined: confined)
   }
 
   /// Gives up all rights and makes the queue threads.
-  private static func confine(_ arguments: HostArguments) throws(HostError) -> [QueueThread] {
-    if arguments.isConfined {
-      try confining { () throws(ConfinementError) in try Confinement.dropRights() }
+  private static func confine(
+    _ arguments: HostArguments
+  ) throws(HostError) -> ([QueueThread], ConfinedHost?) {
+    var confined = arguments.isConfined ? Self.confined(arguments) : nil
+    if confined != nil {
+      try confining { () throws(ConfinementError) in
+        confined?.landlockVersion = try Confinement.enter(reportingTo: Inherited.control)
+      }
     }
     // One heap for all threads: the C library reads a file of /proc before it shrinks a thread's own.
     linux_use_one_heap()
@@ -124,22 +131,23 @@ public struct DriverHost: DriverVisitor, ~Copyable {
       let core = arguments.cores.isEmpty ? nil : arguments.cores[queue]
       threads.append(try QueueThread(queue: queue, core: core))
     }
-    if arguments.isConfined {
-      try confining { () throws(ConfinementError) in
-        try Confinement.close(arguments.isShared ? .sharedDriverHost : .driverHost)
-      }
+    if let confined {
+      try confining { () throws(ConfinementError) in try Confinement.close(confined) }
     }
-    return threads
+    return (threads, confined)
   }
 
-  private static func confining(
-    _ step: () throws(ConfinementError) -> Void
-  ) throws(HostError) {
-    do throws(ConfinementError) {
-      try step()
-    } catch {
-      throw .confinement(error)
-    }
+  /// What its confinement depends on.
+  private static func confined(_ arguments: HostArguments) -> ConfinedHost {
+    let access: ConfinedHost.Access =
+      switch arguments.access {
+      case .vfio: .kernelVFIO
+      case .vfioUser: .messages
+      case .vhostUser: .replacedSocket
+      }
+    return ConfinedHost(
+      control: Inherited.control, device: Inherited.device, access: access,
+      instanceDoorbell: Inherited.instanceDoorbell, isShared: arguments.isShared)
   }
 
   private init(
@@ -147,7 +155,8 @@ public struct DriverHost: DriverVisitor, ~Copyable {
     supervisor: SupervisorSocket, rings: consuming Arena,
     memory: consuming HostMemory, counters: consuming CounterPage,
     configurationInterrupt: Int32, queueInterrupts: [Int32], wakes: [WakeSet],
-    instanceNews: Int32, threads: [QueueThread], run: HostRun
+    instanceNews: Int32, threads: [QueueThread], run: HostRun,
+    confined: ConfinedHost?
   ) {
     self.arguments = arguments
     self.function = function
@@ -162,6 +171,7 @@ public struct DriverHost: DriverVisitor, ~Copyable {
     self.instanceNews = instanceNews
     self.threads = threads
     self.run = run
+    self.confined = confined
   }
 
   /// Drives the function until the supervisor says stop, if it is one of the driver's and none has done so before.
@@ -226,7 +236,8 @@ public struct DriverHost: DriverVisitor, ~Copyable {
       function: recording ?? function, rings: ringsRange, arena: memory.range, arguments: arguments,
       interrupts: InterruptPlan(
         configuration: configurationInterrupt,
-        queues: arguments.mode == .poll ? [] : queueInterrupts))
+        queues: arguments.mode == .poll ? [] : queueInterrupts),
+      confined: confined)
   }
 
   /// All packet paths of a driver for one instance, and what controls them.

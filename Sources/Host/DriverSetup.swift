@@ -1,3 +1,4 @@
+import Confinement
 import Driver
 import Memory
 import PCI
@@ -11,6 +12,14 @@ struct DriverSetup {
   @usableFromInline let arena: DMARange
   let arguments: HostArguments
   let interrupts: InterruptPlan
+  /// nil where the host is not confined.
+  var confined: ConfinedHost?
+
+  /// Drops what only the device's start needed, before the first packet; once.
+  func confineLoop() throws(HostError) {
+    guard let confined else { return }
+    try confining { () throws(ConfinementError) in try Confinement.closeLoop(confined) }
+  }
 
   /// The function, where the process that plays it may go and come back.
   var returning: VhostUserFunction? { function as? VhostUserFunction }
@@ -23,5 +32,14 @@ struct DriverSetup {
       interrupts: interrupts, requiresPlatformAccess: arguments.requiresPlatformAccess)
     try D.checkOmissions(resources)
     return try D(resources)
+  }
+}
+
+/// A step of the confinement; what goes wrong is the host's error.
+func confining(_ step: () throws(ConfinementError) -> Void) throws(HostError) {
+  do throws(ConfinementError) {
+    try step()
+  } catch {
+    throw .confinement(error)
   }
 }

@@ -71,6 +71,8 @@ where Path.QueuePair == D.QueuePair {
   @usableFromInline
   mutating func startDevice() throws(HostError) {
     try wrapping { () throws(DriverError) in try driver.start() }
+    try setup.confineLoop()
+    statistics.publish(landlock: setup.confined?.landlockVersion ?? 0)
     supervisor.say("started")
   }
 

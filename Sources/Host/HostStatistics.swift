@@ -11,7 +11,7 @@ package final class HostStatistics: Sendable {
   private let firstShared: Int?
 
   /// Counters of the host as a whole, which come first.
-  private static let hostNames = ["device_reconnects"]
+  private static let hostNames = ["device_reconnects", "landlock_version"]
   /// Counters of each queue, in the order in which they are published.
   private static let queueNames = [
     "rx_q%_packets", "rx_q%_bytes", "rx_q%_errors", "rx_q%_dropped_ring_full", "tx_q%_packets",
@@ -60,6 +60,7 @@ package final class HostStatistics: Sendable {
   var counters: [(name: String, value: UInt64)] { page.read() }
 
   func publish(reconnects: UInt64) { page.set(0, reconnects) }
+  func publish(landlock version: Int) { page.set(1, UInt64(version)) }
 
   func publish(device counters: [UInt64]) {
     for (index, value) in counters.prefix(deviceCounters).enumerated() {

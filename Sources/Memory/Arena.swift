@@ -94,7 +94,8 @@ public struct Arena: ~Copyable, @unchecked Sendable {
   /// - Returns: of what pages it is.
   static func check(_ descriptor: Int32, holds byteCount: Int) throws(MemoryError) -> PageSize {
     var status = stat()
-    guard fstat(descriptor, &status) == 0 else { throw .system(call: "fstat", errno: errno) }
+    let result = linux_fstat(descriptor, &status)
+    guard result == 0 else { throw .system(call: "fstat", errno: -result) }
     guard byteCount > 0, Int(status.st_size) >= byteCount else {
       throw .tooSmall(byteCount: Int(status.st_size), needed: byteCount)
     }

@@ -43,7 +43,8 @@ public struct ChildProcess: ~Copyable {
     var gate: (Int32, Int32) = (-1, -1)
     if hasUserNamespace {
       var pair: [Int32] = [-1, -1]
-      guard pipe(&pair) == 0 else { throw .system("pipe", errno) }
+      let type = Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue)
+      guard socketpair(AF_UNIX, type, 0, &pair) == 0 else { throw .system("socketpair", errno) }
       gate = (pair[0], pair[1])
     }
     defer {
@@ -63,7 +64,12 @@ public struct ChildProcess: ~Copyable {
       throw .cannotStart(name, Self.remedy(for: -pid, isolation: isolation))
     }
     if hasUserNamespace {
-      do {
+      // Its end is seen here as an end of file.
+      close(gate.0)
+      gate.0 = -1
+      do throws(SupervisorError) {
+        var byte: UInt8 = 0
+        guard read(gate.1, &byte, 1) == 1 else { throw .cannotStart(name, "it ended at its start") }
         try Self.mapIdentifiers(of: pid)
       } catch {
         _ = linux_pidfd_send_signal(pidfd, SIGKILL)
@@ -73,7 +79,7 @@ public struct ChildProcess: ~Copyable {
         throw error
       }
       var go: UInt8 = 1
-      _ = write(gate.1, &go, 1)
+      _ = send(gate.1, &go, 1, Int32(MSG_NOSIGNAL))
     }
     self.name = name
     identifier = pid
@@ -110,10 +116,11 @@ public struct ChildProcess: ~Copyable {
   /// Inside the namespace there is one user and one group, 0; outside they are nobody's where we are root, and our
   /// own where we are not: nothing else can be mapped then.
   private static func mapIdentifiers(of pid: pid_t) throws(SupervisorError) {
-    let (user, group) = geteuid() == 0 ? (65534, 65534) : (Int(geteuid()), Int(getegid()))
-    for (file, text) in [
-      ("setgroups", "deny"), ("uid_map", "0 \(user) 1"), ("gid_map", "0 \(group) 1"),
-    ] {
+    let isRoot = geteuid() == 0
+    let (user, group) = isRoot ? (65534, 65534) : (Int(geteuid()), Int(getegid()))
+    // Whoever may not map others' groups must forbid the process to leave its own.
+    let groups = isRoot ? [] : [("setgroups", "deny")]
+    for (file, text) in groups + [("uid_map", "0 \(user) 1"), ("gid_map", "0 \(group) 1")] {
       let path = "/proc/\(pid)/\(file)"
       let descriptor = open(path, O_WRONLY | O_CLOEXEC)
       guard descriptor >= 0 else { throw .system("open \(path)", errno) }
@@ -144,7 +151,8 @@ public enum ProcessEnd: Equatable, Sendable, CustomStringConvertible {
   public var description: String {
     switch self {
     case .exited(let code): "exited with code \(code)"
-    case .signalled(SIGSYS): "was killed for a system call that its filter does not allow"
+    case .signalled(SIGSYS):
+      "was killed for a system call that its filter does not allow, and did not say which; the kernel's log may (`dmesg | grep type=1326`)"
     case .signalled(let number): "was ended by signal \(number)"
     case .killedBecauseItHung: "did not end when asked and was killed"
     }

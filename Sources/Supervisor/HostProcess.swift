@@ -117,7 +117,8 @@ extension ControlSocket {
         from: process, waitingFor: "that it is ready", milliseconds: milliseconds)
     else { throw .refused(process: process, reason: "it ended at its start") }
     guard message.word == "ready" else {
-      throw .refused(process: process, reason: message.rest)
+      throw SupervisorError(lastWord: message, of: process)
+        ?? .refused(process: process, reason: message.rest)
     }
     return message
   }
@@ -131,7 +132,7 @@ extension ControlSocket {
       guard isReadable(descriptor),
         let message = try receive(from: process, waitingFor: "anything", milliseconds: 0)
       else { break }
-      if message.word == "error" { throw .refused(process: process, reason: message.rest) }
+      if let error = SupervisorError(lastWord: message, of: process) { throw error }
       news.append(message)
     }
     return news

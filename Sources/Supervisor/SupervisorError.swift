@@ -1,3 +1,5 @@
+import Channel
+import Confinement
 import Glibc
 import PCI
 
@@ -8,6 +10,8 @@ public enum SupervisorError: Error, Sendable {
   /// A process said itself why it cannot go on.
   case refused(process: String, reason: String)
   case ended(process: String, how: ProcessEnd)
+  /// A confined process made a system call that it may not make.
+  case violation(process: String, call: Violation)
   case timedOut(process: String, waitingFor: String)
   case device(String)
   case input(String)
@@ -21,8 +25,23 @@ extension SupervisorError: CustomStringConvertible {
     case .cannotStart(let name, let reason): "cannot start the \(name): \(reason)"
     case .refused(let process, let reason): "\(process): \(reason)"
     case .ended(let process, let how): "the \(process) \(how)"
+    case .violation(let process, let call):
+      "the \(process) was killed for a system call that its filter does not allow: \(call)"
     case .timedOut(let process, let what): "the \(process) did not say \(what) in time"
     case .device(let reason), .input(let reason), .checkFailed(let reason): reason
+    }
+  }
+}
+
+extension SupervisorError {
+  /// What a process says before it ends, as an error; nil for other messages.
+  init?(lastWord message: ControlMessage, of process: String) {
+    switch message.word {
+    case "error": self = .refused(process: process, reason: message.rest)
+    case "violation":
+      guard let call = Violation(message.rest) else { return nil }
+      self = .violation(process: process, call: call)
+    default: return nil
     }
   }
 }

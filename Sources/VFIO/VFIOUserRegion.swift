@@ -49,7 +49,7 @@ final class VFIOUserRegion {
     guard descriptor >= 0, isReadWrite else { return }
     let seals = linux_fcntl(descriptor, LINUX_F_GET_SEALS, 0)
     var status = stat()
-    guard seals >= 0, seals & LINUX_F_SEAL_SHRINK != 0, fstat(descriptor, &status) == 0,
+    guard seals >= 0, seals & LINUX_F_SEAL_SHRINK != 0, linux_fstat(descriptor, &status) == 0,
       status.st_blksize < 1 << 21
     else { return }
     let page = UInt64(sysconf(Int32(_SC_PAGESIZE)))

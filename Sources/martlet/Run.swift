@@ -1,5 +1,6 @@
 import ArgumentParser
 import Channel
+import Confinement
 import Glibc
 import Memory
 import PCIDiscovery
@@ -129,6 +130,7 @@ struct Run: ParsableCommand {
   func run() throws {
     let plan = try makePlan()
     do {
+      try dropRights()
       if let share {
         let rules = try policy.map { try Policy(path: $0) } ?? .usual()
         try SharedConsole(plan, seconds: seconds, json: json).run(socket: share, policy: rules)
@@ -141,6 +143,15 @@ struct Run: ParsableCommand {
     } catch let error as SupervisorError {
       writeLine("martlet run: \(error)", to: 2)
       throw ExitCode(1)
+    }
+  }
+
+  /// Before anything is opened or started.
+  private func dropRights() throws {
+    do throws(ConfinementError) {
+      try SupervisorRights.keepWhatIsNeeded()
+    } catch {
+      throw SupervisorError.system(error.step, error.errno)
     }
   }
 

@@ -39,8 +39,9 @@ driver=$(sed -n 's/^  rx_q0_packets //p' <<< "$out")
 [ "$(sed -n 's/^  stack_rx_packets //p' <<< "$out")" = "$driver" ]
 # Each thread has its core, and no right that the first one has not.
 $martlet run --seconds 3 --fetch 0 --queues 2 --cores 1,0 < /dev/null > /dev/null 2>&1 &
+running=$!
 sleep 2
-rights=$($martlet status)
+rights=$($martlet status --of $running)
 wait
 grep -E "\(martlet-host\) on core .*: the same rights" <<< "$rights"
 grep "(queue 0) on core 1: the same rights" <<< "$rights"

@@ -136,7 +136,7 @@ $martlet close --socket "$socket" "$id" || fail "close"
 until_true instances 3 || fail "a closed instance is left"
 until_true grep -q "administrator has closed it" "$work/stack3.log" || fail "it was not told"
 $martlet close --socket "$socket" "$id" 2> /dev/null && fail "a stale id is taken"
-$martlet status > /dev/null || fail "the host is not confined"
+$martlet status --of $running > /dev/null || fail "the host is not confined"
 for number in 4 5 6; do kill -9 "${instance[$number]}"; done
 until_true instances 0 || fail "killed instances are left"
 sleep 0.2

@@ -38,6 +38,7 @@ public struct AllContests {
         "confinement, syscalls, faults",
         { try WholeHostContest(plan: plan, dpdk: dpdk).run(rows) }
       ),
+      ("realtime", { try RealTimeContest(plan: plan).run(rows) }),
       ("idle", { try IdleContest(plan: plan).run(rows) }),
       ("driver, latency", { try DriverContests(plan: plan, dpdk: dpdk).run(rows) }),
     ]

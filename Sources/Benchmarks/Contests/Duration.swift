@@ -25,6 +25,8 @@ struct ContestDuration {
         names: names(
           "sweep.queues.", ["rx", "idle"].flatMap { kind in (1...4).map { "\(kind).\($0)" } }),
         sides: 1, overhead: 20, start: 0),
+      Self(
+        names: ["realtime.quiet.p50", "realtime.hog.p50"], sides: 2, overhead: 950, start: 1000),
       Self(names: CrossLayerContests.names, sides: 2, overhead: 20, start: 20),
       Self(names: InstanceContests.names, sides: 2, overhead: 60, start: 0),
       Self(names: ["channel.descriptors.32"], sides: 2 + peer, overhead: 20, start: 500),

@@ -11,21 +11,33 @@ struct EchoChain: ~Copyable {
   let sender: EchoSender
   private let thread: String
 
-  /// Ports of this process's own.
-  private static let ports = (20000 + Int(getpid()) % 20000, 40000 + Int(getpid()) % 20000)
+  /// Ports of this process's own, for each of two chains.
+  private static func ports(_ index: Int) -> (near: Int, far: Int) {
+    let own = (Int(getpid()) * 2 + index) % 20000
+    return (20000 + own, 40000 + own)
+  }
 
-  /// - Parameter mode: of the driver host.
-  static func start(mode: PollMode) throws -> EchoChain {
+  /// - Parameters:
+  ///   - mode: of the driver host.
+  ///   - isConfined: whether the driver host is confined.
+  ///   - core: of its queue thread; nil for any.
+  ///   - index: 0, or 1 for a second chain at the same time.
+  static func start(
+    mode: PollMode, isConfined: Bool = true, core: Int? = nil, index: Int = 0
+  ) throws -> EchoChain {
     guard let address = StackAddress("10.0.0.2/24") else {
       throw SupervisorError.input("10.0.0.2/24 is no address")
     }
-    let (near, far) = ("127.0.0.1:\(Self.ports.0)", "127.0.0.1:\(Self.ports.1)")
+    let ports = Self.ports(index)
+    let (near, far) = ("127.0.0.1:\(ports.near)", "127.0.0.1:\(ports.far)")
     let wire = try DatagramWire.udp(local: far, remote: near)
     let device = try EmulatedDevice.start(
       .virtioNet, wire: .named("udp:\(near),\(far)"), macAddress: "52:54:00:6d:61:72", queues: 1,
       mode: .adaptive)
     var plan = RunPlan(address: address)
     plan.mode = mode
+    plan.isConfined = isConfined
+    plan.cores = core.map { [$0] } ?? []
     plan.httpPort = 0
     let pipeline = try Pipeline.start(
       plan, on: device.access, instanceArguments: ["--mode", "adaptive"])

@@ -5,6 +5,8 @@
 
 #define LINUX_BUS_GUARD_RANGES 16384
 
+/// Takes SIGBUS. Before a process gives up the right to take signals; ``linux_bus_guard_add`` does it too.
+void linux_bus_guard_install(void);
 /// Guards [address, address + length), whole pages of one mapping. Returns a slot, or -ENOSPC.
 int linux_bus_guard_add(void *_Nonnull address, size_t length);
 /// Ends the guard, before the range is unmapped. Returns 1 where its memory was replaced.

@@ -18,19 +18,24 @@
 /// Starts the program behind the descriptor `executable` (O_PATH suffices, so nobody needs to reach its path) with
 /// `arguments` and `environment` (NULL-terminated) in the namespaces named by `namespaces` (CLONE_NEW*).
 /// descriptors[i] becomes descriptor i there (-1: the number stays closed); every other descriptor is closed. The
-/// child dies with its parent. It first reads one byte from `gate` unless that is -1, so that the parent can write
-/// its uid and gid maps; end of file there ends it. In a new user namespace it becomes uid and gid 0 of that.
+/// child dies with its parent. Unless `gate` is -1 it first writes one byte there, from when on its parent may write its uid
+/// and gid maps, and reads one, for when that is done. In a new user namespace it becomes uid and gid 0 of that, without
+/// further groups where the kernel lets it.
 /// Returns the process id and its pidfd in `*pidfd`, or -errno.
 LINUX_CALL int linux_spawn(int executable, char *_Nullable const *_Nonnull arguments, char *_Nullable const *_Nonnull environment, const int *_Nonnull descriptors, int count, unsigned long namespaces, int gate, int *_Nonnull pidfd) {
   if (count < 0 || count > 128) return -EINVAL;
   struct clone_args a = {.flags = namespaces | CLONE_PIDFD, .pidfd = (uint64_t)(uintptr_t)pidfd, .exit_signal = SIGCHLD};
   long pid = syscall(SYS_clone3, &a, sizeof a);
   if (pid != 0) return linux_result(pid);
+  prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
   if (gate >= 0) {
-    char byte;
-    if (read(gate, &byte, 1) != 1) _exit(125);
+    char byte = 1;
+    // The files of /proc that hold the maps are the user's own only of a process that may be looked into.
+    prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
+    if (write(gate, &byte, 1) != 1 || read(gate, &byte, 1) != 1) _exit(125);
   }
   if (namespaces & LINUX_CLONE_NEWUSER) {
+    if (syscall(SYS_setgroups, 0, NULL) < 0 && errno != EPERM) _exit(124);
     // The C library's functions would signal other threads, which do not exist here.
     if (syscall(SYS_setresgid, 0, 0, 0) < 0 || syscall(SYS_setresuid, 0, 0, 0) < 0) _exit(124);
   }

@@ -72,6 +72,8 @@ LINUX_CALL int linux_may_run_on_core(pid_t thread, int core) {
 }
 /// fallocate(2): frees the pages of a range; the file keeps its size, and reads as zeros there.
 LINUX_CALL int linux_punch_hole(int fd, off_t offset, off_t length) { return linux_result(syscall(SYS_fallocate, fd, 3 /* KEEP_SIZE, PUNCH_HOLE */, offset, length)); }
+/// fstat(2) by its own system call: the C library's goes by way of one that takes paths.
+LINUX_CALL int linux_fstat(int fd, struct stat *_Nonnull status) { return linux_result(syscall(SYS_fstat, fd, status)); }
 /// mmap(2) of a whole shared mapping; MAP_FAILED becomes NULL and errno stays set.
 LINUX_CALL void *_Nullable linux_mmap(void *_Nullable hint, size_t length, int protection, int flags, int fd, off_t offset) {
   void *p = mmap(hint, length, protection, flags, fd, offset);
