@@ -299,8 +299,8 @@ if Context.environment["MARTLET_FUZZING"] != nil {
     .executableTarget(
       name: "martlet-fuzz",
       dependencies: [
-        "Supervisor", "Confinement", "Commands", "Host", "Steering", "Channel", "Trace", "VhostUserMessages",
-        "VFIOUserMessages",
+        "Supervisor", "Confinement", "Commands", "Host", "Steering", "Channel", "Trace",
+        "VhostUserMessages", "VFIOUserMessages",
         "VFIOUserServer", "VhostUserServer", "VFIO", "VhostUser",
         "VirtioNet", "VirtioNetDevice", "E1000e", "E1000eDevice", "EmulatedPCI", "Wire",
         "VirtioTransports", "Driver", "Rings", "Virtio", "PCI", "Memory", "CLinux",

@@ -53,7 +53,9 @@ struct Status: ParsableCommand {
     say("  no new privileges: \(process.noNewPrivileges ? "yes" : "no")")
     let modes = ["none", "strict", "filter"]
     let mode = modes.indices.contains(process.seccompMode) ? modes[process.seccompMode] : "unknown"
-    say("  system calls: \(mode), filters: \(process.seccompFilters), \(process.inheritedFilters) of them from its parent")
+    say(
+      "  system calls: \(mode), filters: \(process.seccompFilters), \(process.inheritedFilters) of them from its parent"
+    )
     if isHost {
       let version = process.landlockVersion.map { "version \($0)" } ?? "not to be seen"
       say("  Landlock, as the host says: \(version)")
