@@ -301,7 +301,6 @@ if Context.environment["MARTLET_FUZZING"] != nil {
       dependencies: [
         "Supervisor", "Confinement", "Commands", "Host", "Steering", "Channel", "Trace",
         "VhostUserMessages", "VFIOUserMessages",
-        "VFIOUserServer", "VhostUserServer", "VFIO", "VhostUser",
         "VirtioNet", "VirtioNetDevice", "E1000e", "E1000eDevice", "EmulatedPCI", "Wire",
         "VirtioTransports", "Driver", "Rings", "Virtio", "PCI", "Memory", "CLinux",
       ], path: "Fuzzing", exclude: ["Corpus", "README.md", "run.sh"], swiftSettings: swift))
