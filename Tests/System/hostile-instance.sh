@@ -84,9 +84,9 @@ try() {
 }
 # The program may see the end of its channel before the reason has come.
 jump="closed: (index_jump|an index jumped)"
-outside="closed: outside_its_memory"
-foreign="closed: not_its_segment"
-pieces="closed: endless_packet"
+outside="closed: (outside_its_memory|a piece was outside the program's memory)"
+foreign="closed: (not_its_segment|a segment was not the program's)"
+pieces="closed: (endless_packet|a packet had too many pieces)"
 try S1 "$jump"
 try S2 "$jump"
 try S2-free "$jump"
@@ -124,7 +124,7 @@ try S26 alive
 try S27 alive
 try S29 "$pieces"
 try S30 alive
-try offload "closed: bad_offload"
+try offload "closed: (bad_offload|offload metadata made no sense)"
 try garbage "closed: .*"
 try S22-not-ready "closed reason=timeout.*"
 
