@@ -124,6 +124,16 @@ import Testing
       [6], "also a's"
     ),
     ("[socket\nmode = 3\n", [1], "no valid TOML"),
+    ("[=]\n", [1], "begins with a letter"),
+    ("[[[instance]]\n", [1], "begins with a letter"),
+    ("[socket]\n[\n[socket]\n", [2], "begins with a letter"),
+    ("\u{2003}[+]\n", [1], "outside of quotes"),
+    ("[default]\nclaims = [ } ]\n", [2], "not open"),
+    ("[default]\nclaims = [ ]\r# x\n", [2], "stands alone"),
+    ("[socket]\n  [[ \u{e9}]]\n", [2], "begins with a letter"),
+    ("[\u{1d}\u{0})cket]\n", [1], "begins with a letter"),
+    ("[socket]\nmode = \"0600\"\u{0}\nnonsense\n", [2], "outside of quotes"),
+    ("[socket]\nmode = \"06\u{1}0\"\n# \u{0}\n", [2], "control character"),
     ("[socket]\nmode = \"0660\"\nmode = \"0600\"\n", [3], "no valid TOML"),
     ("[socket]\nusers = [1,\n\n", [3], "no valid TOML"),
   ])

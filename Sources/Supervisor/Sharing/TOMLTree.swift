@@ -21,6 +21,7 @@ indirect enum TOMLTree {
 
   /// - Throws: where the text is no TOML (TOML v1.0.0).
   init(_ text: String) throws(TOMLFailure) {
+    try TOMLOutline.check(text)
     do {
       let root = try TOMLTable(string: text)
       // What is taken out points into the table.
