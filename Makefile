@@ -45,6 +45,7 @@ peers: $(patsubst Benchmarks/Peers/%.c,.build/peers/%,$(wildcard Benchmarks/Peer
 
 lab: build
 	Setup/packages.sh lab
+	$(BUILD) --product martlet-escape
 	swift build --build-tests
 	Hardware/Lab/lab.sh
 

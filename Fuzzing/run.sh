@@ -51,7 +51,7 @@ fuzz() {
   # What was found before is thrown away: a run shows what the corpus of the repository leads to.
   rm -rf "${found:?}/$target"
   mkdir -p "$found/$target"
-  if once "$target" -max_total_time="$action" -max_len=1024 -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \
+  if once "$target" -max_total_time="$action" -max_len=1024 -timeout=10 -rss_limit_mb=4096 -print_final_stats=1 \
     -verbosity=1 -artifact_prefix="$found/$target-" "$found/$target" "Fuzzing/Corpus/$target" > "$log" 2>&1; then
     executions=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")
     rate=$(sed -n 's/^stat::average_exec_per_sec: *//p' "$log")

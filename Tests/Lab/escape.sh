@@ -6,8 +6,9 @@ escape=$(dirname "$martlet")/martlet-escape
 check "bind" $martlet bind $nic
 # attempt NAME EXPECTATION
 attempt() {
-  $martlet run --host "$escape" --device $nic --address 10.0.0.2/24 --without "$1" --seconds 20 < /dev/null > $log 2>&1
-  check "$1: $2" grep -q "$2" $log
+  $martlet run --host "$escape" --device $nic --address 10.0.0.2/24 --without "$1" --seconds 20 < /dev/null > /tmp/attempt.log 2>&1
+  check "$1: $2" grep -F "$2" /tmp/attempt.log
+  grep -qF "$2" /tmp/attempt.log || tail -5 /tmp/attempt.log
 }
 killed="was killed for a system call that its filter does not allow"
 for name in ioctl-map-dma ioctl-vfio-feature ioctl-vfio-other ioctl-tiocsti; do attempt $name "$killed: ioctl("; done
