@@ -46,14 +46,9 @@ extension NetworkBench {
 public final class ModelBench: NetworkBench {
   public let networkModel: any NetworkModel
   private let inProcess: InProcessFunction
-  private let memory: UnsafeMutableRawPointer
+  private let memory: DriverMemory
   private let wire: MemoryWire
-  public let rings: DMARange
-  public let arena: DMARange
   private var complaintsSeen = 0
-
-  private static let ringsBytes = 4 << 20
-  private static let arenaBytes = 16 << 20
 
   /// - Parameter wire: the one that the model was made with.
   public init(_ model: any NetworkModel, wire: MemoryWire) {
@@ -62,22 +57,14 @@ public final class ModelBench: NetworkBench {
     inProcess = InProcessFunction(model)
     // A command that a driver waits for is done when it is given.
     inProcess.stepsAfterWrites = true
-    memory = .allocate(byteCount: Self.ringsBytes + Self.arenaBytes, alignment: 4096)
-    memory.initializeMemory(as: UInt8.self, repeating: 0, count: Self.ringsBytes + Self.arenaBytes)
-    rings = DMARange(address: memory, iova: 0x10_0000, byteCount: Self.ringsBytes)
-    // Above 4 GiB: an address that is cut to 32 bits shows itself.
-    arena = DMARange(
-      address: memory + Self.ringsBytes, iova: 0x2_4000_0000, byteCount: Self.arenaBytes)
-    for range in [rings, arena] {
-      // An empty space has room for two mappings.
-      try! model.iommu.map(
-        iova: range.iova, byteCount: UInt64(range.byteCount), address: range.address,
-        rights: [.read, .write])
-    }
+    // Above 4 GiB: an address that is cut to 32 bits shows itself. An empty space has room for two mappings.
+    memory = try! DriverMemory(
+      mappedIn: model.iommu, ringsByteCount: 4 << 20, arenaByteCount: 16 << 20,
+      arenaIOVA: 0x2_4000_0000)
   }
 
-  deinit { memory.deallocate() }
-
+  public var rings: DMARange { memory.rings }
+  public var arena: DMARange { memory.arena }
   public var function: any PCIFunction { inProcess }
   public var requiresPlatformAccess: Bool { true }
   public var patience: Int { 8 }

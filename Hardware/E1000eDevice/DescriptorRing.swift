@@ -4,9 +4,10 @@ import EmulatedPCI
 /// The device's side of a descriptor ring (82574 datasheet, 7.1.8 and 7.2): base, length, head, tail.
 struct DescriptorRing {
   static let descriptorBytes = 16
-  let name: String
+  let name: StaticString
+  private let place: StaticString
   /// The datasheet's section about the ring's registers.
-  let section: String
+  var section: String { place.description }
 
   var base: UInt64 = 0
   /// Bytes.
@@ -17,9 +18,9 @@ struct DescriptorRing {
   /// A descriptor or buffer could not be reached: the queue rests until the next reset.
   var isHalted = false
 
-  init(_ name: String, section: String) {
+  init(_ name: StaticString, section: StaticString) {
     self.name = name
-    self.section = section
+    place = section
   }
 
   var count: Int { Int(length) / Self.descriptorBytes }
@@ -47,8 +48,10 @@ struct DescriptorRing {
     tail = new
   }
 
+  var headAddress: UInt64 { address(of: head) }
+
   mutating func reset() {
-    self = DescriptorRing(name, section: section)
+    self = DescriptorRing(name, section: place)
   }
 }
 

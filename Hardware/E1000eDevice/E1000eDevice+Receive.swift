@@ -102,7 +102,7 @@ extension E1000eDevice {
         return
       }
     }
-    let verdict = filter.verdict(frame, vlanType: self[Register.vet])
+    let verdict = ReceiveFilter(registers: registers).verdict(frame, vlanType: self[Register.vet])
     if verdict == .refused {
       counters.filteredFrames += 1
       return
@@ -119,16 +119,6 @@ extension E1000eDevice {
     if !isDamaged { countGood(frame, wireBytes) }
     if receiveRings[stored.queue].available == 0 { statistics.count(Statistics.noBuffers) }
     packetBuffer.append(stored)
-  }
-
-  private var filter: ReceiveFilter {
-    ReceiveFilter(
-      rctl: self[Register.rctl],
-      addresses: (0..<16).map {
-        (self[Register.ral + 8 * $0], self[Register.rah + 8 * $0])
-      },
-      multicast: Array(registers[Register.mta / 4..<Register.mta / 4 + 128]),
-      vlans: Array(registers[Register.vfta / 4..<Register.vfta / 4 + 128]))
   }
 
   private func countGood(_ frame: [UInt8], _ wireBytes: Int) {

@@ -4,6 +4,13 @@ import EmulatedPCI
 extension E1000eDevice {
   func hex(_ value: Int) -> String { "0x" + String(value, radix: 16) }
 
+  /// Records what is wrong with an access to the register at an offset.
+  /// - Parameter detail: says it, of the register's name.
+  func refuse(_ offset: Int, _ detail: (String) -> String) {
+    guard let rule = RegisterRule.table[offset] else { return }
+    violations.add(rule.section, detail(rule.name))
+  }
+
   /// 10.1.3: registers are 32 bits wide and are accessed as such.
   func isRightAccess(_ what: String, _ offset: Int, _ byteCount: Int) -> Bool {
     if byteCount == 4 && offset % 4 == 0 { return true }
@@ -13,11 +20,14 @@ extension E1000eDevice {
 
   /// 10.2.2: after CTRL.RST the driver waits, and sees in CTRL, STATUS or EEC that the reset is over. RST reads as set
   /// once before that.
-  func checkReset(_ offset: Int, isWrite: Bool, _ rule: RegisterRule) {
+  func checkReset(_ offset: Int, isWrite: Bool) {
     guard isInReset else { return }
     if !isWrite && offset == Register.ctrl && self[offset] & Ctrl.reset != 0 { return }
     if isWrite || ![Register.ctrl, Register.status, Register.eec].contains(offset) {
-      violations.add("10.2.2", "an access to \(rule.name) before the reset was seen to be over")
+      violations.add(
+        "10.2.2",
+        "an access to \(RegisterRule.table[offset]?.name ?? "") before the reset was seen to be over"
+      )
     }
     endReset()
   }
@@ -27,8 +37,8 @@ extension E1000eDevice {
     isInReset = false
   }
 
-  func readKnown(_ offset: Int, _ rule: RegisterRule) -> UInt32 {
-    if rule.access == .readClears { return statistics.read(offset) }
+  func readKnown(_ offset: Int, _ access: RegisterRule.Access) -> UInt32 {
+    if access == .readClears { return statistics.read(offset) }
     if let value = readRing(offset) { return value }
     switch offset {
     case Register.ctrl:
@@ -212,9 +222,11 @@ extension E1000eDevice {
     let place = offset - first
     guard place >= 0, place < Register.queueStride * Self.queueCount else { return nil }
     let field = Register.rdbal + place % Register.queueStride
-    let known = [
-      Register.rdbal, Register.rdbah, Register.rdlen, Register.rdh, Register.rdt, Register.rxdctl,
-    ]
-    return known.contains(field) ? (place / Register.queueStride, isReceive, field) : nil
+    switch field {
+    case Register.rdbal, Register.rdbah, Register.rdlen, Register.rdh, Register.rdt,
+      Register.rxdctl:
+      return (place / Register.queueStride, isReceive, field)
+    default: return nil
+    }
   }
 }

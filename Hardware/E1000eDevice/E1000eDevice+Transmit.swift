@@ -28,8 +28,8 @@ extension E1000eDevice {
     var now: UInt32 = 0
     var later: UInt32 = 0
     for _ in 0..<Self.burst where transmitQueues[queue].ring.available > 0 {
-      let ring = transmitQueues[queue].ring
-      guard let words = Descriptor(at: ring.address(of: ring.head), iommu) else {
+      let address = transmitQueues[queue].ring.headAddress
+      guard let words = Descriptor(at: address, iommu) else {
         transmitQueues[queue].ring.isHalted = true
         break
       }
@@ -104,7 +104,7 @@ extension E1000eDevice {
       refuse(queue, "7.2.9", "a packet of more than \(Self.longestPacket) bytes")
     } else if count > 0 {
       let start = transmitQueues[queue].packet.bytes.count
-      transmitQueues[queue].packet.bytes += [UInt8](repeating: 0, count: count)
+      transmitQueues[queue].packet.bytes.append(contentsOf: repeatElement(0, count: count))
       let isRead = transmitQueues[queue].packet.bytes.withUnsafeMutableBytes {
         iommu.read(descriptor.address, into: UnsafeMutableRawBufferPointer(rebasing: $0[start...]))
       }
@@ -290,13 +290,19 @@ extension E1000eDevice {
   }
 
   private func put(_ frame: [UInt8]) -> Bool {
-    var bytes = [UInt8](repeating: 0, count: 12) + frame
-    return bytes.withUnsafeMutableBytes { all in
-      let pieces = [
-        iovec(iov_base: all.baseAddress, iov_len: 12),
-        iovec(iov_base: all.baseAddress! + 12, iov_len: all.count - 12),
-      ]
-      return pieces.withUnsafeBufferPointer { wire.send($0) }
+    // The wire's header, of a frame that leaves nothing to others.
+    var header: (UInt64, UInt32) = (0, 0)
+    return withUnsafeMutableBytes(of: &header) { header in
+      frame.withUnsafeBytes { body in
+        withUnsafeTemporaryAllocation(of: iovec.self, capacity: 2) { pieces in
+          pieces.initializeElement(
+            at: 0, to: iovec(iov_base: header.baseAddress, iov_len: 12))
+          // A wire only reads.
+          let start = UnsafeMutableRawPointer(mutating: body.baseAddress)
+          pieces.initializeElement(at: 1, to: iovec(iov_base: start, iov_len: body.count))
+          return wire.send(UnsafeBufferPointer(pieces))
+        }
+      }
     }
   }
 }

@@ -69,7 +69,7 @@ public final class E1000eDevice: EmulatedFunction {
     self.options = options
     eeprom = EEPROM(macAddress: options.macAddress)
     phy = PHY(negotiationSteps: options.negotiationSteps)
-    receiveRings = (0..<Self.queueCount).map { DescriptorRing("RX\($0)", section: "10.2.5") }
+    receiveRings = ["RX0", "RX1"].map { DescriptorRing($0, section: "10.2.5") }
     transmitQueues = (0..<Self.queueCount).map { TransmitQueue($0) }
     scratch = .allocate(byteCount: Self.scratchBytes, alignment: 64)
     scratch.initializeMemory(as: UInt8.self, repeating: 0, count: Self.scratchBytes)
@@ -143,38 +143,38 @@ public final class E1000eDevice: EmulatedFunction {
     if isGone { return .max }
     let at = Int(offset)
     guard isRightAccess("read", at, byteCount) else { return 0 }
-    guard let rule = RegisterRule.at(at) else {
+    guard let limits = RegisterRule.limits(at: at) else {
       violations.add("10.2.1", "a read of \(hex(at)), where no register is")
       return 0
     }
-    checkReset(at, isWrite: false, rule)
-    if rule.access == .writeOnly {
-      violations.add(rule.section, "a read of \(rule.name), which is write-only")
+    checkReset(at, isWrite: false)
+    if limits.access == .writeOnly {
+      refuse(at) { "a read of \($0), which is write-only" }
       return 0
     }
-    return UInt64(readKnown(at, rule))
+    return UInt64(readKnown(at, limits.access))
   }
 
   public override func writeRegister(bar: Int, offset: UInt64, byteCount: Int, value: UInt64) {
     if isGone { return }
     let at = Int(offset)
     guard isRightAccess("write", at, byteCount) else { return }
-    guard let rule = RegisterRule.at(at) else {
+    guard let limits = RegisterRule.limits(at: at) else {
       violations.add("10.2.1", "a write to \(hex(at)), where no register is")
       return
     }
-    checkReset(at, isWrite: true, rule)
+    checkReset(at, isWrite: true)
     let value = UInt32(truncatingIfNeeded: value)
-    if rule.access == .readOnly || rule.access == .readClears {
-      violations.add(rule.section, "a write to \(rule.name), which is read-only")
+    if limits.access == .readOnly || limits.access == .readClears {
+      refuse(at) { "a write to \($0), which is read-only" }
       return
     }
-    if value & rule.reserved != 0 {
-      violations.add(
-        rule.section, "reserved bits \(hex(Int(value & rule.reserved))) of \(rule.name) were set")
+    let reserved = value & limits.reserved
+    if reserved != 0 {
+      refuse(at) { "reserved bits \(hex(Int(reserved))) of \($0) were set" }
     }
     let missing = at == Register.rfctl && !options.hasExtendedDescriptors ? Rfctl.extendedStatus : 0
-    writeKnown(at, value & ~rule.reserved & ~missing)
+    writeKnown(at, value & ~reserved & ~missing)
   }
 
   // MARK: Reset (4.2)
@@ -195,7 +195,7 @@ public final class E1000eDevice: EmulatedFunction {
   /// CTRL.RST: all but configuration space, PHY and the tables in memory.
   func resetPort() {
     for (offset, value) in Self.initialValues { self[offset] = value }
-    let address = options.macAddress.enumerated().map { UInt64($1) << UInt64(8 * $0) }.reduce(0, |)
+    let address = options.macAddress.reversed().reduce(UInt64(0)) { $0 << 8 | UInt64($1) }
     self[Register.ral] = UInt32(truncatingIfNeeded: address)
     self[Register.rah] = UInt32(address >> 32) | 1 << 31
     statistics.reset()

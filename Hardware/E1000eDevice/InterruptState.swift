@@ -1,6 +1,6 @@
 /// Interrupt registers and timers (82574 datasheet, 7.4 and 10.2.4).
 struct InterruptState {
-  static let vectorCount = 5
+  static var vectorCount: Int { 5 }
 
   /// ICR without INT_ASSERTED.
   var causes: UInt32 = 0
@@ -12,7 +12,7 @@ struct InterruptState {
   var waiting: UInt32 = 0
   var lineIsUp = false
   /// When each vector, and the line, may be signalled again.
-  var vectorQuietUntil = [UInt64](repeating: 0, count: vectorCount)
+  var vectorQuietUntil = InlineArray<5, UInt64>(repeating: 0)
   var lineQuietUntil: UInt64 = 0
   var receive = DelayTimer()
   var transmit = DelayTimer()

@@ -1,11 +1,10 @@
 /// Which frames a port lets through (82574 datasheet, 7.1.1 and 10.2.5): exact addresses, the multicast table, modes.
 struct ReceiveFilter {
-  var rctl: UInt32
-  /// RAL and RAH, 16 pairs.
-  var addresses: [(low: UInt32, high: UInt32)]
-  /// MTA and VFTA: 128 words each.
-  var multicast: [UInt32]
-  var vlans: [UInt32]
+  /// All of the port's, each at a fourth of its offset.
+  let registers: [UInt32]
+  private var rctl: UInt32 { registers[Register.rctl / 4] }
+
+  init(registers: [UInt32]) { self.registers = registers }
 
   enum Verdict { case refused, exact, inexact }
 
@@ -14,7 +13,7 @@ struct ReceiveFilter {
       frame.count >= 16
     {
       let tag = Int(frame[14] & 0x0f) << 8 | Int(frame[15])
-      if vlans[tag / 32] >> UInt32(tag % 32) & 1 == 0 { return .refused }
+      if registers[Register.vfta / 4 + tag / 32] >> UInt32(tag % 32) & 1 == 0 { return .refused }
     }
     if isExact(frame) { return .exact }
     if frame[0..<6].allSatisfy({ $0 == 0xff }) {
@@ -25,13 +24,17 @@ struct ReceiveFilter {
     }
     if isPromiscuousMulticast { return .exact }
     let bit = multicastBit(frame)
-    return multicast[bit / 32] >> UInt32(bit % 32) & 1 != 0 ? .inexact : .refused
+    return registers[Register.mta / 4 + bit / 32] >> UInt32(bit % 32) & 1 != 0 ? .inexact : .refused
   }
 
   private var isPromiscuousMulticast: Bool { rctl & Rctl.multicastPromiscuous != 0 }
 
   private func isExact(_ frame: [UInt8]) -> Bool {
-    for (low, high) in addresses where high >> 31 != 0 {
+    // RAL and RAH, 16 pairs.
+    for index in 0..<16 {
+      let low = registers[Register.ral / 4 + 2 * index]
+      let high = registers[Register.rah / 4 + 2 * index]
+      if high >> 31 == 0 { continue }
       // ASEL: destination, or source; others are reserved.
       let at = high >> 16 & 3 == 1 ? 6 : 0
       let address = (0..<6).reduce(0 as UInt64) { $0 | UInt64(frame[at + $1]) << UInt64(8 * $1) }

@@ -28,15 +28,22 @@ struct RegisterRule: Sendable {
     return all
   }()
 
-  /// The same, found by place: a register is looked up at every access.
-  private static let byPlace: [RegisterRule?] = {
-    var all = [RegisterRule?](repeating: nil, count: Int(E1000eDevice.registerBytes) / 4)
-    for (offset, rule) in table { all[offset / 4] = rule }
+  /// What is looked at with every access; the names only where one is wrong.
+  struct Limits: Sendable {
+    var access: Access
+    var reserved: UInt32
+  }
+
+  private static let limits: [Limits?] = {
+    var all = [Limits?](repeating: nil, count: Int(E1000eDevice.registerBytes) / 4)
+    for (offset, rule) in table {
+      all[offset / 4] = Limits(access: rule.access, reserved: rule.reserved)
+    }
     return all
   }()
 
-  /// The register at an offset, a multiple of 4 inside the BAR.
-  static func at(_ offset: Int) -> RegisterRule? { byPlace[offset / 4] }
+  /// Of the register at an offset, a multiple of 4 inside the BAR.
+  static func limits(at offset: Int) -> Limits? { limits[offset / 4] }
 
   private typealias Add = (
     _ offset: Int, _ name: String, _ section: String, _ access: Access, _ reserved: UInt32,

@@ -82,5 +82,5 @@ struct Statistics {
     return value
   }
 
-  mutating func reset() { self = Statistics() }
+  mutating func reset() { for index in words.indices { words[index] = 0 } }
 }

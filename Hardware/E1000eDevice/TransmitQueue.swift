@@ -4,7 +4,7 @@ struct TransmitQueue {
   var context: TransmitContext?
   var packet = Packet()
 
-  init(_ index: Int) { ring = DescriptorRing("TX\(index)", section: "10.2.6") }
+  init(_ index: Int) { ring = DescriptorRing(index == 0 ? "TX0" : "TX1", section: "10.2.6") }
 
   struct Packet {
     var bytes: [UInt8] = []

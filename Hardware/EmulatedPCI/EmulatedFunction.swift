@@ -12,6 +12,8 @@ open class EmulatedFunction {
   public let bars: [Int: UInt64]
   /// MSI-X or MSI; every function has the INTx line besides.
   public let interruptKind: InterruptKind
+  /// The same by number, 0 for none: looked at with every access.
+  private let barByteCounts: [UInt64]
   private let interruptBAR: Int?
   private let interruptCapability: Int
   private static let pendingOffset = 0x800
@@ -40,6 +42,7 @@ open class EmulatedFunction {
     space.seal()
     self.configuration = space
     self.bars = all
+    barByteCounts = (0..<6).map { all[$0] ?? 0 }
     self.interruptBAR = interruptBAR
     interruptKind = .msix
     interrupts = InterruptController(vectors: vectors)
@@ -56,6 +59,7 @@ open class EmulatedFunction {
     space.seal()
     self.configuration = space
     self.bars = bars
+    barByteCounts = (0..<6).map { bars[$0] ?? 0 }
     interruptBAR = nil
     interruptKind = .msi
     interrupts = InterruptController(vectors: 1)
@@ -127,8 +131,9 @@ open class EmulatedFunction {
   }
 
   private func isInside(_ bar: Int, _ offset: UInt64, _ byteCount: Int) -> Bool {
-    guard let size = bars[bar] else { return false }
-    return offset <= size && UInt64(byteCount) <= size - offset
+    guard bar >= 0, bar < barByteCounts.count else { return false }
+    let size = barByteCounts[bar]
+    return size > 0 && offset <= size && UInt64(byteCount) <= size - offset
   }
 
   /// Function-level reset.

@@ -12,22 +12,25 @@ public final class InProcessFunction: PCIFunction {
   /// Registers answer, and the model does no work.
   public var isStalled = false
   private let messageInterrupts: Bool
+  private let polled: (any PollingModel)?
 
   /// - Parameter messageInterrupts: false leaves the function its INTx line only.
   public init(
     _ model: EmulatedFunction, name: String = "emulated", messageInterrupts: Bool = true
   ) {
     self.model = model
+    polled = model as? any PollingModel
     self.name = name
     self.messageInterrupts = messageInterrupts
   }
 
   /// Lets the model work, and asks to be notified of more.
   /// - Returns: whether there was anything to do.
+  @discardableResult
   public func step() -> Bool {
     if isGone || isStalled { return false }
     let worked = model.step()
-    let isQuiet = (model as? any PollingModel)?.prepareToSleep() ?? true
+    let isQuiet = polled?.prepareToSleep() ?? true
     return worked || !isQuiet
   }
 
@@ -51,19 +54,26 @@ public final class InProcessFunction: PCIFunction {
     let calls = RegisterCalls(
       context: Unmanaged.passUnretained(self).toOpaque(),
       load: { context, bar, offset, byteCount in
-        let function = Unmanaged<InProcessFunction>.fromOpaque(context).takeUnretainedValue()
-        if function.isGone { return .max }
-        return function.model.readRegion(
-          bar: Int(bar), offset: offset, byteCount: Int(byteCount))
+        Unmanaged<InProcessFunction>.fromOpaque(context).takeUnretainedValue()
+          .load(RegisterAccess(bar: Int(bar), offset: offset, byteCount: Int(byteCount)))
       },
       store: { context, bar, offset, byteCount, value in
-        let function = Unmanaged<InProcessFunction>.fromOpaque(context).takeUnretainedValue()
-        if function.isGone { return }
-        function.model.writeRegion(
-          bar: Int(bar), offset: offset, byteCount: Int(byteCount), value: value)
-        if function.stepsAfterWrites { _ = function.step() }
+        Unmanaged<InProcessFunction>.fromOpaque(context).takeUnretainedValue()
+          .store(value, RegisterAccess(bar: Int(bar), offset: offset, byteCount: Int(byteCount)))
       })
     return RegisterRegion(bar: bar, byteCount: byteCount, calls: calls)
+  }
+
+  func load(_ access: RegisterAccess) -> UInt64 {
+    if isGone { return .max }
+    return model.readRegion(bar: access.bar, offset: access.offset, byteCount: access.byteCount)
+  }
+
+  func store(_ value: UInt64, _ access: RegisterAccess) {
+    if isGone { return }
+    model.writeRegion(
+      bar: access.bar, offset: access.offset, byteCount: access.byteCount, value: value)
+    if stepsAfterWrites { step() }
   }
 
   public var interrupts: InterruptCapability {

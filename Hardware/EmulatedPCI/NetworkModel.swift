@@ -15,4 +15,10 @@ public protocol NetworkModel: PollingModel {
   static var malformations: [String] { get }
   /// The next completion is malformed in this way; `name` is one of ``malformations``.
   func malform(_ name: String)
+  /// Gives up until it is reset, where its specification has a way to say so; nothing otherwise.
+  func fail()
+}
+
+extension NetworkModel {
+  public func fail() {}
 }

@@ -39,10 +39,12 @@ case $runtime in
 esac
 
 boot() {
-  local job=$1 log=$2 accelerator=$3 limit=$4
+  local job=$1 log=$2 accelerator=$3 limit=$4 cores
+  # A job that needs more than one core says so in a line of its own.
+  cores=$(sed -n 's/^# Cores: //p' "$job")
   # shellcheck disable=SC2086
   timeout "$limit" qemu-system-x86_64 -machine q35,accel=$accelerator,kernel-irqchip=split -cpu max \
-    -m 1024 -smp 1 -nodefaults -display none -serial stdio -no-reboot \
+    -m 1024 -smp ${cores:-1} -nodefaults -display none -serial stdio -no-reboot \
     -kernel "$lab/vmlinux" -initrd "$lab/initrd.zst" \
     -append "console=ttyS0 intel_iommu=on iommu=nopt quiet panic=-1 no_timer_check lab.guest=$here/guest.sh lab.job=$job lab.martlet=$root/.build/release/martlet $words" \
     -device intel-iommu,intremap=on,caching-mode=on,aw-bits=48 -device isa-debug-exit,iobase=0xf4,iosize=0x04 \
@@ -68,30 +70,49 @@ if [ ! -e "$lab/accelerator" ]; then
 fi
 accelerator=${LAB_ACCELERATOR:-$(cat "$lab/accelerator")}
 
-passed=0
-failed=0
-for job in "${jobs[@]}"; do
-  name=$(basename "$job" .sh)
+# One guest runs one job; two guests run at once where there are cores for both. A job that says `# Cores: 2` measures
+# something, and runs alone.
+results=$(mktemp -d)
+trap 'rm -rf "$results"' EXIT
+# run JOB: leaves what to print, and how many checks passed and failed.
+run() {
+  local name log code p f
+  name=$(basename "$1" .sh)
   log=$lab/logs/$name.log
-  boot "$(realpath "$job")" "$log" "$accelerator" "${LAB_TIMEOUT:-400}"
+  boot "$(realpath "$1")" "$log" "$accelerator" "${LAB_TIMEOUT:-400}"
   code=$?
   # QEMU 7.2 aborts now and then when MSI-X of its e1000e goes off while the throttling timer runs. That says nothing of the
   # job: it is run once more, and no more.
   if [ $code = 200 ] && grep -aq "^qemu-system.*Assertion" "$log"; then
     grep -a "^qemu-system.*Assertion" "$log"
-    boot "$(realpath "$job")" "$log" "$accelerator" "${LAB_TIMEOUT:-400}"
+    boot "$(realpath "$1")" "$log" "$accelerator" "${LAB_TIMEOUT:-400}"
     code=$?
   fi
   p=$(grep -ac '^ok ' "$log")
   f=$(grep -ac '^FAIL ' "$log")
-  passed=$((passed + p))
-  failed=$((failed + f))
   grep -aE '^(ok|FAIL) ' "$log" | tr -d '\r'
   if [ "$code" != 0 ] && [ "$f" = 0 ]; then
-    failed=$((failed + 1))
+    f=1
     echo "FAIL $name: no verdict (code $code)"
   fi
   [ "$code" = 0 ] || tail -60 "$log"
+  echo "$p $f" > "$results/$name.counts"
+}
+for job in "${jobs[@]}"; do
+  while [ "$(jobs -rp | wc -l)" -ge "$(nproc)" ]; do wait -n; done
+  if grep -q '^# Cores: ' "$job"; then
+    wait
+    run "$job"
+  else
+    run "$job" > "$results/$(basename "$job" .sh)" 2>&1 &
+  fi
 done
+wait
+for job in "${jobs[@]}"; do
+  name=$(basename "$job" .sh)
+  cat "$results/$name" 2> /dev/null
+  [ -e "$results/$name.counts" ] || { echo "FAIL $name: it was not run to its end" && echo "0 1" > "$results/$name.counts"; }
+done
+read -r passed failed < <(cat "$results"/*.counts | awk '{ p += $1; f += $2 } END { print p + 0, f + 0 }')
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ] && [ "$passed" -gt 0 ]

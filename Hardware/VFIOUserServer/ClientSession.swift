@@ -1,3 +1,4 @@
+import CLinux
 import EmulatedPCI
 import Glibc
 import PCI
@@ -16,7 +17,7 @@ final class ClientSession {
   /// Nanoseconds that a client has to say its version: one that holds the connection and says nothing would keep all
   /// others out.
   private static let versionTimeout: UInt64 = 2_000_000_000
-  private let start = MessageClock.now
+  private let start = monotonic_nanoseconds()
   private(set) var isNegotiated = false
   private(set) var commands: UInt64 = 0
 
@@ -54,7 +55,7 @@ final class ClientSession {
         throw error == .closed && !stream.hasPart ? .left : .refused(.malformedMessage)
       }
       guard let message = next else {
-        if !isNegotiated && MessageClock.now - start > Self.versionTimeout {
+        if !isNegotiated && monotonic_nanoseconds() - start > Self.versionTimeout {
           throw .refused(.silentClient)
         }
         return done
@@ -136,7 +137,7 @@ final class ClientSession {
       flags: errno == 0 ? .reply : [.reply, .error], errno: UInt32(errno))
     do {
       try stream.send(
-        header, errno == 0 ? payload : [], deadline: MessageClock.now + Self.sendTimeout)
+        header, errno == 0 ? payload : [], deadline: monotonic_nanoseconds() + Self.sendTimeout)
     } catch {
       throw error == .timeout ? .refused(.blockedClient) : .left
     }

@@ -1,3 +1,4 @@
+import CLinux
 import EmulatedPCI
 import VFIOUserMessages
 
@@ -83,7 +84,7 @@ final class MessageDMA: CheckedIOMMU.Messages {
   {
     messages += 1
     identifier &+= 1
-    let deadline = MessageClock.now + Self.timeout
+    let deadline = monotonic_nanoseconds() + Self.timeout
     try stream.send(
       MessageHeader(identifier: identifier, command: command.rawValue, size: 0), payload,
       deadline: deadline)

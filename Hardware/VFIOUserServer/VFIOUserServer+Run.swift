@@ -31,7 +31,7 @@ extension VFIOUserServer {
     model.wake()
     while true {
       // A client is looked at between bursts: its messages are few once its rings run.
-      if service() { busyUntil = now() + idleNanoseconds }
+      if service() { busyUntil = monotonic_nanoseconds() + idleNanoseconds }
       let client = self.client
       if client != watched {
         // The old one left the set when it was closed.
@@ -48,7 +48,7 @@ extension VFIOUserServer {
         guard model.step() else { break }
         worked = true
       }
-      let time = now()
+      let time = monotonic_nanoseconds()
       if time >= nextPublish {
         publish()
         nextPublish = time + 50_000_000
@@ -67,14 +67,8 @@ extension VFIOUserServer {
       publish()
       if set.wait(milliseconds: waitLimit, for: stop) { return 0 }
       model.wake()
-      busyUntil = now() + idleNanoseconds
+      busyUntil = monotonic_nanoseconds() + idleNanoseconds
     }
-  }
-
-  private func now() -> UInt64 {
-    var time = timespec()
-    clock_gettime(CLOCK_MONOTONIC, &time)
-    return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
   }
 }
 

@@ -1,3 +1,4 @@
+import CLinux
 import EmulatedPCI
 import Glibc
 import VFIOUserMessages
@@ -29,7 +30,7 @@ final class FrontEndSession {
   private var rings: [FrontEndRing]
   let kicks = KickSet()
   private(set) var requests: UInt64 = 0
-  private let start = MessageClock.now
+  private let start = monotonic_nanoseconds()
 
   init(descriptor: Int32, model: VirtioNetDevice) {
     stream = VhostUserStream(descriptor: descriptor, closes: true)
@@ -66,7 +67,7 @@ final class FrontEndSession {
         throw error == .closed ? .left : .refused(.malformedMessage)
       }
       guard var message = next else {
-        if isSilent && MessageClock.now - start > Self.patience {
+        if isSilent && monotonic_nanoseconds() - start > Self.patience {
           throw .refused(.silentFrontEnd)
         }
         return done
@@ -107,7 +108,7 @@ final class FrontEndSession {
     do {
       try stream.send(
         VhostUserHeader(request: request, isReply: true, size: payload.count), payload,
-        deadline: MessageClock.now + Self.patience)
+        deadline: monotonic_nanoseconds() + Self.patience)
     } catch {
       throw error == .timeout ? .refused(.blockedFrontEnd) : .left
     }

@@ -90,7 +90,7 @@ public final class VhostUserServer {
         guard model.step() else { break }
         worked = true
       }
-      let time = now()
+      let time = monotonic_nanoseconds()
       if time >= nextPublish {
         publish()
         nextPublish = time + 50_000_000
@@ -110,7 +110,7 @@ public final class VhostUserServer {
       if let error = sleep(wire, stop) { return error }
       if isReadable(stop) { return 0 }
       model.wake()
-      busyUntil = now() + idleNanoseconds
+      busyUntil = monotonic_nanoseconds() + idleNanoseconds
     }
   }
 
@@ -129,11 +129,5 @@ public final class VhostUserServer {
   private func isReadable(_ descriptor: Int32) -> Bool {
     var entry = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
     return poll(&entry, 1, 0) > 0
-  }
-
-  private func now() -> UInt64 {
-    var time = timespec()
-    clock_gettime(CLOCK_MONOTONIC, &time)
-    return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
   }
 }

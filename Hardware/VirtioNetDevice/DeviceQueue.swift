@@ -48,6 +48,22 @@ struct DeviceQueue {
   /// The ring broke the specification so that it cannot be read on.
   private(set) var isBroken = false
 
+  /// What the driver reads of the queue in the common configuration (4.1.4.3).
+  func register(_ offset: Int) -> UInt32 {
+    switch offset {
+    case VirtioPCI.Common.queueSize: UInt32(size)
+    case VirtioPCI.Common.queueVector: UInt32(vector)
+    case VirtioPCI.Common.queueEnable: isEnabled ? 1 : 0
+    case VirtioPCI.Common.queueDescriptors: UInt32(truncatingIfNeeded: descriptors)
+    case VirtioPCI.Common.queueDescriptors + 4: UInt32(descriptors >> 32)
+    case VirtioPCI.Common.queueDriver: UInt32(truncatingIfNeeded: available)
+    case VirtioPCI.Common.queueDriver + 4: UInt32(available >> 32)
+    case VirtioPCI.Common.queueDevice: UInt32(truncatingIfNeeded: used)
+    case VirtioPCI.Common.queueDevice + 4: UInt32(used >> 32)
+    default: 0
+    }
+  }
+
   /// What is needed of a chain when it is used: the head or id, and how long it is.
   struct Head {
     var id: UInt16
