@@ -1,8 +1,9 @@
 /// What of a frame's headers decides who gets it and who may send it. A plain value: whoever holds it looks at the frame
 /// no more.
 ///
-/// Ethernet II (IEEE 802.3, 3.2), ARP (RFC 826), IPv4 (RFC 791), IPv6 with its extension headers (RFC 8200), ICMP (RFC 792),
-/// ICMPv6 (RFC 4443) with neighbour discovery (RFC 4861), and the ports of TCP and UDP.
+/// Ethernet II (IEEE 802.3, 3.2) with up to two VLAN tags (IEEE 802.1Q, 9.3), ARP (RFC 826), IPv4 (RFC 791), IPv6 with its
+/// extension headers (RFC 8200), ICMP (RFC 792), ICMPv6 (RFC 4443) with neighbour discovery (RFC 4861), and the ports of
+/// TCP (RFC 9293), UDP (RFC 768) and SCTP (RFC 9260).
 public struct PacketHeader: BitwiseCopyable, Sendable, Equatable {
   /// Bytes of a frame that are looked at, from its first.
   public static let maximumBytes = 128
@@ -11,7 +12,7 @@ public struct PacketHeader: BitwiseCopyable, Sendable, Equatable {
   public enum Kind: UInt8, BitwiseCopyable, Sendable {
     /// Cut off within its headers, or with lengths that contradict each other.
     case malformed
-    /// With a VLAN tag (IEEE 802.1Q, 9.3; 802.1ad), behind which nothing is looked at.
+    /// With a VLAN tag (IEEE 802.1Q, 9.3; 802.1ad). What stands behind it does not decide who gets it.
     case tagged
     case arp
     case ipv4
@@ -43,7 +44,45 @@ public struct PacketHeader: BitwiseCopyable, Sendable, Equatable {
     case later
   }
 
+  /// What has been read, and can be relied on. Of a malformed packet that is only Ethernet and its tags.
+  public struct Contents: OptionSet, BitwiseCopyable, Sendable {
+    public let rawValue: UInt8
+    public init(rawValue: UInt8) { self.rawValue = rawValue }
+
+    public static let ipv4 = Contents(rawValue: 1)
+    public static let ipv6 = Contents(rawValue: 2)
+    /// One of both.
+    public static let ip = Contents(rawValue: 4)
+    /// ``PacketHeader/transport``.
+    public static let transport = Contents(rawValue: 8)
+    /// ``PacketHeader/sourcePort`` and ``PacketHeader/destinationPort``.
+    public static let ports = Contents(rawValue: 16)
+    /// ``PacketHeader/messageType`` and ``PacketHeader/messageCode``.
+    public static let message = Contents(rawValue: 32)
+    /// ``PacketHeader/outerTag``.
+    public static let tag = Contents(rawValue: 64)
+    /// ``PacketHeader/innerTag``.
+    public static let innerTag = Contents(rawValue: 128)
+  }
+
   public internal(set) var kind = Kind.malformed
+  /// The same as ``kind`` where there is no VLAN tag, else what stands behind the tags.
+  public internal(set) var network = Kind.malformed
+  public internal(set) var contents: Contents = []
+  /// VLAN tags that are there; at most two are looked behind.
+  public internal(set) var tagCount: UInt8 = 0
+  /// Priority (3 bits), drop eligibility (1) and VLAN (12), as IEEE 802.1Q, 9.6 has them.
+  public internal(set) var outerTag: UInt16 = 0
+  public internal(set) var innerTag: UInt16 = 0
+  /// Behind the tags that are looked behind: an EtherType from 0x600 on, a length below.
+  public internal(set) var etherType: UInt16 = 0
+  /// Bytes from the frame's start to what the EtherType names.
+  public internal(set) var networkOffset: UInt16 = 0
+  /// The differentiated services code point (RFC 2474), 6 bits.
+  public internal(set) var differentiatedServices: UInt8 = 0
+  /// Type and code of an ICMP or ICMPv6 message.
+  public internal(set) var messageType: UInt8 = 0
+  public internal(set) var messageCode: UInt8 = 0
   public internal(set) var message = Message.none
   public internal(set) var fragment = Fragment.none
   /// The IP protocol behind all headers that were understood.
@@ -53,12 +92,12 @@ public struct PacketHeader: BitwiseCopyable, Sendable, Equatable {
   public internal(set) var sourceStation: UInt64 = 0
   /// The sender's address that an ARP message carries itself.
   public internal(set) var senderStation: UInt64 = 0
-  /// IP addresses; of ARP, the sender's and the target's.
-  public internal(set) var source = NetworkAddress(ipv4: 0)
-  public internal(set) var destination = NetworkAddress(ipv4: 0)
-  /// Whom neighbour discovery asks for or tells of, or who sent the packet inside an error.
-  public internal(set) var target = NetworkAddress(ipv4: 0)
-  /// Of TCP and UDP, but for a later fragment.
+  // All addresses of a packet are of one family: said once, the header is short enough to be copied by few instructions.
+  private var isIPv6 = false
+  private var sourceWords = AddressWords()
+  private var destinationWords = AddressWords()
+  private var targetWords = AddressWords()
+  /// Of TCP, UDP and SCTP, but for a later fragment.
   public internal(set) var sourcePort: UInt16 = 0
   public internal(set) var destinationPort: UInt16 = 0
   public internal(set) var innerTransport: UInt8 = 0
@@ -76,234 +115,53 @@ public struct PacketHeader: BitwiseCopyable, Sendable, Equatable {
   ///   - byteCount: how many of its bytes are there; those beyond ``maximumBytes`` are not looked at.
   public init(frame: UnsafeRawPointer, byteCount: Int) {
     var reader = HeaderReader(frame, min(byteCount, Self.maximumBytes))
-    guard reader.has(14) else { return }
-    destinationStation = reader.take48()
-    sourceStation = reader.take48()
-    switch reader.take16() {
-    case 0x8100, 0x88a8, 0x9100: kind = .tagged
-    case 0x0800: if readIPv4(&reader) { kind = .ipv4 }
-    case 0x86dd: if readIPv6(&reader) { kind = .ipv6 }
-    case 0x0806: if readARP(&reader) { kind = .arp }
-    default: kind = .other
+    guard let header = reader.take(14) else { return }
+    destinationStation = header.number48(0)
+    sourceStation = header.number48(6)
+    var type = header.number16(12)
+    let isTagged = Self.isTag(type)
+    if isTagged {
+      kind = .tagged
+      guard readTags(&reader, &type) else { return }
     }
+    readNetwork(&reader, type)
+    if !isTagged { kind = network }
   }
 
-  /// Whether it carries ports that were read.
+  private struct AddressWords: BitwiseCopyable, Equatable {
+    var high: UInt64 = 0
+    var low: UInt64 = 0
+  }
+
+  /// IP addresses; of ARP, the sender's and the target's.
+  public internal(set) var source: NetworkAddress {
+    get { address(sourceWords) }
+    set { sourceWords = words(newValue) }
+  }
+  public internal(set) var destination: NetworkAddress {
+    get { address(destinationWords) }
+    set { destinationWords = words(newValue) }
+  }
+  /// Whom neighbour discovery asks for or tells of, or who sent the packet inside an error.
+  public internal(set) var target: NetworkAddress {
+    get { address(targetWords) }
+    set { targetWords = words(newValue) }
+  }
+
+  private func address(_ words: AddressWords) -> NetworkAddress {
+    var address = NetworkAddress(ipv6High: words.high, low: words.low)
+    address.isIPv6 = isIPv6
+    return address
+  }
+
+  private mutating func words(_ address: NetworkAddress) -> AddressWords {
+    isIPv6 = address.isIPv6
+    return AddressWords(high: address.high, low: address.low)
+  }
+
+  /// Whether it carries ports of TCP or UDP that were read.
   @inlinable
   var hasPorts: Bool {
     (transport == 6 || transport == 17) && fragment != .later
   }
-
-  private mutating func readARP(_ reader: inout HeaderReader) -> Bool {
-    guard reader.has(28) else { return false }
-    // Ethernet, IPv4, addresses of six and four bytes.
-    guard reader.take32() == 0x0001_0800, reader.take16() == 0x0604 else { return false }
-    switch reader.take16() {
-    case 1: message = .addressRequest
-    case 2: message = .addressReply
-    default: return false
-    }
-    senderStation = reader.take48()
-    source = NetworkAddress(ipv4: reader.take32())
-    reader.skip(6)
-    destination = NetworkAddress(ipv4: reader.take32())
-    return true
-  }
-
-  private mutating func readIPv4(_ reader: inout HeaderReader) -> Bool {
-    guard reader.has(20) else { return false }
-    let first = reader.take8()
-    let headerBytes = Int(first & 15) &* 4
-    guard first &>> 4 == 4, headerBytes >= 20 else { return false }
-    reader.skip(1)
-    guard Int(reader.take16()) >= headerBytes else { return false }
-    reader.skip(2)
-    let place = reader.take16()
-    setFragment(offset: place & 0x1fff, more: place & 0x2000 != 0)
-    reader.skip(1)
-    transport = reader.take8()
-    reader.skip(2)
-    source = NetworkAddress(ipv4: reader.take32())
-    destination = NetworkAddress(ipv4: reader.take32())
-    guard reader.has(headerBytes &- 20) else { return false }
-    reader.skip(headerBytes &- 20)
-    return readTransport(&reader)
-  }
-
-  private mutating func readIPv6(_ reader: inout HeaderReader) -> Bool {
-    guard reader.has(40) else { return false }
-    guard reader.take32() &>> 28 == 6 else { return false }
-    reader.skip(2)
-    var next = reader.take8()
-    reader.skip(1)
-    source = NetworkAddress(ipv6High: reader.take64(), low: reader.take64())
-    destination = NetworkAddress(ipv6High: reader.take64(), low: reader.take64())
-    // Each header takes 8 bytes at least of those that are looked at.
-    while true {
-      switch next {
-      case 0, 43, 60:
-        guard reader.has(8) else { return false }
-        next = reader.take8()
-        let byteCount = (Int(reader.take8()) &+ 1) &* 8
-        guard reader.has(byteCount &- 2) else { return false }
-        reader.skip(byteCount &- 2)
-      case 44:
-        // One fragment header at most: with two, one could hide what the other says.
-        guard reader.has(8), fragment == .none else { return false }
-        next = reader.take8()
-        reader.skip(1)
-        let place = reader.take16()
-        reader.skip(4)
-        setFragment(offset: place &>> 3, more: place & 1 != 0)
-        if fragment == .later {
-          transport = next
-          return readTransport(&reader)
-        }
-      default:
-        transport = next
-        return readTransport(&reader)
-      }
-    }
-  }
-
-  private mutating func setFragment(offset: UInt16, more: Bool) {
-    fragment = offset > 0 ? .later : more ? .first : .none
-  }
-
-  private mutating func readTransport(_ reader: inout HeaderReader) -> Bool {
-    transportOffset = UInt16(truncatingIfNeeded: reader.offset)
-    if fragment == .later { return true }
-    switch transport {
-    case 6:
-      guard reader.has(20) else { return false }
-      sourcePort = reader.take16()
-      destinationPort = reader.take16()
-      reader.skip(8)
-      tcpHeaderBytes = UInt16(reader.take8() &>> 4) &* 4
-      return tcpHeaderBytes >= 20
-    case 17:
-      guard reader.has(8) else { return false }
-      sourcePort = reader.take16()
-      destinationPort = reader.take16()
-      return true
-    case 1 where !source.isIPv6:
-      guard reader.has(8) else { return false }
-      switch reader.take8() {
-      case 0: message = .echoReply
-      case 8: message = .echoRequest
-      case 3, 4, 5, 11, 12:
-        message = .error
-        reader.skip(7)
-        readInner(&reader)
-      default: message = .other
-      }
-      return true
-    case 58 where source.isIPv6:
-      return readICMPv6(&reader)
-    default: return true
-    }
-  }
-
-  private mutating func readICMPv6(_ reader: inout HeaderReader) -> Bool {
-    guard reader.has(4) else { return false }
-    let type = reader.take8()
-    switch type {
-    case 128: message = .echoRequest
-    case 129: message = .echoReply
-    case 134: message = .routerAdvertisement
-    case 135, 136:
-      guard reader.has(23) else { return false }
-      message = type == 135 ? .neighbourSolicitation : .neighbourAdvertisement
-      reader.skip(7)
-      target = NetworkAddress(ipv6High: reader.take64(), low: reader.take64())
-    case 1...127:
-      guard reader.has(7) else { return false }
-      message = .error
-      reader.skip(7)
-      readInner(&reader)
-    default: message = .other
-    }
-    return true
-  }
-
-  /// The packet inside an ICMP error, as far as it is there: its sender is who the error is for.
-  private mutating func readInner(_ reader: inout HeaderReader) {
-    var skipped = 0
-    if source.isIPv6 {
-      guard reader.has(40), reader.take32() &>> 28 == 6 else { return }
-      reader.skip(2)
-      innerTransport = reader.take8()
-      reader.skip(1)
-      target = NetworkAddress(ipv6High: reader.take64(), low: reader.take64())
-      skipped = 16
-    } else {
-      guard reader.has(20) else { return }
-      let first = reader.take8()
-      guard first &>> 4 == 4, first & 15 >= 5 else { return }
-      reader.skip(5)
-      let isLater = reader.take16() & 0x1fff != 0
-      reader.skip(1)
-      innerTransport = isLater ? 0 : reader.take8()
-      if isLater { reader.skip(1) }
-      reader.skip(2)
-      target = NetworkAddress(ipv4: reader.take32())
-      skipped = 4 &+ Int(first & 15) &* 4 &- 20
-    }
-    guard reader.has(skipped &+ 2) else { return }
-    reader.skip(skipped)
-    if innerTransport == 6 || innerTransport == 17 { innerPort = reader.take16() }
-  }
-}
-
-/// Reads bytes one after the other, each once and none behind the end.
-struct HeaderReader {
-  // Invariant: `byteCount` bytes can be read from `start` on; `offset` is at most `byteCount`.
-  private let start: UnsafeRawPointer
-  private let byteCount: Int
-  private(set) var offset = 0
-
-  init(_ start: UnsafeRawPointer, _ byteCount: Int) {
-    self.start = start
-    self.byteCount = max(0, byteCount)
-  }
-
-  @inline(__always)
-  func has(_ count: Int) -> Bool { byteCount &- offset >= count }
-
-  @inline(__always)
-  mutating func skip(_ count: Int) {
-    precondition(count >= 0 && has(count))
-    offset &+= count
-  }
-
-  @inline(__always)
-  mutating func take8() -> UInt8 {
-    precondition(has(1))
-    defer { offset &+= 1 }
-    return start.load(fromByteOffset: offset, as: UInt8.self)
-  }
-
-  @inline(__always)
-  mutating func take16() -> UInt16 {
-    precondition(has(2))
-    defer { offset &+= 2 }
-    return UInt16(bigEndian: start.loadUnaligned(fromByteOffset: offset, as: UInt16.self))
-  }
-
-  @inline(__always)
-  mutating func take32() -> UInt32 {
-    precondition(has(4))
-    defer { offset &+= 4 }
-    return UInt32(bigEndian: start.loadUnaligned(fromByteOffset: offset, as: UInt32.self))
-  }
-
-  @inline(__always)
-  mutating func take64() -> UInt64 {
-    precondition(has(8))
-    defer { offset &+= 8 }
-    return UInt64(bigEndian: start.loadUnaligned(fromByteOffset: offset, as: UInt64.self))
-  }
-
-  @inline(__always)
-  mutating func take48() -> UInt64 { UInt64(take32()) &<< 16 | UInt64(take16()) }
 }
