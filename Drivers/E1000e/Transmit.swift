@@ -9,11 +9,12 @@ extension E1000eQueuePair {
     while at < burst.count {
       guard let end = burst.endOfPacket(from: at), refused.room > 0 else { break }
       let packet = OutgoingPacket(burst, from: at, through: end)
+      let dataSlots = packet.dataSlots(burst)
       // With a context and a copied header at most.
-      let slots = packet.dataSlots(burst) &+ 2
+      let slots = dataSlots &+ 2
       if transmitRing.room < slots && slots < transmitRing.size { break }
       if slots < transmitRing.size, let work = work(for: packet, burst) {
-        send(packet, work, burst)
+        send(packet, work, burst, dataSlots)
       } else {
         statistics.sendErrors &+= 1
         refused.append(Descriptor(segment: 0, tag: packet.tag))
@@ -64,12 +65,14 @@ extension E1000eQueuePair {
   }
 
   /// Puts a packet on the ring.
-  private mutating func send(_ packet: OutgoingPacket, _ work: Work, _ burst: borrowing Burst) {
+  private mutating func send(
+    _ packet: OutgoingPacket, _ work: Work, _ burst: borrowing Burst, _ dataSlots: Int
+  ) {
     statistics.sentPackets &+= 1
     statistics.sentBytes &+= UInt64(packet.bytes)
     if work.isSegmentation { return segment(packet, work, burst) }
     var options: UInt64 = 0
-    var slots = packet.dataSlots(burst)
+    var slots = dataSlots
     if work.offload.needsChecksum {
       // 7.2.11: from the start to the packet's end, which an end of 0 means.
       slots &+= 1
@@ -129,12 +132,9 @@ extension E1000eQueuePair {
     headers.storeNetwork16(
       UInt16(truncatingIfNeeded: sum & 0xffff &+ sum &>> 16), at: buffer &+ at)
     let network = 14
-    if isIPv4 {
-      headers.storeNetwork16(0, at: buffer &+ network &+ 2)
-      headers.storeNetwork16(0, at: buffer &+ network &+ 10)
-    } else {
-      headers.storeNetwork16(0, at: buffer &+ network &+ 4)
-    }
+    // The length, and the checksum where there is one.
+    headers.storeNetwork16(0, at: buffer &+ network &+ (isIPv4 ? 2 : 4))
+    if isIPv4 { headers.storeNetwork16(0, at: buffer &+ network &+ 10) }
     // One for the context, one for the header; pieces that the header covers need none.
     var slots = 2 &+ packet.dataSlots(from: UInt32(header), burst)
     let payload = UInt64(packet.bytes &- header)

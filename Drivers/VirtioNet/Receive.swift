@@ -241,6 +241,7 @@ extension RingPair where Ring: ~Copyable {
 
   /// A buffer that nobody gets goes back to the device, whole. Its bytes begin where they did when it was lent: as
   /// far beyond a multiple of 64 as all do, so that what was taken off can be put back.
+  @inline(__always)
   private mutating func repost(_ piece: Descriptor) {
     let start = (piece.offset &- receiveBufferLead) & ~63 &+ receiveBufferLead
     reposted.append(

@@ -69,16 +69,20 @@ public struct ChannelMemory: ~Copyable {
   /// Changes with each ``announceNews()``.
   public var newsWord: UnsafeMutableRawPointer { arena.address + ChannelLayout.newsWord }
 
-  func producer(_ queue: Int, _ ring: ChannelLayout.Ring) -> RingProducer {
+  func producer(
+    _ queue: Int, _ ring: ChannelLayout.Ring, from index: UInt32 = 0
+  ) -> RingProducer {
     RingProducer(
       slots: slots(queue, ring), own: arena.address + layout.producerIndex(queue, ring),
-      peer: arena.address + layout.consumerIndex(queue, ring), count: layout.slots)
+      peer: arena.address + layout.consumerIndex(queue, ring), count: layout.slots, from: index)
   }
 
-  func consumer(_ queue: Int, _ ring: ChannelLayout.Ring) -> RingConsumer {
+  func consumer(
+    _ queue: Int, _ ring: ChannelLayout.Ring, from index: UInt32 = 0
+  ) -> RingConsumer {
     RingConsumer(
       slots: slots(queue, ring), own: arena.address + layout.consumerIndex(queue, ring),
-      peer: arena.address + layout.producerIndex(queue, ring), count: layout.slots)
+      peer: arena.address + layout.producerIndex(queue, ring), count: layout.slots, from: index)
   }
 
   func address(_ offset: Int) -> UnsafeMutableRawPointer { arena.address + offset }
@@ -177,13 +181,18 @@ public struct HostEnd: ~Copyable {
   /// Whether the instance wants what has come in a burst as aggregates (``/Memory/Burst/joinPackets(from:)``).
   @inlinable public var wantsAggregates: Bool { relaxed_load32(wish) != 0 }
 
-  /// - Parameter instanceDoorbell: the host's end of the pair of sockets that wakes the instance.
-  public init(_ memory: borrowing ChannelMemory, queue: Int, instanceDoorbell: Int32) {
+  /// - Parameters:
+  ///   - instanceDoorbell: the host's end of the pair of sockets that wakes the instance.
+  ///   - places: how far the host before had come on each ring; ``RingPlaces/start`` for a new channel.
+  public init(
+    _ memory: borrowing ChannelMemory, queue: Int, instanceDoorbell: Int32,
+    from places: RingPlaces = .start
+  ) {
     wish = memory.address(memory.layout.wantsAggregates(queue))
-    receive = memory.producer(queue, .receive)
-    transmit = memory.consumer(queue, .transmit)
-    completion = memory.producer(queue, .completion)
-    free = memory.consumer(queue, .free)
+    receive = memory.producer(queue, .receive, from: places.receive)
+    transmit = memory.consumer(queue, .transmit, from: places.transmit)
+    completion = memory.producer(queue, .completion, from: places.completion)
+    free = memory.consumer(queue, .free, from: places.free)
     doorbell = Doorbell(
       ownSleeps: memory.address(memory.layout.hostSleeps(queue)),
       peerSleeps: memory.address(memory.layout.instanceSleeps(queue)), peer: instanceDoorbell,
@@ -195,6 +204,37 @@ public struct HostEnd: ~Copyable {
     doorbell.announceSleep()
     return transmit.isEmpty() && free.isEmpty()
   }
+
+  /// Goes on where a host before ended: shows the instance how far that had come, and wakes it.
+  /// - Returns: false where the instance has read more than was written: one of the two is wrong.
+  public mutating func takeOver() -> Bool {
+    guard receive.hasPlausiblePeer, completion.hasPlausiblePeer else { return false }
+    receive.publish()
+    completion.publish()
+    transmit.publish()
+    free.publish()
+    doorbell.awake()
+    doorbell.ringAlways()
+    return true
+  }
+}
+
+/// How far a host has come on the four rings of a queue: indices that run freely.
+public struct RingPlaces: Equatable, Sendable {
+  public var receive: UInt32
+  public var transmit: UInt32
+  public var completion: UInt32
+  public var free: UInt32
+
+  public init(receive: UInt32, transmit: UInt32, completion: UInt32, free: UInt32) {
+    self.receive = receive
+    self.transmit = transmit
+    self.completion = completion
+    self.free = free
+  }
+
+  /// Of a channel that nobody has used.
+  public static let start = RingPlaces(receive: 0, transmit: 0, completion: 0, free: 0)
 }
 
 /// A stack instance's end of one queue of a channel. One thread.

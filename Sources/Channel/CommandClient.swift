@@ -168,7 +168,7 @@ public struct CommandClient: ~Copyable, @unchecked Sendable {
         cpu_pause()
         continue
       }
-      let now = monotonicMilliseconds()
+      let now = monotonic_milliseconds()
       if deadline == 0 { deadline = now + UInt64(limit) }
       guard now < deadline else { throw .noAnswer(milliseconds: limit) }
       try sleep(milliseconds: Int32(deadline - now))
@@ -190,10 +190,4 @@ public struct CommandClient: ~Copyable, @unchecked Sendable {
 extension CommandClient {
   /// For tests: both rings begin here, before anything has gone through them.
   mutating func begin(at index: UInt32) { (submitted, taken, answered) = (index, index, index) }
-}
-
-private func monotonicMilliseconds() -> UInt64 {
-  var time = timespec()
-  clock_gettime(CLOCK_MONOTONIC, &time)
-  return UInt64(time.tv_sec) * 1000 + UInt64(time.tv_nsec) / 1_000_000
 }

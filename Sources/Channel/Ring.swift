@@ -13,25 +13,47 @@ public struct RingProducer: ~Copyable, @unchecked Sendable {
   @usableFromInline let own: UnsafeMutableRawPointer
   @usableFromInline let peer: UnsafeMutableRawPointer
   @usableFromInline let mask: UInt32
-  @usableFromInline var next: UInt32 = 0
-  @usableFromInline var peerIndex: UInt32 = 0
+  @usableFromInline var next: UInt32
+  @usableFromInline var peerIndex: UInt32
 
+  /// - Parameter index: how far an end before this one had written.
   @usableFromInline
   init(
     slots: UnsafeMutablePointer<Descriptor>, own: UnsafeMutableRawPointer,
-    peer: UnsafeMutableRawPointer, count: Int
+    peer: UnsafeMutableRawPointer, count: Int, from index: UInt32 = 0
   ) {
     self.slots = slots
     self.own = own
     self.peer = peer
     mask = UInt32(count - 1)
+    next = index
+    // What the peer has read is looked at before anything is written.
+    peerIndex = index &- UInt32(count)
   }
+
+  /// Where the next slot goes, published or not.
+  @inlinable public var index: UInt32 { @_noLocks get { next } }
 
   /// Moves packets from the burst's front into the ring, whole ones only, as many as there is room for.
   @inlinable @inline(__always) @_noLocks
   public mutating func push(_ burst: inout Burst) {
+    let moved = place(burst)
+    if moved == 0 { return }
+    publish()
+    burst.removeFirst(moved)
+  }
+
+  /// Shows the peer all that has been placed.
+  @inlinable @inline(__always) @_noLocks
+  public func publish() { release_store32(own, next) }
+
+  /// Copies packets from the burst's front into the ring, whole ones only, as many as there is room for. The peer sees
+  /// none of them before ``publish()``.
+  /// - Returns: how many slots.
+  @inlinable @inline(__always) @_noLocks
+  public mutating func place(_ burst: borrowing Burst) -> Int {
     let count = burst.count
-    if count == 0 { return }
+    if count == 0 { return 0 }
     var room = Int(mask &+ 1 &- (next &- peerIndex))
     if room < count {
       // A consumer that claims more than was written only hurts itself: it is taken as an empty ring at most.
@@ -43,15 +65,23 @@ public struct RingProducer: ~Copyable, @unchecked Sendable {
     if moved < count {
       while moved > 0 && burst[moved &- 1].flags.contains(.more) { moved &-= 1 }
     }
-    if moved == 0 { return }
+    if moved == 0 { return 0 }
     let first = Int(next & mask)
     let straight = min(moved, Int(mask) &+ 1 &- first)
     copy(slots + first, from: burst.start, straight)
     if straight < moved { copy(slots, from: burst.start + straight, moved &- straight) }
     next = next &+ UInt32(truncatingIfNeeded: moved)
-    release_store32(own, next)
-    burst.removeFirst(moved)
+    return moved
   }
+
+  /// Whether the peer claims to have read no more than there is.
+  var hasPlausiblePeer: Bool { next &- relaxed_load32(peer) <= mask &+ 1 }
+
+  /// How far the peer says that it has read: not checked.
+  @inlinable public var taken: UInt32 { @_noLocks get { relaxed_load32(peer) } }
+
+  /// Slots that have been placed and, as the peer says, not been read yet: no more than there are.
+  public var level: Int { Int(min(next &- taken, mask &+ 1)) }
 
   /// Slots that are free as far as is known without looking at the peer.
   @inlinable @_noLocks
@@ -70,23 +100,41 @@ public struct RingConsumer: ~Copyable, @unchecked Sendable {
   @usableFromInline let own: UnsafeMutableRawPointer
   @usableFromInline let peer: UnsafeMutableRawPointer
   @usableFromInline let mask: UInt32
-  @usableFromInline var next: UInt32 = 0
-  @usableFromInline var peerIndex: UInt32 = 0
+  @usableFromInline var next: UInt32
+  @usableFromInline var peerIndex: UInt32
 
+  /// - Parameter index: how far an end before this one had read.
   @usableFromInline
   init(
     slots: UnsafeMutablePointer<Descriptor>, own: UnsafeMutableRawPointer,
-    peer: UnsafeMutableRawPointer, count: Int
+    peer: UnsafeMutableRawPointer, count: Int, from index: UInt32 = 0
   ) {
     self.slots = slots
     self.own = own
     self.peer = peer
     mask = UInt32(count - 1)
+    next = index
+    peerIndex = index
   }
+
+  /// Where the next slot comes from, whether or not the peer has been shown that those before were taken.
+  @inlinable public var index: UInt32 { @_noLocks get { next } }
 
   /// Appends packets, whole ones only, as far as the burst has room.
   @inlinable @inline(__always) @_noLocks
   public mutating func pop(into burst: inout Burst) throws(ChannelError) {
+    let before = next
+    try take(into: &burst)
+    if next != before { publish() }
+  }
+
+  /// Shows the peer that all that has been taken can be written again.
+  @inlinable @inline(__always) @_noLocks
+  public func publish() { release_store32(own, next) }
+
+  /// As ``pop(into:)``; the peer does not see it before ``publish()``.
+  @inlinable @inline(__always) @_noLocks
+  public mutating func take(into burst: inout Burst) throws(ChannelError) {
     if peerIndex == next {
       let claimed = acquire_load32(peer)
       if claimed &- next > mask &+ 1 {
@@ -108,7 +156,6 @@ public struct RingConsumer: ~Copyable, @unchecked Sendable {
     if taken &- kept >= Descriptor.maximumSlots { throw .endlessPacket }
     burst.append(written: kept)
     next = next &+ UInt32(truncatingIfNeeded: kept)
-    if kept > 0 { release_store32(own, next) }
     // The rest of a packet that was cut may have been published since.
     if kept < taken { peerIndex = next }
   }
@@ -116,6 +163,9 @@ public struct RingConsumer: ~Copyable, @unchecked Sendable {
   /// Whether the producer has published anything more.
   @inlinable @_noLocks
   public func isEmpty() -> Bool { acquire_load32(peer) == next }
+
+  /// Slots that the peer says it has placed and that have not been read yet: no more than there are.
+  public var level: Int { Int(min(published &- next, mask &+ 1)) }
 
   /// What the producer says that it has published: not checked.
   @inlinable

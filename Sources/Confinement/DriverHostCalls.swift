@@ -40,6 +40,8 @@ extension SystemCallFilter {
       // The filter of the loop, and the last limits.
       Rule("seccomp"), Rule("prctl", .argument(0, is: PR_SET_NO_NEW_PRIVS)),
       Rule("prctl", .argument(0, is: PR_SET_SECCOMP)),
+      // One that stood by has another name from now on.
+      Rule("prctl", .argument(0, is: PR_SET_NAME)),
       Rule("prlimit64", .argument(0, is: 0)), Rule("getrlimit"), Rule("setrlimit"),
     ]
     return SystemCallFilter(rules: rules)

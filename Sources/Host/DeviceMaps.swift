@@ -19,7 +19,8 @@ struct DeviceMaps {
       let byteCount: UInt64 = message.number("bytes"),
       descriptors.count == (message.word == "map" ? 1 : 0)
     else {
-      supervisor.say("refused id=\(id) what=\(message.word) reason=not_understood")
+      let place = message["iova"].map { " iova=\($0)" } ?? ""
+      supervisor.say("refused id=\(id) what=\(message.word)\(place) reason=not_understood")
       return true
     }
     do throws(PCIError) {

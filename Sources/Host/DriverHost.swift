@@ -13,13 +13,16 @@ import VhostUser
 /// the function until its supervisor goes. Its first thread is for control; each queue pair has one of its own.
 ///
 /// Descriptors: 3 control, 4 device, 5 rings, 6 arena, 7 channel, 8 counters, 9 the pipe for the run's trace where it is
-/// recorded; with one instance 10, the host's end of the sockets that wake it, and 11 + n, rung by it for queue pair n.
+/// recorded, 10 the record that outlives the host (``HostRecord``), 11 and 12 what captures are written to and how far they
+/// have been read; with one instance 13, the host's end of the sockets that wake it, and 14 + n, rung by it for queue pair n.
 public struct DriverHost: DriverVisitor, ~Copyable {
   private let arguments: HostArguments
   private let supervisor: SupervisorSocket
   private let rings: Arena
   private var memory: HostMemory
   private var counters: CounterPage?
+  private let record: HostRecord
+  private let captures: HostCaptures
   private let configurationInterrupt: Int32
   private let queueInterrupts: [Int32]
   /// For each queue thread, what wakes it.
@@ -31,10 +34,11 @@ public struct DriverHost: DriverVisitor, ~Copyable {
   /// nil where the process is not confined.
   private let confined: ConfinedHost?
   private let function: any PCIFunction
+  private let device: Int32
   private let identity: PCIMatch
   @usableFromInline var hasDriven = false
 
-  private enum Inherited {
+  enum Inherited {
     static let control: Int32 = 3
     static let device: Int32 = 4
     static let rings: Int32 = 5
@@ -42,8 +46,11 @@ public struct DriverHost: DriverVisitor, ~Copyable {
     static let channel: Int32 = 7
     static let counters: Int32 = 8
     static let trace: Int32 = 9
-    static let instanceDoorbell: Int32 = 10
-    static let firstDoorbell: Int32 = 11
+    static let record: Int32 = 10
+    static let capture: Int32 = 11
+    static let captureReaders: Int32 = 12
+    static let instanceDoorbell: Int32 = 13
+    static let firstDoorbell: Int32 = 14
   }
 
   /// Slots of each ring of the channel.
@@ -53,6 +60,9 @@ public struct DriverHost: DriverVisitor, ~Copyable {
   public static func counterCapacity(queues: Int, isShared: Bool = false) -> Int {
     HostStatistics.capacity(queues: queues, isShared: isShared)
   }
+
+  /// Histograms of the counter page.
+  public static func histograms(queues: Int) -> Int { HostStatistics.histograms(queues: queues) }
 
   /// The program's whole life. `body` offers each driver that the program has by ``visit(_:)``, until one takes the
   /// function.
@@ -66,6 +76,9 @@ public struct DriverHost: DriverVisitor, ~Copyable {
       try body(&host)
       guard host.hasDriven else { throw host.noDriver() }
       return 0
+    } catch let error as HostError {
+      supervisor.say("\(error.word) \(error)")
+      return 1
     } catch {
       supervisor.say("error \(error)")
       return 1
@@ -76,20 +89,28 @@ public struct DriverHost: DriverVisitor, ~Copyable {
   private static func start(
     _ arguments: HostArguments, _ supervisor: SupervisorSocket
   ) throws(HostError) -> DriverHost {
+    showName(arguments.isStandby ? standbyName : name)
+    let record = try HostMemory.record(arguments, Inherited.record)
+    if !arguments.isStandby { record.signs.note(.begun) }
     let rings = try HostMemory.adopt(Inherited.rings, arguments.ringsBytes)
     let memory = try HostMemory(arguments, arena: Inherited.arena, channel: Inherited.channel)
+    let captures = try HostCaptures(
+      area: Inherited.capture, readers: Inherited.captureReaders, queues: arguments.queues)
     let counters: CounterPage
     do throws(MemoryError) {
       counters = try CounterPage(
         adopting: Inherited.counters,
         capacity: counterCapacity(queues: arguments.queues, isShared: arguments.isShared),
-        writable: true)
+        histograms: histograms(queues: arguments.queues), writable: true)
     } catch {
       throw .memory(error.description)
     }
     // Everything that needs a path, a new descriptor of this kind or a right is done before it is given up.
     let interrupts = (0...arguments.queues).map { _ in eventfd(0, Int32(EFD_NONBLOCK)) }
     let instanceNews = eventfd(0, Int32(EFD_NONBLOCK))
+    guard instanceNews >= 0, interrupts.allSatisfy({ $0 >= 0 }) else {
+      throw .memory("there are not enough descriptors for its interrupts")
+    }
     var wakes: [WakeSet] = []
     for queue in 0..<arguments.queues {
       let wake = try WakeSet(interrupt: interrupts[queue + 1])
@@ -100,64 +121,40 @@ public struct DriverHost: DriverVisitor, ~Copyable {
       wakes.append(wake)
     }
     if arguments.isShared { _ = linux_allow_all_descriptors() }
-    let run = HostRun(failed: eventfd(0, Int32(EFD_NONBLOCK)), wakes: wakes)
+    let run = HostRun(
+      failed: eventfd(0, Int32(EFD_NONBLOCK)), wakes: wakes, signs: record.signs)
     let kicks =
       arguments.access == .vhostUser ? VhostUserDoorbells(queuePairs: arguments.queues) : nil
-    let (threads, confined) = try confine(arguments)
-    let function = try openFunction(arguments, kicks)
+    // One that stands by gets its device under the lowest number that is free.
+    let device = arguments.isStandby ? dup(Inherited.control) : Inherited.device
+    let (threads, confined) = try confine(arguments, device)
+    if arguments.isStandby {
+      close(device)
+      try standBy(supervisor, for: device)
+      showName(name)
+      record.signs.note(.begun)
+    }
+    record.signs.note(.confined)
+    let function = try openFunction(arguments, device, kicks)
     return DriverHost(
       arguments: arguments, function: function, identity: try identify(function),
-      supervisor: supervisor, rings: rings, memory: memory, counters: counters,
+      supervisor: supervisor, rings: rings, memory: memory, counters: counters, record: record,
+      captures: captures,
       configurationInterrupt: interrupts[0],
       queueInterrupts: Array(interrupts.dropFirst()), wakes: wakes, instanceNews: instanceNews,
-      threads: threads, run: run, confined: confined)
-  }
-
-  /// Gives up all rights and makes the queue threads.
-  private static func confine(
-    _ arguments: HostArguments
-  ) throws(HostError) -> ([QueueThread], ConfinedHost?) {
-    var confined = arguments.isConfined ? Self.confined(arguments) : nil
-    if confined != nil {
-      try confining { () throws(ConfinementError) in
-        confined?.landlockVersion = try Confinement.enter(reportingTo: Inherited.control)
-      }
-    }
-    // One heap for all threads: the C library reads a file of /proc before it shrinks a thread's own.
-    linux_use_one_heap()
-    // Each thread has capability sets of its own: they are made of a thread that has none left.
-    var threads: [QueueThread] = []
-    for queue in 0..<arguments.queues {
-      let core = arguments.cores.isEmpty ? nil : arguments.cores[queue]
-      threads.append(try QueueThread(queue: queue, core: core))
-    }
-    if let confined {
-      try confining { () throws(ConfinementError) in try Confinement.close(confined) }
-    }
-    return (threads, confined)
-  }
-
-  /// What its confinement depends on.
-  private static func confined(_ arguments: HostArguments) -> ConfinedHost {
-    let access: ConfinedHost.Access =
-      switch arguments.access {
-      case .vfio: .kernelVFIO
-      case .vfioUser: .messages
-      case .vhostUser: .replacedSocket
-      }
-    return ConfinedHost(
-      control: Inherited.control, device: Inherited.device, access: access,
-      instanceDoorbell: Inherited.instanceDoorbell, isShared: arguments.isShared)
+      threads: threads, run: run, device: device, confined: confined)
   }
 
   private init(
     arguments: HostArguments, function: any PCIFunction, identity: PCIMatch,
     supervisor: SupervisorSocket, rings: consuming Arena,
-    memory: consuming HostMemory, counters: consuming CounterPage,
+    memory: consuming HostMemory, counters: consuming CounterPage, record: consuming HostRecord,
+    captures: HostCaptures,
     configurationInterrupt: Int32, queueInterrupts: [Int32], wakes: [WakeSet],
-    instanceNews: Int32, threads: [QueueThread], run: HostRun,
+    instanceNews: Int32, threads: [QueueThread], run: HostRun, device: Int32,
     confined: ConfinedHost?
   ) {
+    self.device = device
     self.arguments = arguments
     self.function = function
     self.identity = identity
@@ -165,6 +162,8 @@ public struct DriverHost: DriverVisitor, ~Copyable {
     self.rings = rings
     self.memory = memory
     self.counters = consume counters
+    self.record = record
+    self.captures = captures
     self.configurationInterrupt = configurationInterrupt
     self.queueInterrupts = queueInterrupts
     self.wakes = wakes
@@ -250,15 +249,21 @@ public struct DriverHost: DriverVisitor, ~Copyable {
     }
     hasDriven = true
     var device = driver
-    supervisor.say("ready " + describe(device.interface))
-    let paths = makePaths(&device, channel)
+    let paths = try makePaths(&device, channel)
     memory.channel = consume channel
+    sayReady(device.interface)
     return HostControl(
       driver: device, setup: setup, paths: paths, threads: threads,
       descriptors: descriptors(recording), mode: arguments.mode,
       events: events(setup, recording), supervisor: supervisor,
       statistics: HostStatistics(
-        page: counters, queues: arguments.queues, device: D.deviceStatistics), run: run)
+        page: counters, queues: arguments.queues, device: D.deviceStatistics,
+        isResumed: arguments.isResumed), run: run)
+  }
+
+  private func sayReady(_ interface: NetworkInterface) {
+    record.signs.note(.ready)
+    supervisor.say("ready " + describe(interface))
   }
 
   /// The same for instances that come and go.
@@ -271,13 +276,14 @@ public struct DriverHost: DriverVisitor, ~Copyable {
     }
     hasDriven = true
     var device = driver
-    supervisor.say("ready " + describe(device.interface))
+    sayReady(device.interface)
     let statistics = HostStatistics(
-      page: counters, queues: arguments.queues, device: D.deviceStatistics, isShared: true)
+      page: counters, queues: arguments.queues, device: D.deviceStatistics, isShared: true,
+      isResumed: arguments.isResumed)
     let instances = InstanceControl(
       plan: SharedPlan(D.self, device.interface, hostArenaBytes: arguments.arenaBytes),
       window: window, wakes: wakes, changed: instanceNews,
-      statistics: statistics, supervisor: supervisor)
+      statistics: statistics, supervisor: supervisor, captures: captures)
     var events = events(setup, nil)
     events.instances = instanceNews
     return HostControl(
@@ -291,7 +297,7 @@ public struct DriverHost: DriverVisitor, ~Copyable {
     ControlEvents(
       supervisor: supervisor.descriptor, failed: run.failed,
       configurationInterrupt: configurationInterrupt,
-      device: arguments.access == .vfio ? -1 : Inherited.device, recording: recording,
+      device: arguments.access == .vfio ? -1 : device, recording: recording,
       look: look(setup.interrupts))
   }
 
@@ -348,17 +354,17 @@ public struct DriverHost: DriverVisitor, ~Copyable {
   }
 
   private static func openFunction(
-    _ arguments: HostArguments, _ doorbells: VhostUserDoorbells?
+    _ arguments: HostArguments, _ device: Int32, _ doorbells: VhostUserDoorbells?
   ) throws(HostError) -> any PCIFunction {
     do throws(PCIError) {
       switch arguments.access {
       case .vfio:
-        return try KernelVFIOFunction(descriptor: Inherited.device, name: arguments.deviceName)
+        return try KernelVFIOFunction(descriptor: device, name: arguments.deviceName)
       case .vfioUser:
-        return try VFIOUserFunction(negotiated: Inherited.device, name: arguments.deviceName)
+        return try VFIOUserFunction(negotiated: device, name: arguments.deviceName)
       case .vhostUser:
         return try VhostUserFunction(
-          negotiated: Inherited.device, name: arguments.deviceName,
+          negotiated: device, name: arguments.deviceName,
           doorbells: doorbells ?? VhostUserDoorbells(queuePairs: arguments.queues))
       }
     } catch {
@@ -366,23 +372,33 @@ public struct DriverHost: DriverVisitor, ~Copyable {
     }
   }
 
-  /// One path for each queue pair, with an equal part of the receive segments.
+  /// One path for each queue pair, with an equal part of the receive segments. Each goes on where the host before ended, if
+  /// there was one.
   private func makePaths<D: NetworkDriver & ~Copyable>(
     _ device: inout D, _ channel: borrowing ChannelMemory
-  ) -> PathArray<PacketPath<D.QueuePair>> {
+  ) throws(HostError) -> PathArray<PacketPath<D.QueuePair>> {
     let count = device.interface.queuePairs
     var paths = PathArray<PacketPath<D.QueuePair>>(capacity: count)
     let share = arguments.receiveBytes / count / 4096 * 4096
     for queue in 0..<count {
-      paths.append(
-        PacketPath(
-          queuePair: device.takeQueuePair(queue),
-          channel: HostEnd(channel, queue: queue, instanceDoorbell: Inherited.instanceDoorbell),
-          ledger: SegmentLedger(
-            firstUnit: UInt32(queue * share / Descriptor.unit), byteCount: share,
-            segmentSize: D.receiveBufferBytes ?? 2048, isColoured: D.receiveBufferBytes == nil,
-            headerBytes: D.receiveHeaderBytes),
-          transmitPart: UInt64(arguments.receiveBytes)..<UInt64(arguments.arenaBytes)))
+      let record = record.path(queue, segments: share / Descriptor.unit)
+      var ledger = SegmentLedger(
+        firstUnit: UInt32(queue * share / Descriptor.unit), byteCount: share,
+        segmentSize: D.receiveBufferBytes ?? 2048, isColoured: D.receiveBufferBytes == nil,
+        headerBytes: D.receiveHeaderBytes, owners: record.ownerBytes)
+      do throws(RecordError) {
+        var end = HostEnd(
+          channel, queue: queue, instanceDoorbell: Inherited.instanceDoorbell,
+          from: try record.reconcile(&ledger))
+        guard !arguments.isResumed || end.takeOver() else { throw .badPlace }
+        paths.append(
+          PacketPath(
+            queuePair: device.takeQueuePair(queue), channel: end, ledger: ledger,
+            transmitPart: UInt64(arguments.receiveBytes)..<UInt64(arguments.arenaBytes),
+            record: record, tap: captures.tap(queue: queue, packets: memory.range)))
+      } catch {
+        throw .record(queue: queue, error)
+      }
     }
     return paths
   }

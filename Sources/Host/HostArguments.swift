@@ -30,6 +30,10 @@ struct HostArguments {
   var requiresPlatformAccess = false
   /// A trace of the run goes to an inherited pipe.
   var isRecorded = false
+  /// A host before this one had the same memory: its counters go on.
+  var isResumed = false
+  /// It waits for its device, and touches nothing before.
+  var isStandby = false
 
   /// - Parameter arguments: without the program's name: `--name value` pairs.
   init(_ arguments: [String]) throws(HostError) {
@@ -67,6 +71,10 @@ struct HostArguments {
       case "--confined": isConfined = value != "no"
       case "--behind-iommu": requiresPlatformAccess = value == "yes"
       case "--recorded": isRecorded = value == "yes"
+      case "--turn":
+        guard ["first", "next", "standby"].contains(value) else { throw Self.bad(name, value) }
+        isResumed = value != "first"
+        isStandby = value == "standby"
       default: throw .arguments("\(name) is not an option of martlet-host")
       }
     }

@@ -12,6 +12,7 @@ extension HostControl where D: ~Copyable, Path: ~Copyable {
     -> Bool
   {
     driver.stop()
+    run.signs.pulse(0).set(.sleeping)
     supervisor.say("gone \(error)")
     while true {
       var isAllBack = true

@@ -20,7 +20,7 @@ where Path.QueuePair == D.QueuePair {
   var events: ControlEvents
   let supervisor: SupervisorSocket
   let statistics: HostStatistics
-  private let run: HostRun
+  let run: HostRun
   /// nil where there is one instance only.
   let instances: InstanceControl?
   /// How often the device has gone and come back.
@@ -70,9 +70,11 @@ where Path.QueuePair == D.QueuePair {
 
   @usableFromInline
   mutating func startDevice() throws(HostError) {
+    run.signs.pulse(0).set(.working)
     try wrapping { () throws(DriverError) in try driver.start() }
     try setup.confineLoop()
     statistics.publish(landlock: setup.confined?.landlockVersion ?? 0)
+    run.signs.note(.started)
     supervisor.say("started")
   }
 
@@ -105,8 +107,11 @@ where Path.QueuePair == D.QueuePair {
   /// rest, can start again.
   @usableFromInline
   mutating func watch() throws(HostError) -> Word {
+    let pulse = run.signs.pulse(0)
     while true {
+      pulse.set(.sleeping)
       let event = events.wait()
+      pulse.set(.working)
       if let failure = run.firstFailure { throw failure }
       if event.supervisor, !listen() { return .stop }
       instances?.service()

@@ -16,6 +16,8 @@ public enum HostError: Error {
   case core(Int, errno: Int32)
   case pci(PCIError)
   case driver(DriverError)
+  /// What the host before has left of a queue.
+  case record(queue: Int, RecordError)
   /// The stack instance broke the channel's rules: it is the offender, not the device.
   case instance(InstanceOffence)
 }
@@ -42,7 +44,20 @@ extension HostError: CustomStringConvertible {
       "cannot run on core \(core): \(String(cString: strerror(errno)))"
     case .pci(let error): error.description
     case .driver(let error): error.description
+    case .record(let queue, let error): "queue \(queue): \(error)"
     case .instance(let offence): "the stack instance broke the channel's rules: \(offence)"
+    }
+  }
+}
+
+extension HostError {
+  /// How it is said to the supervisor: whether another host could go on with the device, once that has been reset.
+  var word: String {
+    switch self {
+    case .driver(.unsupported): "error"
+    // What there was too little of there may be enough of the next time.
+    case .driver, .pci, .memory, .confinement, .thread: "fault"
+    case .arguments, .core, .record, .instance: "error"
     }
   }
 }

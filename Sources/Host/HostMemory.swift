@@ -42,6 +42,18 @@ struct HostMemory: ~Copyable {
     }
   }
 
+  static func record(_ arguments: HostArguments, _ descriptor: Int32) throws(HostError)
+    -> HostRecord
+  {
+    do throws(MemoryError) {
+      return try HostRecord(
+        adopting: descriptor, queues: arguments.queues,
+        receiveBytes: arguments.isShared ? 0 : arguments.receiveBytes)
+    } catch {
+      throw .memory(error.description)
+    }
+  }
+
   static func adopt(
     _ descriptor: Int32, _ byteCount: Int, at address: UInt? = nil
   ) throws(HostError) -> Arena {

@@ -11,18 +11,30 @@ final class HostRun: Sendable {
   private let wakes: [WakeSet]
   // Invariant: points at a cache line of its own, whose first word is 1 once the threads are to end.
   nonisolated(unsafe) let stopWord: UnsafeMutableRawPointer
+  /// What the threads show of themselves.
+  let signs: HostSigns
+  // Invariant: the page that `signs` are in, where nobody else has one for them.
+  private nonisolated(unsafe) let ownPage: UnsafeMutableRawPointer?
 
   /// - Parameters:
   ///   - failed: an eventfd.
   ///   - wakes: what the queue threads sleep on.
-  init(failed: Int32, wakes: [WakeSet]) {
+  ///   - signs: of a page that outlives all threads; nil where nobody watches.
+  init(failed: Int32, wakes: [WakeSet], signs: HostSigns? = nil) {
     self.failed = failed
     self.wakes = wakes
+    ownPage =
+      signs == nil ? .allocate(byteCount: HostSigns.byteCount, alignment: 64) : nil
+    ownPage?.initializeMemory(as: UInt8.self, repeating: 0, count: HostSigns.byteCount)
+    self.signs = signs ?? HostSigns(page: ownPage!)
     stopWord = .allocate(byteCount: 64, alignment: 64)
     stopWord.initializeMemory(as: UInt8.self, repeating: 0, count: 64)
   }
 
-  deinit { stopWord.deallocate() }
+  deinit {
+    stopWord.deallocate()
+    ownPage?.deallocate()
+  }
 
   /// Tells all queue threads to end, those that sleep too.
   func stop() {

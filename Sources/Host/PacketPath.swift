@@ -1,3 +1,5 @@
+import CLinux
+import Capture
 import Channel
 import Driver
 import Memory
@@ -5,7 +7,7 @@ import Memory
 /// The way of every packet between one queue pair and one queue of a stack instance's channel, in both directions,
 /// run to completion in bursts. Read ``turn()`` from top to bottom.
 ///
-/// Nothing here reads payload. The device is checked by the driver, the instance here: each value from shared memory
+/// Nothing here reads payload, but where somebody captures. The device is checked by the driver, the instance here: each value from shared memory
 /// has been copied once before it is looked at.
 ///
 /// Seen by the benchmarks in this package too. All of it is inlinable, so that a host program has it compiled for each of its drivers: Tests/System/hot-path.sh sees
@@ -21,29 +23,47 @@ package struct PacketPath<QueuePair: NetworkQueuePair & ~Copyable>: ~Copyable, Q
   @usableFromInline var counts = PathCounts()
 
   @usableFromInline var posts = Burst(capacity: 64)
-  @usableFromInline var received = Burst(capacity: 128)
-  @usableFromInline var returned = Burst(capacity: 64)
-  @usableFromInline var sending = Burst(capacity: 128)
-  @usableFromInline var completed = Burst(capacity: 64)
+  // These four lie in the record: what of them is being handed over, the next host can see.
+  @usableFromInline var received: Burst
+  @usableFromInline var returned: Burst
+  @usableFromInline var sending: Burst
+  @usableFromInline var completed: Burst
+  @usableFromInline let record: PathRecord
+  /// Packets that a host before this one has taken.
+  @usableFromInline var orphans: OrphanedTags
   /// What earlier queue pairs of this path have counted.
   private var earlier = QueueStatistics()
   /// Packets that the device or the completion ring still owes the instance.
   @usableFromInline var inFlight = 0
+  /// Packets that have been handed back, in all.
+  @usableFromInline var handedBack: UInt32 = 0
+  @usableFromInline package var times = PathTimes()
   @usableFromInline var aggregates = AggregateTags()
+  @usableFromInline let tap: CaptureTap
 
+  /// - Parameter record: the ledger's and the channel end's places are what it says (``PathRecord/reconcile(_:)``).
   package init(
     queuePair: consuming QueuePair, channel: consuming HostEnd, ledger: consuming SegmentLedger,
-    transmitPart: Range<UInt64>
+    transmitPart: Range<UInt64>, record: consuming PathRecord = PathRecord(),
+    tap: CaptureTap = .none
   ) {
     self.queuePair = queuePair
     self.channel = channel
     self.ledger = ledger
     self.transmitPart = transmitPart
+    received = record.burst(.receive, capacity: 128)
+    returned = record.burst(.free, capacity: 64)
+    sending = record.burst(.transmit, capacity: 128)
+    completed = record.burst(.completion, capacity: 64)
+    orphans = OrphanedTags(record.outstandingTags())
+    inFlight = orphans.count
+    self.tap = tap
+    self.record = record
   }
 
-  /// Never: the instance stays as long as the host.
-  @inlinable package var hasUpdate: Bool { false }
-  @inlinable package mutating func takeUpdate() {}
+  /// Of what is captured only: the instance stays as long as the host.
+  @inlinable package var hasUpdate: Bool { tap.hasUpdate }
+  @inlinable package mutating func takeUpdate() { tap.takeUpdate() }
 
   /// One burst in each direction.
   /// - Returns: whether there was anything to do.
@@ -58,38 +78,97 @@ package struct PacketPath<QueuePair: NetworkQueuePair & ~Copyable>: ~Copyable, Q
     return worked
   }
 
+  /// As ``turn()``.
+  @inlinable @inline(never)
+  package mutating func timedTurn() throws(HostError) -> Bool {
+    var worked = try takeReturnedSegments()
+    try postSegments(of: &ledger, to: &queuePair, by: &posts)
+    let begin = monotonic_nanoseconds()
+    try takeReceived()
+    if !received.isEmpty {
+      let driven = monotonic_nanoseconds()
+      deliver()
+      let delivered = monotonic_nanoseconds()
+      times.record(.receive, driven &- begin)
+      times.record(.deliver, delivered &- driven)
+      times.markChannel(channel.receive.index, at: delivered)
+      worked = true
+    }
+    let taken = monotonic_nanoseconds()
+    if try transmit() {
+      let sent = monotonic_nanoseconds()
+      times.record(.transmit, sent &- taken)
+      times.markRing(handedBack &+ UInt32(truncatingIfNeeded: inFlight), at: sent)
+      worked = true
+    }
+    if try complete() { worked = true }
+    if worked { channel.doorbell.ring() }
+    return worked
+  }
+
+  @inlinable @inline(never)
+  package mutating func lookAtMarks() {
+    times.look(taken: channel.receive.taken, done: handedBack)
+  }
+
   /// Free ring: the instance gives receive segments back.
   @inlinable
   mutating func takeReturnedSegments() throws(HostError) -> Bool {
     do throws(ChannelError) {
-      try channel.free.pop(into: &returned)
+      try channel.free.take(into: &returned)
     } catch {
       throw .instance(.channel(error))
     }
     if returned.isEmpty { return false }
+    record.begin(.free, count: returned.count, index: channel.free.index)
     do throws(LedgerError) {
       try ledger.takeBack(&returned)
     } catch {
       throw .instance(.ledger(error))
     }
+    record.commit(.free, index: channel.free.index)
+    channel.free.publish()
+    record.end()
     return true
   }
 
   /// Device -> receive ring.
   @inlinable
   mutating func receive() throws(HostError) -> Bool {
+    try takeReceived()
+    if received.isEmpty { return false }
+    deliver()
+    return true
+  }
+
+  @inlinable @inline(__always)
+  mutating func takeReceived() throws(HostError) {
     do throws(DriverError) {
       try queuePair.receive(into: &received)
     } catch {
       throw .driver(error)
     }
+  }
+
+  @inlinable @inline(__always)
+  mutating func deliver() {
     let count = received.count
-    if count == 0 { return false }
-    ledger.give(received)
+    if tap.isOn {
+      tap.beginBurst()
+      tap.capture(.wireReceive, received)
+    }
     if channel.wantsAggregates { received.joinPackets() }
-    channel.receive.push(&received)
+    let moved = channel.receive.place(received)
+    if moved > 0 {
+      if tap.isOn { tap.capture(.channelReceive, received, upTo: moved) }
+      record.begin(.receive, count: moved, index: channel.receive.index)
+      ledger.give(received, count: moved)
+      record.commit(.receive, index: channel.receive.index)
+      channel.receive.publish()
+      record.end()
+    }
     // An instance that does not drain its ring loses what does not fit: its own packets and no one else's.
-    for index in 0..<received.count {
+    for index in moved..<count {
       let slot = received[index]
       if !slot.flags.contains(.offload) { ledger.reclaim(slot.segment) }
       if !slot.flags.contains(.more) || slot.flags.contains(.aggregate) {
@@ -97,7 +176,6 @@ package struct PacketPath<QueuePair: NetworkQueuePair & ~Copyable>: ~Copyable, Q
       }
     }
     received.removeAll()
-    return true
   }
 
   /// Transmit ring -> device.
@@ -105,12 +183,22 @@ package struct PacketPath<QueuePair: NetworkQueuePair & ~Copyable>: ~Copyable, Q
   mutating func transmit() throws(HostError) -> Bool {
     if sending.isEmpty {
       do throws(ChannelError) {
-        try channel.transmit.pop(into: &sending)
+        try channel.transmit.take(into: &sending)
       } catch {
         throw .instance(.channel(error))
       }
       if sending.isEmpty { return false }
+      record.begin(.transmit, count: sending.count, index: channel.transmit.index)
+      record.mark(sending)
+      record.commit(.transmit, index: channel.transmit.index)
+      channel.transmit.publish()
+      record.end()
       try checkPieces()
+      if tap.isOn {
+        tap.beginBurst()
+        tap.capture(.channelTransmit, sending, upTo: sending.count)
+        tap.capture(.wireTransmit, sending)
+      }
     }
     let before = sending.count
     do throws(DriverError) {
@@ -188,17 +276,31 @@ package struct PacketPath<QueuePair: NetworkQueuePair & ~Copyable>: ~Copyable, Q
       throw .driver(error)
     }
     if aggregates.total > 0 { aggregates.keepBack(&completed, from: before) }
-    let count = completed.count
-    if count == 0 { return false }
-    // The ring has room for every packet of the transmit ring; where the instance does not drain it, it waits here.
-    channel.completion.push(&completed)
-    let done = count - completed.count
+    if !orphans.isEmpty { orphans.move(into: &completed) }
+    if completed.isEmpty { return false }
+    return handBackCompleted()
+  }
+
+  /// - Returns: whether any was taken. The ring has room for every packet of the transmit ring; where the instance does not
+  ///   drain it, completions wait here.
+  @inlinable @inline(__always)
+  mutating func handBackCompleted() -> Bool {
+    let done = channel.completion.place(completed)
+    if done == 0 { return false }
+    record.begin(.completion, count: done, index: channel.completion.index)
+    record.clear(completed, count: done)
+    record.commit(.completion, index: channel.completion.index)
+    channel.completion.publish()
+    record.end()
+    completed.removeFirst(done)
     inFlight &-= done
-    return done > 0
+    handedBack &+= UInt32(truncatingIfNeeded: done)
+    return true
   }
 
   @usableFromInline
   package mutating func prepareToSleep() -> Bool {
+    times.forgetChannel()
     let isQuiet = channel.prepareToSleep()
     guard isQuiet || !sending.isEmpty else { return false }
     // Completions that found no room: the instance may have made some since, before it was told that we sleep.
@@ -221,13 +323,12 @@ package struct PacketPath<QueuePair: NetworkQueuePair & ~Copyable>: ~Copyable, Q
     while true {
       let before = completed.count
       queuePair.takeBack(segments: &posts, packets: &completed)
-      let grew = posts.count + completed.count > 0
+      let grew = posts.count + completed.count + orphans.count > 0
       if aggregates.total > 0 { aggregates.keepBack(&completed, from: before) }
-      let count = completed.count
       for index in 0..<posts.count { ledger.reclaim(posts[index].segment) }
       posts.removeAll()
-      channel.completion.push(&completed)
-      inFlight -= count - completed.count
+      orphans.move(into: &completed)
+      _ = handBackCompleted()
       if grew { channel.doorbell.ring() }
       if !completed.isEmpty { return false }
       if !grew { return true }
@@ -246,7 +347,10 @@ package struct PacketPath<QueuePair: NetworkQueuePair & ~Copyable>: ~Copyable, Q
     sum += queuePair.statistics
     return PathReport(
       driver: sum, dropsRingFull: counts.dropsRingFull, segmentsWithHost: ledger.hostCount,
-      segmentsWithDevice: ledger.deviceCount, segmentsWithInstance: ledger.instanceCount)
+      segmentsWithDevice: ledger.deviceCount, segmentsWithInstance: ledger.instanceCount,
+      levels: RingLevels(
+        receive: channel.receive.level, transmit: channel.transmit.level,
+        completion: channel.completion.level, free: channel.free.level, device: inFlight))
   }
 
   @usableFromInline

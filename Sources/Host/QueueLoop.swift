@@ -17,10 +17,12 @@ struct QueueLoop<Path: QueuePath & ~Copyable>: @unchecked Sendable {
   private let descriptors: QueueDescriptors
   private let statistics: HostStatistics
   private let run: HostRun
+  @usableFromInline let pulse: Pulse
 
   @usableFromInline var turns: UInt32 = 0
-  /// One less than the turns, a power of two, after which a thread with work does what else is due.
-  @usableFromInline let restMask: UInt32
+  /// One less than the turns, a power of two, after which a thread with work does what else is due. 0 until the first packet
+  /// has come: when that was is written down.
+  @usableFromInline var restMask: UInt32 = 0
   /// Turns without work, one after the other.
   @usableFromInline var idleTurns = 0
   /// When the first of them was, in nanoseconds of the monotonic clock.
@@ -38,25 +40,28 @@ struct QueueLoop<Path: QueuePath & ~Copyable>: @unchecked Sendable {
     self.statistics = statistics
     self.run = run
     stopWord = run.stopWord
-    restMask = mode == .yield ? UInt32(PollMode.busyTurnsBeforeYield) - 1 : 1023
+    pulse = run.signs.pulse(1 + queue)
+    path.pointee.times = statistics.times(queue: queue)
   }
 
   /// The thread's whole work. Why it cannot go on is left in the run.
   @inlinable
   mutating func turn() {
+    pulse.set(.working)
     do throws(HostError) {
       try turnUntilToldToStop()
     } catch {
       fail(error)
     }
     publish()
+    pulse.set(.idle)
   }
 
   @inlinable @inline(never)
   mutating func turnUntilToldToStop() throws(HostError) {
     while relaxed_load32(stopWord) == 0 {
       if path.pointee.hasUpdate { path.pointee.takeUpdate() }
-      let worked = try path.pointee.turn()
+      let worked = try path.pointee.turn(turns)
       turns &+= 1
       if worked {
         idleTurns = 0
@@ -70,6 +75,8 @@ struct QueueLoop<Path: QueuePath & ~Copyable>: @unchecked Sendable {
   /// Compiled for each driver so that turning needs nothing of the run-time system to call it.
   @inlinable @inline(never)
   mutating func pause(afterWork worked: Bool) {
+    pulse.go()
+    if restMask == 0 { lookForFirstPacket() }
     if turns & 1023 == 0 { publish() }
     if !worked {
       idle()
@@ -80,6 +87,13 @@ struct QueueLoop<Path: QueuePath & ~Copyable>: @unchecked Sendable {
   }
 
   @usableFromInline
+  mutating func lookForFirstPacket() {
+    if path.pointee.report.driver.receivedPackets == 0 { return }
+    run.signs.note(.firstPacket)
+    restMask = mode == .yield ? UInt32(PollMode.busyTurnsBeforeYield) - 1 : 1023
+  }
+
+  @usableFromInline
   mutating func idle() {
     idleTurns += 1
     switch mode {
@@ -87,7 +101,7 @@ struct QueueLoop<Path: QueuePath & ~Copyable>: @unchecked Sendable {
     case .yield:
       if idleTurns > PollMode.turnsBeforeYield { sched_yield() } else { cpu_pause() }
     case .adaptive:
-      let now = nanoseconds(of: CLOCK_MONOTONIC)
+      let now = monotonic_nanoseconds()
       if idleTurns == 1 { idleSince = now }
       if now - idleSince > 50_000 { sleep() } else { cpu_pause() }
     case .interrupt: sleep()
@@ -101,7 +115,9 @@ struct QueueLoop<Path: QueuePath & ~Copyable>: @unchecked Sendable {
     if path.pointee.prepareToSleep() {
       counts.sleeps += 1
       publish()
+      pulse.set(.sleeping)
       counts.interrupts += descriptors.wait(milliseconds: path.pointee.sleepLimit, &rings)
+      pulse.set(.working)
     }
     path.pointee.wake(by: rings)
   }

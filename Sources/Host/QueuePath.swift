@@ -13,6 +13,12 @@ package protocol QueuePath: ~Copyable, SendableMetatype {
   /// One burst in each direction.
   /// - Returns: whether there was anything to do.
   mutating func turn() throws(HostError) -> Bool
+  /// The same, and what of it takes how long is counted.
+  mutating func timedTurn() throws(HostError) -> Bool
+  /// Where times are counted.
+  var times: PathTimes { get set }
+  /// Looks whether what has been marked has been taken.
+  mutating func lookAtMarks()
   /// Arms the device's interrupts and the channels' doorbells.
   /// - Returns: whether the caller may sleep; false when something has arrived meanwhile.
   mutating func prepareToSleep() -> Bool
@@ -33,6 +39,17 @@ package protocol QueuePath: ~Copyable, SendableMetatype {
   mutating func publish(to statistics: HostStatistics)
 }
 
+extension QueuePath where Self: ~Copyable {
+  /// One burst in each direction. One turn in ``PathTimes/interval`` is timed.
+  /// - Parameter number: of the turn.
+  @inlinable @inline(__always)
+  package mutating func turn(_ number: UInt32) throws(HostError) -> Bool {
+    let worked = number & (PathTimes.interval &- 1) == 0 ? try timedTurn() : try turn()
+    if times.waits { lookAtMarks() }
+    return worked
+  }
+}
+
 /// What every path counts.
 @usableFromInline
 package struct PathReport {
@@ -41,6 +58,24 @@ package struct PathReport {
   var segmentsWithHost: Int
   var segmentsWithDevice: Int
   var segmentsWithInstance: Int
+  /// Slots in use of each ring.
+  var levels = RingLevels()
+}
+
+/// Slots in use of the rings of a queue, now.
+@usableFromInline
+package struct RingLevels {
+  /// Of the instance's channel; nil where there are many instances.
+  var receive: Int?
+  var transmit: Int?
+  var completion: Int?
+  var free: Int?
+  /// Packets that the device has not done with.
+  var device = 0
+
+  /// In the order in which they are published.
+  var all: [Int?] { [receive, transmit, completion, free, device] }
+  static let names = ["receive", "transmit", "completion", "free", "device"]
 }
 
 /// Free segments go to the device in bulk.

@@ -1,22 +1,39 @@
-/// A fixed buffer of descriptors that one burst fills and the next stage reads. Owns its memory; made once, outside
-/// the data path. One thread at a time.
+/// A fixed buffer of descriptors that one burst fills and the next stage reads. Made once, outside the data path; owns its
+/// memory where it is not given any. One thread at a time.
 public struct Burst: ~Copyable, @unchecked Sendable {
   // Invariant: `slots` has room for `capacity` descriptors; the first `used` are initialised.
   @usableFromInline let slots: UnsafeMutablePointer<Descriptor>
-  /// Slots in all.
-  public let capacity: Int
+  // Beside each other in one word: a queue pair that holds bursts is copied with all of them where it is looked at.
+  @usableFromInline let slotCapacity: UInt32
+  private let ownsSlots: Bool
   @usableFromInline var used: Int
+
+  /// Slots in all.
+  @inlinable public var capacity: Int { @_noLocks get { Int(slotCapacity) } }
 
   /// - Parameter capacity: slots, at least 1.
   public init(capacity: Int) {
-    precondition(capacity > 0)
+    precondition(capacity > 0 && capacity <= 1 << 20)
     slots = .allocate(capacity: capacity)
     slots.initialize(repeating: Descriptor(segment: 0), count: capacity)
-    self.capacity = capacity
+    slotCapacity = UInt32(capacity)
     used = 0
+    ownsSlots = true
   }
 
-  deinit { slots.deallocate() }
+  /// A burst in memory that outlives it, such as a record of what is handed over. It begins empty, whatever is there.
+  /// - Parameters:
+  ///   - storage: room for `capacity` descriptors.
+  ///   - capacity: slots, at least 1.
+  public init(storage: UnsafeMutablePointer<Descriptor>, capacity: Int) {
+    precondition(capacity > 0 && capacity <= 1 << 20)
+    slots = storage
+    slotCapacity = UInt32(capacity)
+    used = 0
+    ownsSlots = false
+  }
+
+  deinit { if ownsSlots { slots.deallocate() } }
 
   /// Slots in use.
   @inlinable public var count: Int { @_noLocks get { used } }

@@ -13,7 +13,8 @@ public struct Descriptor: BitwiseCopyable, Sendable, Equatable {
   public var length: UInt32
   /// What the slot is.
   public var flags: Flags
-  /// Chosen by whoever sends a packet; comes back when the device has done with it. Of the packet's first slot.
+  /// Chosen by whoever sends a packet; comes back when the device has done with it. Of the packet's first slot. One
+  /// packet's at a time.
   public var tag: UInt16
 
   /// The most slots that one packet may have, metadata included: 64 KiB in segments of 2 KiB, and some.

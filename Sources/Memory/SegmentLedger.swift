@@ -1,9 +1,9 @@
-/// The host's record of who owns each segment of an arena's receive part. It lies in the host's own memory and
-/// believes nobody. One thread.
+/// The host's record of who owns each segment of an arena's receive part. It lies in memory that no instance sees, its own
+/// or one that outlives the host, and believes nobody. One thread.
 ///
 /// All segments are of one size. A segment is with the host, the device or the instance, and only moves
 /// host -> device -> instance -> host, or back to the host when the device or the instance is no more. Where packets are
-/// copied for an instance (``giveFree(length:)``) it goes host -> instance -> host, and instance -> sending ->
+/// copied for an instance (``takeFree(length:)``) it goes host -> instance -> host, and instance -> sending ->
 /// instance where the instance sends it in place.
 public struct SegmentLedger: ~Copyable, @unchecked Sendable {
   @usableFromInline
@@ -31,6 +31,7 @@ public struct SegmentLedger: ~Copyable, @unchecked Sendable {
   @usableFromInline let lead: UInt32
   /// Bytes of a segment.
   public let segmentSize: Int
+  private let ownsOwners: Bool
 
   /// - Parameters:
   ///   - firstUnit: where the segments begin, in units of ``Descriptor/unit`` from the arena's start.
@@ -40,9 +41,11 @@ public struct SegmentLedger: ~Copyable, @unchecked Sendable {
   ///     buffer to one fixed size.
   ///   - headerBytes: what a device writes before each frame, up to 64. The frame then begins at a multiple of 64, and
   ///     the device copies whole cache lines.
+  ///   - owners: a byte for each segment, 0 at first, in memory that outlives the ledger; nil for some of its own. With it,
+  ///     no segment is anybody's before ``recover()``.
   public init(
     firstUnit: UInt32, byteCount: Int, segmentSize: Int = 2048, isColoured: Bool = true,
-    headerBytes: Int = 0
+    headerBytes: Int = 0, owners: UnsafeMutablePointer<UInt8>? = nil
   ) {
     precondition(segmentSize >= 1024 && segmentSize & (segmentSize - 1) == 0)
     count = byteCount / segmentSize
@@ -52,15 +55,19 @@ public struct SegmentLedger: ~Copyable, @unchecked Sendable {
     colours = isColoured ? 7 : 0
     lead = UInt32(64 - headerBytes) & 63
     unitsShift = UInt32((segmentSize / Descriptor.unit).trailingZeroBitCount)
-    owners = .allocate(capacity: max(1, count))
-    owners.initialize(repeating: Owner.host.rawValue, count: count)
+    ownsOwners = owners == nil
+    self.owners = owners ?? .allocate(capacity: max(1, count))
     free = .allocate(capacity: max(1, count))
     for index in 0..<count { (free + index).initialize(to: UInt32(count - 1 - index)) }
-    freeCount = count
+    freeCount = 0
+    if owners == nil {
+      self.owners.initialize(repeating: Owner.host.rawValue, count: count)
+      freeCount = count
+    }
   }
 
   deinit {
-    owners.deallocate()
+    if ownsOwners { owners.deallocate() }
     free.deallocate()
   }
 
@@ -100,12 +107,17 @@ public struct SegmentLedger: ~Copyable, @unchecked Sendable {
   /// Segments that the device has filled go to the instance: those of all slots but metadata. The driver has checked that
   /// the device had them; one that it had not traps.
   @inlinable @_noLocks
-  public mutating func give(_ burst: borrowing Burst) {
+  public mutating func give(_ burst: borrowing Burst) { give(burst, count: burst.count) }
+
+  /// The same for the burst's first `count` slots.
+  @inlinable @inline(__always) @_noLocks
+  public mutating func give(_ burst: borrowing Burst, count: Int) {
+    precondition(count >= 0 && count <= burst.count)
     let slots = burst.start
     var given = 0
-    for position in 0..<burst.count where !(slots + position).isOffload {
+    for position in 0..<count where !(slots + position).isOffload {
       let number = self.number(of: slots[position].segment)
-      precondition(number < count && owners[number] == Owner.device.rawValue)
+      precondition(number < self.count && owners[number] == Owner.device.rawValue)
       owners[number] = Owner.instance.rawValue
       given &+= 1
     }
@@ -178,20 +190,32 @@ public struct SegmentLedger: ~Copyable, @unchecked Sendable {
 
   // MARK: Segments into which the host itself puts packets, and which the instance may send as they lie
 
-  /// A free segment is the instance's from now on.
+  /// Takes a free segment, which the host is about to fill and then gives to the instance (``giveTaken(_:count:)``).
   /// - Parameter length: bytes that the host is about to put into it, at most ``segmentSize``.
   /// - Returns: its place and the length; nil where none is free. Bytes begin at one of eight offsets, as
   ///   ``lend(upTo:into:)`` has it, where so many fit behind it.
   @inlinable @inline(__always) @_noLocks
-  public mutating func giveFree(length: UInt32) -> Descriptor? {
+  public mutating func takeFree(length: UInt32) -> Descriptor? {
     if freeCount == 0 { return nil }
     freeCount &-= 1
     let index = free[freeCount]
-    owners[Int(index)] = Owner.instance.rawValue
     let colour = (index &>> 1 & colours) &* 64 &+ lead
     let fits = Int(colour) &+ Int(length) <= segmentSize
     return Descriptor(
       segment: firstUnit &+ index &<< unitsShift, offset: fits ? colour : 0, length: length)
+  }
+
+  /// Segments that were taken by ``takeFree(length:)`` go to the instance: those of the burst's first `count` slots, but for
+  /// metadata.
+  @inlinable @_noLocks
+  public mutating func giveTaken(_ burst: borrowing Burst, count: Int) {
+    precondition(count >= 0 && count <= burst.count)
+    let slots = burst.start
+    for position in 0..<count where !(slots + position).isOffload {
+      let number = self.number(of: slots[position].segment)
+      precondition(number < self.count && owners[number] == Owner.host.rawValue)
+      owners[number] = Owner.instance.rawValue
+    }
   }
 
   /// The device is about to send bytes of a segment in place.

@@ -31,6 +31,7 @@ extension PCIFunction {
     let hasList: UInt32 = 1 << 4
     guard try readConfiguration(at: 0x06, width: .word) & hasList != 0 else { return [] }
     var result: [PCICapability] = []
+    result.reserveCapacity(8)
     // The lowest two bits are reserved and must be masked.
     var offset = Int(try readConfiguration(at: 0x34, width: .byte)) & 0xfc
     while offset != 0 {

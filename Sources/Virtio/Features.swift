@@ -58,7 +58,10 @@ public struct VirtioFeatures: OptionSet, Sendable, Hashable {
 
   /// Names as in the specification, without their VIRTIO_F_ or VIRTIO_NET_F_.
   public var descriptions: [String] {
-    Self.names.filter { contains($0.0) }.map(\.1)
+    var result: [String] = []
+    result.reserveCapacity(Self.names.count)
+    for (feature, name) in Self.names where contains(feature) { result.append(name) }
+    return result
   }
 
   /// What each feature needs (5.1.3.1): a device must not offer, a driver not accept, one without the other.

@@ -35,6 +35,9 @@ LINUX_HOT int atomic_compare_exchange64(void *_Nonnull p, uint64_t expected, uin
 LINUX_HOT void full_fence(void) { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
 LINUX_HOT void acquire_fence(void) { __atomic_thread_fence(__ATOMIC_ACQUIRE); }
 LINUX_HOT void release_fence(void) { __atomic_thread_fence(__ATOMIC_RELEASE); }
+// The compiler moves no access across it; the processor may. Of a process that is killed, others find a prefix of what it
+// wrote, in its own order.
+LINUX_HOT void compiler_fence(void) { __atomic_signal_fence(__ATOMIC_SEQ_CST); }
 LINUX_HOT void cpu_pause(void) {
 #if defined(__x86_64__)
   __builtin_ia32_pause();

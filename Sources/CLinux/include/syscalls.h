@@ -70,8 +70,18 @@ LINUX_CALL int linux_may_run_on_core(pid_t thread, int core) {
   int r = linux_result(syscall(SYS_sched_getaffinity, thread, sizeof mask, mask));
   return r < 0 ? r : (int)(mask[core / (8 * (int)sizeof *mask)] >> core % (8 * (int)sizeof *mask) & 1);
 }
+/// prlimit(2): lets another process have so many descriptors, as far as its hard limit goes (RLIMIT_NOFILE is 7 in
+/// asm-generic/resource.h).
+LINUX_CALL int linux_limit_descriptors(int process, uint64_t count) {
+  uint64_t limit[2];
+  if (syscall(SYS_prlimit64, process, 7, NULL, limit) < 0) return -errno;
+  limit[0] = count < limit[1] ? count : limit[1];
+  return linux_result(syscall(SYS_prlimit64, process, 7, limit, NULL));
+}
 /// fallocate(2): frees the pages of a range; the file keeps its size, and reads as zeros there.
 LINUX_CALL int linux_punch_hole(int fd, off_t offset, off_t length) { return linux_result(syscall(SYS_fallocate, fd, 3 /* KEEP_SIZE, PUNCH_HOLE */, offset, length)); }
+/// fallocate(2): makes the pages of a range.
+LINUX_CALL int linux_allocate(int fd, off_t offset, off_t length) { return linux_result(syscall(SYS_fallocate, fd, 0, offset, length)); }
 /// fstat(2) by its own system call: the C library's goes by way of one that takes paths.
 LINUX_CALL int linux_fstat(int fd, struct stat *_Nonnull status) { return linux_result(syscall(SYS_fstat, fd, status)); }
 /// mmap(2) of a whole shared mapping; MAP_FAILED becomes NULL and errno stays set.
@@ -160,4 +170,15 @@ LINUX_CALL int linux_connected_listener(int *_Nonnull listener, int *_Nonnull cl
   if (*listener >= 0) close(*listener);
   if (*client >= 0) close(*client);
   return -error;
+}
+
+// The address of a socket, as the kernel says it. Returns its length, or -errno.
+LINUX_CALL int linux_socket_address(int s, void *_Nonnull address, size_t capacity) {
+  socklen_t n = (socklen_t)capacity;
+  return getsockname(s, (struct sockaddr *)address, &n) == 0 ? (int)n : -errno;
+}
+
+// Connects to such an address. Returns 0, or -errno.
+LINUX_CALL int linux_connect_address(int s, const void *_Nonnull address, size_t length) {
+  return connect(s, (const struct sockaddr *)address, (socklen_t)length) == 0 ? 0 : -errno;
 }

@@ -4,6 +4,8 @@ import Memory
 /// What the supervisor wants attached, every number checked.
 struct AttachOrder {
   let id: UInt32
+  /// What rules call it.
+  let name: String
   /// Where its arena begins in the window, in bytes.
   let base: Int
   let receiveBytes: Int
@@ -17,6 +19,8 @@ struct AttachOrder {
   let timePercent: Int
   /// How many receive segments it may hold on each queue.
   let segmentLimit: Int
+  /// A host before this one had it.
+  let isResumed: Bool
 
   var index: Int { Int(id & 0xff) }
 
@@ -50,7 +54,9 @@ struct AttachOrder {
     guard (1...1000).contains(weight), segments >= 0, (1...100).contains(timePercent) else {
       throw Refusal("a share that cannot be")
     }
+    isResumed = message["resume"] == "yes"
     self.id = id
+    name = message["name"] ?? ""
     self.base = base
     self.receiveBytes = receiveBytes
     self.arenaBytes = arenaBytes

@@ -8,9 +8,13 @@ import Steering
 final class AttachedInstance {
   /// Slot index and generation, as the supervisor names it.
   let id: UInt32
+  /// What rules call it.
+  let name: String
   /// Where its arena begins in the window, in bytes.
   let base: Int
   let channel: ChannelMemory
+  /// The records of its paths.
+  private let record: Arena
   /// Its memory in the window, the first extent first: bytes, and the guard of each.
   private(set) var extents: [(byteCount: Int, guardSlot: Int32)] = []
   private let channelGuard: Int32
@@ -24,6 +28,8 @@ final class AttachedInstance {
   /// The supervisor has been told that it was closed.
   var isClosed = false
   var isLeaving = false
+  /// A host before this one had it: its ports are here until all of its memory is.
+  var isHeld = false
   /// Where applications' memory can be registered, in bytes from its arena's start.
   let registered: Range<Int>
   /// What is registered there, by where it begins: bytes, and the guard of each.
@@ -47,9 +53,16 @@ final class AttachedInstance {
   /// Bytes of its arena.
   var arenaBytes: Int { extents.reduce(0) { $0 + $1.byteCount } }
 
-  /// - Parameter channel: mapped already.
-  init(id: UInt32, base: Int, registered: Range<Int>, channel: consuming ChannelMemory) {
+  /// - Parameters:
+  ///   - channel: mapped already.
+  ///   - record: the same.
+  init(
+    id: UInt32, name: String, base: Int, registered: Range<Int>, channel: consuming ChannelMemory,
+    record: consuming Arena
+  ) {
+    self.record = record
     self.id = id
+    self.name = name
     self.registered = registered
     self.base = base
     let bytes = channel.bytes
@@ -80,6 +93,12 @@ final class AttachedInstance {
       close(doorbell.descriptor)
     }
     if doorbell >= 0 { close(doorbell) }
+  }
+
+  /// The record of its path on a queue.
+  func record(_ queue: Int, segments: Int) -> PathRecord {
+    HostRecord.path(
+      queue, segments: segments, in: record.address, byteCount: record.byteCount)
   }
 
   /// Maps one extent behind the last one.

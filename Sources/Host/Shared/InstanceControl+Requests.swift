@@ -15,17 +15,27 @@ extension InstanceControl {
     init(_ reason: String) { self.reason = reason }
   }
 
-  func refuse(_ message: ControlMessage, _ reason: String, _ descriptors: [Int32]) {
+  func close(_ descriptors: [Int32]) {
     for descriptor in descriptors { Glibc.close(descriptor) }
+  }
+
+  func refuse(_ message: ControlMessage, _ reason: String, _ descriptors: [Int32]) {
+    close(descriptors)
     let text = reason.replacing(" ", with: "_")
-    let offset = message["offset"].map { " offset=\($0)" } ?? ""
+    let place = ["offset", "generation"].compactMap { name in
+      message[name].map { " \(name)=\($0)" }
+    }.joined()
     supervisor.say(
-      "refused id=\(message["id"] ?? "?") what=\(message.word.isEmpty ? "?" : message.word)\(offset) reason=\(text)"
+      "refused id=\(message["id"] ?? "?") what=\(message.word.isEmpty ? "?" : message.word)\(place) reason=\(text)"
     )
   }
 
   /// - Throws: where it is refused; the descriptors are the caller's then.
   func begin(_ message: ControlMessage, _ descriptors: [Int32]) throws(Refusal) {
+    if message.word == "rules" {
+      try setRules(message, descriptors)
+      return
+    }
     guard let id: UInt32 = message.number("id") else { throw Refusal("no id") }
     if message.word == "attach" {
       try attach(id, message, descriptors)
@@ -40,6 +50,7 @@ extension InstanceControl {
     switch message.word {
     case "claim": try claim(instance, message)
     case "unclaim": try unclaim(instance, message)
+    case "resume": try resume(instance)
     case "detach": detach(instance)
     case "extent": try extend(instance, message, descriptors[0])
     case "shrink": try shrink(instance, message)
@@ -53,7 +64,7 @@ extension InstanceControl {
     _ id: UInt32, _ message: ControlMessage, _ descriptors: [Int32]
   ) throws(Refusal) {
     let order = try AttachOrder(id, message, plan, windowBytes: window.byteCount)
-    guard descriptors.count == 3 + mailboxes.count else {
+    guard descriptors.count == 4 + mailboxes.count else {
       throw Refusal("wrong number of descriptors")
     }
     guard instances[order.index] == nil else { throw Refusal("its place is taken") }
@@ -67,26 +78,51 @@ extension InstanceControl {
     }
     let instance = try makeInstance(order, descriptors)
     instances[order.index] = instance
-    statistics.show(true, instance: order.index)
-    post("attached id=\(id)", newTable: tableOfNow()) { $1.install = instance.ports[$0] }
+    statistics.show(true, instance: order.index, isResumed: order.isResumed)
+    instance.isHeld = order.isResumed
+    if !order.isResumed { install(instance) }
+  }
+
+  private func install(_ instance: AttachedInstance) {
+    instance.isHeld = false
+    post("attached id=\(instance.id)", newTable: tableOfNow()) {
+      $1.install = instance.ports[$0]
+    }
+  }
+
+  /// All memory is here that an instance had with the host before.
+  private func resume(_ instance: AttachedInstance) throws(Refusal) {
+    guard instance.isHeld else { throw Refusal("not held") }
+    install(instance)
   }
 
   /// Maps all of an instance's memory and makes its ports. Of the descriptors only the doorbells stay open.
   private func makeInstance(
     _ order: AttachOrder, _ descriptors: [Int32]
   ) throws(Refusal) -> AttachedInstance {
+    let channelCopy = try copy(descriptors[1])
     let channel: ChannelMemory
-    // What fails closes the descriptor that it was given: the request's stay its own until all has gone well.
-    let copy = linux_fcntl(descriptors[1], F_DUPFD_CLOEXEC, 3)
-    guard copy >= 0 else { throw Refusal("no descriptor is free") }
     do throws(ChannelError) {
-      channel = try ChannelMemory(adopting: copy, layout: order.layout, keepsDescriptor: false)
+      channel = try ChannelMemory(
+        adopting: channelCopy, layout: order.layout, keepsDescriptor: false)
+    } catch {
+      throw Refusal(error.description)
+    }
+    let recordCopy = try copy(descriptors[2])
+    let record: Arena
+    do throws(MemoryError) {
+      record = try Arena(
+        adopting: recordCopy,
+        byteCount: HostRecord.instanceBytes(
+          queues: mailboxes.count, receiveBytes: order.receiveBytes), keepsDescriptor: false)
     } catch {
       throw Refusal(error.description)
     }
     let instance = AttachedInstance(
-      id: order.id, base: order.base, registered: order.registered, channel: channel)
-    guard instance.takeDoorbells(descriptors.dropFirst(2), wakes) else {
+      id: order.id, name: order.name, base: order.base, registered: order.registered,
+      channel: channel,
+      record: record)
+    guard instance.takeDoorbells(descriptors.dropFirst(3), wakes) else {
       throw Refusal("doorbells that cannot be")
     }
     do throws(MemoryError) {
@@ -94,30 +130,53 @@ extension InstanceControl {
     } catch {
       throw Refusal(error.description)
     }
-    for descriptor in descriptors { Glibc.close(descriptor) }
-    for queue in mailboxes.indices {
-      let port = UnsafeMutablePointer<InstancePort>.allocate(capacity: 1)
-      port.initialize(
-        to: InstancePort(
-          index: order.index,
-          channel: HostEnd(instance.channel, queue: queue, instanceDoorbell: instance.doorbell),
-          end: instance.channel.end,
-          ledger: plan.instanceLedger(queue: queue, receiveBytes: order.receiveBytes),
-          arena: window.address + order.base, base: UInt64(order.base),
-          transmitPart: UInt64(order.receiveBytes)..<UInt64(order.arenaBytes),
-          registeredPart: UInt64(order.registered.lowerBound)..<UInt64(order.registered.upperBound),
-          weight: order.weight, segmentLimit: order.segmentLimit,
-          time: TimeBudget(percent: order.timePercent), doorbell: instance.hostDoorbells[queue]))
-      instance.ports.append(port)
+    do throws(RecordError) {
+      for queue in mailboxes.indices { instance.ports.append(try port(queue, order, instance)) }
+    } catch {
+      try? instance.unmap(to: 0, in: window)
+      throw Refusal(error.description)
     }
+    close(descriptors)
     return instance
+  }
+
+  /// What fails closes the descriptor that it was given: the request's stay its own until all has gone well.
+  func copy(_ descriptor: Int32) throws(Refusal) -> Int32 {
+    let copy = linux_fcntl(descriptor, F_DUPFD_CLOEXEC, 3)
+    guard copy >= 0 else { throw Refusal("no descriptor is free") }
+    return copy
+  }
+
+  /// An instance on one queue, which goes on where the host before ended, if there was one.
+  private func port(
+    _ queue: Int, _ order: AttachOrder, _ instance: AttachedInstance
+  ) throws(RecordError) -> UnsafeMutablePointer<InstancePort> {
+    let record = instance.record(
+      queue, segments: plan.share(of: order.receiveBytes) / Descriptor.unit)
+    var ledger = plan.instanceLedger(
+      queue: queue, receiveBytes: order.receiveBytes, record: record)
+    var end = HostEnd(
+      instance.channel, queue: queue, instanceDoorbell: instance.doorbell,
+      from: try record.reconcile(&ledger))
+    guard !order.isResumed || end.takeOver() else { throw .badPlace }
+    let port = UnsafeMutablePointer<InstancePort>.allocate(capacity: 1)
+    port.initialize(
+      to: InstancePort(
+        index: order.index, id: order.id, channel: end, end: instance.channel.end, ledger: ledger,
+        arena: window.address + order.base, base: UInt64(order.base),
+        transmitPart: UInt64(order.receiveBytes)..<UInt64(order.arenaBytes),
+        registeredPart: UInt64(order.registered.lowerBound)..<UInt64(order.registered.upperBound),
+        weight: order.weight, segmentLimit: order.segmentLimit,
+        time: TimeBudget(percent: order.timePercent), doorbell: instance.hostDoorbells[queue],
+        record: record))
+    return port
   }
 
   private func claim(_ instance: AttachedInstance, _ message: ControlMessage) throws(Refusal) {
     let claim = try Self.claim(message)
     guard instance.claims.count < Self.maximumClaims else { throw Refusal("too many claims") }
     claims.append((instance.index, claim))
-    let new: DeliveryTableBox
+    let new: ForwardingTableBox
     do throws(ClaimConflict) {
       new = try makeTable()
     } catch {
@@ -143,10 +202,19 @@ extension InstanceControl {
 
   private func detach(_ instance: AttachedInstance) {
     instance.isLeaving = true
+    // The queue threads let go of what they have.
+    if instance.isHeld { return letGo(instance) }
     instance.removals = []
     instance.settledBefore = nil
     claims.removeAll { $0.instance == instance.index }
     post(nil, newTable: tableOfNow()) { $1.close = instance.index }
+  }
+
+  /// No queue thread has it.
+  private func letGo(_ instance: AttachedInstance) {
+    claims.removeAll { $0.instance == instance.index }
+    forget(instance)
+    supervisor.say("detached id=\(instance.id) reason=\(EndReason.detached.name)")
   }
 
   private func extend(
@@ -158,10 +226,10 @@ extension InstanceControl {
     guard !instance.isClosed, !instance.removals.contains(where: \.isShrink) else {
       throw Refusal("not now")
     }
-    let end =
+    let limit =
       instance.registered.isEmpty
       ? window.byteCount - instance.base : instance.registered.lowerBound
-    guard offset == instance.arenaBytes, byteCount <= end - offset else {
+    guard offset == instance.arenaBytes, byteCount <= limit - offset else {
       throw Refusal("not behind what it has")
     }
     let range = instance.base + offset..<instance.base + offset + byteCount
@@ -174,9 +242,14 @@ extension InstanceControl {
       throw Refusal(error.description)
     }
     Glibc.close(descriptor)
-    post("extended id=\(instance.id)") {
-      $1.resize = (instance.index, UInt64(instance.arenaBytes))
+    let end = UInt64(instance.arenaBytes)
+    if instance.isHeld {
+      for port in instance.ports {
+        port.pointee.transmitPart = port.pointee.transmitPart.lowerBound..<end
+      }
+      return supervisor.say("extended id=\(instance.id)")
     }
+    post("extended id=\(instance.id)") { $1.resize = (instance.index, end) }
   }
 
   private func shrink(_ instance: AttachedInstance, _ message: ControlMessage) throws(Refusal) {
@@ -203,8 +276,13 @@ extension InstanceControl {
       throw Refusal(error.description)
     }
     Glibc.close(descriptor)
+    let range = UInt64(offset)..<UInt64(offset + byteCount)
+    if instance.isHeld {
+      for port in instance.ports { port.pointee.registered.set(range, isRegistered: true) }
+      return supervisor.say("registered id=\(instance.id) offset=\(offset)")
+    }
     post("registered id=\(instance.id) offset=\(offset)") {
-      $1.register = (instance.index, UInt64(offset)..<UInt64(offset + byteCount), true)
+      $1.register = (instance.index, range, true)
     }
   }
 

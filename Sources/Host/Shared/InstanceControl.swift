@@ -17,11 +17,15 @@ final class InstanceControl {
   let wakes: [WakeSet]
   let statistics: HostStatistics
   let supervisor: SupervisorSocket
+  /// nil where nobody can capture.
+  private let captures: HostCaptures?
 
   var instances: [Int: AttachedInstance] = [:]
   /// Claims of all instances, in the order in which they were made.
   var claims: [(instance: Int, claim: Claim)] = []
-  private var table: DeliveryTableBox
+  /// What stands before claims; nil where there are no rules.
+  var rules: RuleProgram?
+  private var table: ForwardingTableBox
   /// What the supervisor has asked for and has not been begun.
   private var requests: [(message: ControlMessage, descriptors: [Int32])] = []
   private var current: Change?
@@ -34,7 +38,7 @@ final class InstanceControl {
   private struct Change {
     var updates: [UnsafeMutablePointer<PathUpdate>]
     /// The table before, which may be dropped afterwards.
-    var oldTable: DeliveryTableBox?
+    var oldTable: ForwardingTableBox?
     /// What to tell the supervisor then.
     var answer: String?
   }
@@ -45,15 +49,16 @@ final class InstanceControl {
   ///   - changed: an eventfd that the queue threads ring for the control thread.
   init(
     plan: SharedPlan, window: consuming MemoryWindow, wakes: [WakeSet], changed: Int32,
-    statistics: HostStatistics, supervisor: SupervisorSocket
+    statistics: HostStatistics, supervisor: SupervisorSocket, captures: HostCaptures? = nil
   ) {
+    self.captures = captures
     self.plan = plan
     self.window = window
     self.wakes = Array(wakes.prefix(plan.interface.queuePairs))
     self.statistics = statistics
     self.supervisor = supervisor
     mailboxes = (0..<plan.interface.queuePairs).map { _ in PathMailbox(changed: changed) }
-    table = DeliveryTableBox(station: plan.station)
+    table = ForwardingTableBox(station: plan.station)
   }
 
   /// After the queue threads have ended and the device has stopped.
@@ -67,10 +72,13 @@ final class InstanceControl {
   private func table(queue: Int, receiveBytes: Int) -> InstanceTable {
     let part = (plan.hostArenaBytes - receiveBytes) / mailboxes.count / HeaderSlots.byteCount
     return InstanceTable(
-      mailbox: mailboxes[queue], rules: table.rules, window: window.address,
+      mailbox: mailboxes[queue], table: table.table(queue: queue), window: window.address,
       headers: HeaderSlots(
         arena: window.address, first: receiveBytes + queue * part * HeaderSlots.byteCount,
-        byteCount: part * HeaderSlots.byteCount), limits: FrameLimits(plan.interface))
+        byteCount: part * HeaderSlots.byteCount), limits: FrameLimits(plan.interface),
+      tap: captures?.tap(
+        queue: queue,
+        packets: DMARange(address: window.address, iova: 0, byteCount: window.byteCount)) ?? .none)
   }
 
   /// One path for each queue pair, with an equal part of the host's receive segments and header places.
@@ -124,14 +132,14 @@ final class InstanceControl {
   // MARK: Changes
 
   func post(
-    _ answer: String?, newTable: DeliveryTableBox? = nil, _ body: (Int, inout PathUpdate) -> Void
+    _ answer: String?, newTable: ForwardingTableBox? = nil, _ body: (Int, inout PathUpdate) -> Void
   ) {
     let oldTable = newTable == nil ? nil : table
     if let newTable { table = newTable }
     var updates: [UnsafeMutablePointer<PathUpdate>] = []
     for queue in mailboxes.indices {
       let update = UnsafeMutablePointer<PathUpdate>.allocate(capacity: 1)
-      var change = PathUpdate(rules: table.rules)
+      var change = PathUpdate(table: table.table(queue: queue))
       body(queue, &change)
       update.initialize(to: change)
       updates.append(update)
@@ -182,15 +190,20 @@ final class InstanceControl {
     where instance.isLeaving && mailboxes.allSatisfy({ $0.state(index) == .released }) {
       let reasons = mailboxes.map { $0.reason(index) }.filter { $0 != .none }
       for mailbox in mailboxes { mailbox.forget(index) }
-      instances[index] = nil
-      try? instance.unmap(to: 0, in: window)
-      for offset in instance.registrations.keys {
-        try? instance.unregister(at: offset, in: window)
-      }
-      statistics.show(false, instance: index)
+      forget(instance)
       let reason = reasons.first ?? (instance.isClosed ? .lostMemory : .detached)
       supervisor.say("detached id=\(instance.id) reason=\(reason.name)")
     }
+  }
+
+  /// No queue thread has an instance any more: its memory goes.
+  func forget(_ instance: AttachedInstance) {
+    instances[instance.index] = nil
+    try? instance.unmap(to: 0, in: window)
+    for offset in instance.registrations.keys {
+      try? instance.unregister(at: offset, in: window)
+    }
+    statistics.show(false, instance: instance.index)
   }
 
   private func noteSettled() {
@@ -215,33 +228,19 @@ final class InstanceControl {
 
   // MARK: Who gets what
 
-  func makeTable() throws(ClaimConflict) -> DeliveryTableBox {
-    let attached = instances.values.filter { !$0.isLeaving }.reduce(0) { $0 | bit($1.index) }
-    return DeliveryTableBox(
-      try DeliveryTable(station: plan.station, claims: claims, attached: attached))
+  func makeTable() throws(ClaimConflict) -> ForwardingTableBox {
+    let staying = instances.values.filter { !$0.isLeaving }
+    return ForwardingTableBox(
+      try DeliveryTable(
+        station: plan.station, claims: claims,
+        attached: staying.reduce(0) { $0 | bit($1.index) }),
+      rules: rules.map { RuleTableBox($0, instances: staying.map { ($0.index, $0.name) }) })
   }
 
   /// A table of claims that stand beside each other already.
-  func tableOfNow() -> DeliveryTableBox {
+  func tableOfNow() -> ForwardingTableBox {
     do throws(ClaimConflict) {
       return try makeTable()
-    } catch {
-      preconditionFailure("\(error)")
-    }
-  }
-}
-
-/// Keeps a table until the last queue thread has another.
-final class DeliveryTableBox {
-  private let table: DeliveryTable
-  var rules: DeliveryRules { table.rules }
-
-  init(_ table: consuming DeliveryTable) { self.table = table }
-
-  /// Of an interface without instances.
-  convenience init(station: UInt64) {
-    do throws(ClaimConflict) {
-      self.init(try DeliveryTable(station: station, claims: [], attached: 0))
     } catch {
       preconditionFailure("\(error)")
     }

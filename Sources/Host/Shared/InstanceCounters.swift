@@ -17,6 +17,16 @@ enum InstanceCounter: Int, CaseIterable {
   case segmentsHost
   case segmentsInstance
   case segmentsSending
+  case ringReceive
+  case ringTransmit
+
+  /// Whether it says how many there are now, not how many there have been.
+  var isState: Bool {
+    switch self {
+    case .segmentsHost, .segmentsInstance, .segmentsSending, .ringReceive, .ringTransmit: true
+    default: false
+    }
+  }
 
   /// By DPDK's xstats grammar.
   func name(_ instance: Int) -> String {
@@ -38,6 +48,8 @@ enum InstanceCounter: Int, CaseIterable {
     case .segmentsHost: "rx_i\(instance)_segments_host"
     case .segmentsInstance: "rx_i\(instance)_segments_instance"
     case .segmentsSending: "rx_i\(instance)_segments_sending"
+    case .ringReceive: "i\(instance)_ring_level_receive"
+    case .ringTransmit: "i\(instance)_ring_level_transmit"
     }
   }
 }
@@ -48,6 +60,7 @@ enum SharedCounter: Int, CaseIterable {
   case droppedUnclaimed
   case droppedForeign
   case droppedMalformed
+  case droppedByRule
   case tagged
   case closed
 
@@ -56,6 +69,7 @@ enum SharedCounter: Int, CaseIterable {
     case .droppedUnclaimed: "rx_dropped_unclaimed"
     case .droppedForeign: "rx_dropped_foreign"
     case .droppedMalformed: "rx_dropped_malformed"
+    case .droppedByRule: "rx_dropped_rule"
     case .tagged: "rx_tagged_packets"
     case .closed: "instances_closed"
     }

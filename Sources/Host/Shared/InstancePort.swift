@@ -9,6 +9,8 @@ import Memory
 struct InstancePort: ~Copyable {
   /// 0 to 63.
   let index: Int
+  /// Who it is: its number among all that there have been, and its slot in the lowest 8 bits.
+  let id: UInt32
   var channel: HostEnd
   /// The word by which the channel is closed.
   let end: ChannelEnd
@@ -34,14 +36,19 @@ struct InstancePort: ~Copyable {
   /// What the work for it costs since time was last charged.
   var work = 0
 
+  /// What the next host needs to go on; the four bursts by which something is handed over lie in it.
+  private let record: PathRecord
+  /// Packets that a host before this one has taken.
+  private(set) var orphans: OrphanedTags
+
   /// Packets that are on their way to its receive ring.
-  var delivering = Burst(capacity: 128)
+  var delivering: Burst
   /// Slots that its receive ring has room for, as of when this burst's first packet for it came.
   var receiveRoom = 0
   /// What it may still be given while the interface is overloaded.
   var receiveCredit = Int.max / 2
   /// Packets of its transmit ring; those before `nextToSend` are done with.
-  var sending = Burst(capacity: 128)
+  var sending: Burst
   var nextToSend = 0
   /// What it may still send in this round.
   var deficit = 0
@@ -50,9 +57,9 @@ struct InstancePort: ~Copyable {
   var epoch: UInt8 = 0
   /// Tags that are its again and wait for room in its completion ring. Bounded: no more packets are taken from an instance
   /// than have room here.
-  var completed = Burst(capacity: Self.maximumInFlight)
+  var completed: Burst
   private var aggregates = AggregateTags()
-  private var returned = Burst(capacity: 64)
+  private var returned: Burst
   /// Turns without work, one after the other.
   var idleTurns = 0
   var isClosed = false
@@ -68,12 +75,15 @@ struct InstancePort: ~Copyable {
   var inFlightCount: Int { inFlight.0 &+ inFlight.1 }
 
   init(
-    index: Int, channel: consuming HostEnd, end: ChannelEnd, ledger: consuming SegmentLedger,
+    index: Int, id: UInt32 = 0, channel: consuming HostEnd, end: ChannelEnd,
+    ledger: consuming SegmentLedger,
     arena: UnsafeMutableRawPointer, base: UInt64, transmitPart: Range<UInt64>,
     registeredPart: Range<UInt64>, weight: Int, segmentLimit: Int,
-    time: TimeBudget = TimeBudget(percent: 100), doorbell: HostDoorbell? = nil
+    time: TimeBudget = TimeBudget(percent: 100), doorbell: HostDoorbell? = nil,
+    record: consuming PathRecord = PathRecord()
   ) {
     self.index = index
+    self.id = id
     self.channel = channel
     self.end = end
     self.ledger = ledger
@@ -83,6 +93,12 @@ struct InstancePort: ~Copyable {
     registered = RegisteredPart(registeredPart)
     self.weight = weight
     self.segmentLimit = segmentLimit
+    delivering = record.burst(.receive, capacity: 128)
+    sending = record.burst(.transmit, capacity: 128)
+    completed = record.burst(.completion, capacity: Self.maximumInFlight)
+    returned = record.burst(.free, capacity: 64)
+    orphans = OrphanedTags(record.outstandingTags())
+    self.record = record
     self.time = time
     self.doorbell = doorbell
   }
@@ -93,18 +109,22 @@ struct InstancePort: ~Copyable {
   /// - Returns: whether there were any.
   mutating func takeReturnedSegments(_ offence: inout EndReason) -> Bool {
     do throws(ChannelError) {
-      try channel.free.pop(into: &returned)
+      try channel.free.take(into: &returned)
     } catch {
       offence = Self.reason(consume error)
       return false
     }
     if returned.isEmpty { return false }
+    record.begin(.free, count: returned.count, index: channel.free.index)
     do throws(LedgerError) {
       try ledger.takeBack(&returned)
     } catch {
       offence = .notItsSegment
       returned.removeAll()
     }
+    record.commit(.free, index: channel.free.index)
+    channel.free.publish()
+    record.end()
     return true
   }
 
@@ -115,11 +135,17 @@ struct InstancePort: ~Copyable {
     sending.removeAll()
     nextToSend = 0
     do throws(ChannelError) {
-      try channel.transmit.pop(into: &sending)
+      try channel.transmit.take(into: &sending)
     } catch {
       offence = Self.reason(consume error)
     }
-    return !sending.isEmpty
+    if sending.isEmpty { return false }
+    record.begin(.transmit, count: sending.count, index: channel.transmit.index)
+    record.mark(sending)
+    record.commit(.transmit, index: channel.transmit.index)
+    channel.transmit.publish()
+    record.end()
+    return true
   }
 
   /// Opens the aggregate at whose first slot the next packets begin.
@@ -152,8 +178,10 @@ struct InstancePort: ~Copyable {
   /// - Parameters:
   ///   - slots: the packet's, metadata included; their bytes lie in the host's arena.
   ///   - host: the host's arena in this process.
+  ///   - mark: the tag of the first slot.
   mutating func copy(
-    _ slots: UnsafePointer<Descriptor>, _ count: Int, from host: UnsafeMutableRawPointer
+    _ slots: UnsafePointer<Descriptor>, _ count: Int, from host: UnsafeMutableRawPointer,
+    mark: UInt16 = 0
   ) {
     var bytes: UInt64 = 0
     var position = 0
@@ -162,11 +190,12 @@ struct InstancePort: ~Copyable {
       position &+= 1
       if slot.flags.contains(.offload) {
         delivering.append(slot)
+        if position == 1 { delivering[delivering.count &- 1].tag = mark }
         continue
       }
-      guard var own = ledger.giveFree(length: slot.length) else { preconditionFailure() }
+      guard var own = ledger.takeFree(length: slot.length) else { preconditionFailure() }
       own.flags = slot.flags
-      own.tag = slot.tag
+      own.tag = position == 1 ? mark : slot.tag
       (arena + Int(own.position)).copyMemory(
         from: host + Int(slot.position), byteCount: Int(slot.length))
       delivering.append(own)
@@ -182,8 +211,34 @@ struct InstancePort: ~Copyable {
   @inline(__always)
   mutating func pushDelivered() {
     if channel.wantsAggregates { delivering.joinPackets() }
-    channel.receive.push(&delivering)
+    let moved = channel.receive.place(delivering)
+    if moved == 0 { return }
+    record.begin(.receive, count: moved, index: channel.receive.index)
+    ledger.giveTaken(delivering, count: moved)
+    record.commit(.receive, index: channel.receive.index)
+    channel.receive.publish()
+    record.end()
+    delivering.removeFirst(moved)
   }
+
+  /// Completion ring: as far as there is room.
+  /// - Returns: whether there was any.
+  mutating func handBack() -> Bool {
+    // What is in flight must have room when it lands.
+    if !orphans.isEmpty { orphans.move(into: &completed, leaving: inFlightCount) }
+    let done = channel.completion.place(completed)
+    if done == 0 { return false }
+    record.begin(.completion, count: done, index: channel.completion.index)
+    record.clear(completed, count: done)
+    record.commit(.completion, index: channel.completion.index)
+    channel.completion.publish()
+    record.end()
+    completed.removeFirst(done)
+    return true
+  }
+
+  /// Whether nothing waits for room in its completion ring.
+  var owesNothing: Bool { completed.isEmpty && orphans.isEmpty }
 
   /// The device has done with a packet of the instance.
   mutating func land(_ flight: HeaderSlots.Flight) {
@@ -200,6 +255,8 @@ struct InstancePort: ~Copyable {
     counts[.segmentsHost] = UInt64(ledger.hostCount)
     counts[.segmentsInstance] = UInt64(ledger.instanceCount)
     counts[.segmentsSending] = UInt64(ledger.sendingCount)
+    counts[.ringReceive] = UInt64(channel.receive.level)
+    counts[.ringTransmit] = UInt64(channel.transmit.level)
     counts.publish { statistics.add($1, instance: index, counter: $0) }
   }
 }

@@ -1,3 +1,4 @@
+import CLinux
 import Memory
 import Steering
 
@@ -57,46 +58,79 @@ extension InstanceTable {
   mutating func deliver(_ received: borrowing Burst) {
     load.begin(isFull: received.count >= Descriptor.maximumSlots)
     if load.isOverloaded { giveCredit() }
+    if table.rules?.hasLimits ?? false { noteBurstTime() }
     let slots = received.start
     var first = 0
     while first < received.count {
       guard let last = received.endOfPacket(from: first) else { break }
-      deliver(slots + first, last &- first &+ 1)
+      deliver(slots + first, last &- first &+ 1, number: first)
       first = last &+ 1
     }
     pushDelivered()
   }
 
-  private mutating func deliver(_ slots: UnsafePointer<Descriptor>, _ count: Int) {
+  @inline(never)
+  mutating func noteBurstTime() { burstTime = monotonic_nanoseconds() }
+
+  /// - Parameter number: the packet's place in the burst.
+  private mutating func deliver(
+    _ slots: UnsafePointer<Descriptor>, _ count: Int, number: Int
+  ) {
     let isDescribed = slots.pointee.flags.contains(.offload)
     if isDescribed && count == 1 { return }
     let piece = slots[isDescribed ? 1 : 0]
-    let packet = PacketHeader(
-      frame: window + Int(piece.position), byteCount: Int(piece.length))
-    var reason = DropReason.unclaimed
+    let frame = window + Int(piece.position)
+    let packet = PacketHeader(frame: frame, byteCount: Int(piece.length))
     if packet.kind == .tagged { counts[.tagged] &+= 1 }
-    var set = rules.recipients(of: packet, &reason) & open
-    if set == 0 {
+    var bytes = 0
+    for position in 0..<count where !(slots + position).isOffload {
+      bytes &+= Int(slots[position].length)
+    }
+    var mark: UInt16 = 0
+    var set = recipients(packet, frame, Int(piece.length), bytes, &mark)
+    while set != 0 {
+      deliver(
+        slots, count, to: set.removeFirstInstance(), pieces: isDescribed ? count &- 1 : count,
+        bytes: bytes, mark: mark, number: number)
+    }
+  }
+
+  /// Who gets a packet: a rule decides, or claims do. Why nobody does is counted.
+  /// - Parameters:
+  ///   - byteCount: of the frame's first piece.
+  ///   - total: of the packet.
+  ///   - mark: what a rule says of it.
+  private mutating func recipients(
+    _ packet: PacketHeader, _ frame: UnsafeRawPointer, _ byteCount: Int, _ total: Int,
+    _ mark: inout UInt16
+  ) -> UInt64 {
+    var chosen: UInt64 = 0
+    if let rules = table.rules {
+      let decision = rules.decide(
+        packet, frame, byteCount: byteCount, total: total, open: open, now: burstTime)
+      if !decision.isLeftToClaims {
+        if decision.isDropped { counts[.droppedByRule] &+= 1 }
+        mark = decision.mark
+        return decision.recipients
+      }
+      mark = decision.mark
+      chosen = decision.recipients
+    }
+    var reason = DropReason.unclaimed
+    chosen |= table.claims.recipients(of: packet, &reason) & open
+    if chosen == 0 {
       switch reason {
       case .unclaimed: counts[.droppedUnclaimed] &+= 1
       case .foreign: counts[.droppedForeign] &+= 1
       case .malformed: counts[.droppedMalformed] &+= 1
       }
-      return
     }
-    var bytes = 0
-    for position in 0..<count where !(slots + position).isOffload {
-      bytes &+= Int(slots[position].length)
-    }
-    while set != 0 {
-      deliver(
-        slots, count, to: set.removeFirstInstance(), pieces: isDescribed ? count &- 1 : count,
-        bytes: bytes)
-    }
+    return chosen
   }
 
   private mutating func deliver(
-    _ slots: UnsafePointer<Descriptor>, _ count: Int, to index: Int, pieces: Int, bytes: Int
+    _ slots: UnsafePointer<Descriptor>, _ count: Int, to index: Int, pieces: Int, bytes: Int,
+    mark: UInt16, number: Int
   ) {
     let port = port(index)
     let cost = PacketCost.of(pieces: pieces, bytes: bytes)
@@ -130,7 +164,12 @@ extension InstanceTable {
     }
     if port.pointee.delivering.room < count { port.pointee.pushDelivered() }
     port.pointee.receiveRoom &-= count
-    port.pointee.copy(slots, count, from: window)
+    port.pointee.copy(slots, count, from: window, mark: mark)
+    if tap.isOnInstances {
+      tap.capture(
+        .channelReceive, slots, count, number: number, instance: port.pointee.id,
+        base: 0)
+    }
   }
 
   /// Receive rings: there is room for all of it, which has been looked at before.

@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 
 /// Those whose time is limited. Four times a millisecond the thread's time is shared out among all that it has worked for,
@@ -24,11 +25,11 @@ extension InstanceTable {
   /// Charges and grants time, where it is time to.
   @inline(never)
   mutating func settleTime() {
-    let now = nanoseconds(of: CLOCK_MONOTONIC)
+    let now = monotonic_nanoseconds()
     let elapsed = now &- settledAt
     if elapsed < TimeBudget.period { return }
     settledAt = now
-    let cpu = nanoseconds(of: CLOCK_THREAD_CPUTIME_ID)
+    let cpu = clock_nanoseconds(CLOCK_THREAD_CPUTIME_ID)
     let used = Int(truncatingIfNeeded: min(cpu &- usedUntil, elapsed))
     usedUntil = cpu
     let all = max(1, work)

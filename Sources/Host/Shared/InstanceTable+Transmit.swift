@@ -82,6 +82,11 @@ extension InstanceTable {
       port.pointee.deficit = max(0, port.pointee.deficit &- cost)
       note(index, cost: cost)
       port.pointee.nextToSend = last &+ 1
+      if tap.isOnInstances {
+        tap.capture(
+          .channelTransmit, port.pointee.sending.start + first, slots, number: burst.count,
+          instance: port.pointee.id, base: Int(port.pointee.base))
+      }
       let offence = send(port, first, slots, bytes, &burst)
       if offence != .none {
         close(index, offence)
@@ -164,7 +169,8 @@ extension InstanceTable {
     let verdict =
       bytes < FrameLimits.minimumBytes
       ? .dropped : limits.check(&metadata, packet, byteCount: bytes, inspected: copied)
-    let maySend = verdict == .fits && rules.maySend(packet, from: port.pointee.index)
+    let maySend =
+      verdict == .fits && table.maySend(packet, headers.nextBytes, copied, from: port.pointee.index)
     let needsMore = end &- firstPiece == Descriptor.maximumSlots && bytes > copied
     guard maySend, !needsMore else {
       if inPlace { port.pointee.ledger.endSending(segment) }

@@ -1,4 +1,5 @@
 import CLinux
+import Capture
 import Channel
 import Memory
 import Steering
@@ -16,12 +17,13 @@ struct InstanceTable: ~Copyable {
   // thread's alone until it has said that it is released.
   @usableFromInline let ports: UnsafeMutablePointer<Port?>
   @usableFromInline let mailbox: PathMailbox
-  var rules: DeliveryRules
+  var table: ForwardingTable
   /// The window's first byte, in this process; the host's own arena lies there.
   let window: UnsafeMutableRawPointer
   let limits: FrameLimits
   @usableFromInline var headers: HeaderSlots
   @usableFromInline let counts = CounterBlock<SharedCounter>()
+  @usableFromInline let tap: CaptureTap
 
   /// Those with a port.
   private var attached: UInt64 = 0
@@ -49,22 +51,25 @@ struct InstanceTable: ~Copyable {
   /// Who is first to send in the next round.
   var firstToSend = 0
   var load = ReceiveLoad()
+  /// When the burst came, in nanoseconds of the monotonic clock, where rules have limits.
+  var burstTime: UInt64 = 0
   private var replacedMemory: UInt32 = 0
 
   /// Turns without work after which an instance is looked at only now and then.
   private static let activeTurns = 64
 
   init(
-    mailbox: PathMailbox, rules: DeliveryRules, window: UnsafeMutableRawPointer,
-    headers: consuming HeaderSlots, limits: FrameLimits
+    mailbox: PathMailbox, table: ForwardingTable, window: UnsafeMutableRawPointer,
+    headers: consuming HeaderSlots, limits: FrameLimits, tap: CaptureTap = .none
   ) {
     ports = .allocate(capacity: 64)
     ports.initialize(repeating: nil, count: 64)
     self.mailbox = mailbox
-    self.rules = rules
+    self.table = table
     self.window = window
     self.headers = headers
     self.limits = limits
+    self.tap = tap
   }
 
   @inlinable
@@ -163,10 +168,8 @@ struct InstanceTable: ~Copyable {
         if port.pointee.inFlightCount == 0 { release(index) }
         continue
       }
-      let before = port.pointee.completed.count
-      port.pointee.channel.completion.push(&port.pointee.completed)
-      if port.pointee.completed.count != before { touched |= bit(index) }
-      if port.pointee.completed.isEmpty { owed &= ~bit(index) }
+      if port.pointee.handBack() { touched |= bit(index) }
+      if port.pointee.owesNothing { owed &= ~bit(index) }
       if settling & bit(index) != 0 && port.pointee.isSettled {
         settling &= ~bit(index)
         mailbox.settle(index)
@@ -180,7 +183,7 @@ struct InstanceTable: ~Copyable {
   @inline(never) @usableFromInline
   mutating func takeUpdate() {
     let update = mailbox.take()
-    rules = update.pointee.rules
+    table = update.pointee.table
     if let port = update.pointee.install {
       let index = port.pointee.index
       precondition(ports[index] == nil)
@@ -188,6 +191,7 @@ struct InstanceTable: ~Copyable {
       attached |= bit(index)
       open |= bit(index)
       active |= bit(index)
+      if !port.pointee.owesNothing { owed |= bit(index) }
       if port.pointee.time.isLimited { limited |= bit(index) }
       mailbox.set(.installed, index)
     }

@@ -1,13 +1,12 @@
 import CLinux
 import Channel
 import Glibc
-import Steering
 
 /// What the control thread changes on a queue thread's path. It lies in the control thread's memory until it has been
 /// taken.
 struct PathUpdate {
   /// Who gets what from now on.
-  var rules: DeliveryRules
+  var table: ForwardingTable
   /// An instance more.
   var install: UnsafeMutablePointer<InstancePort>?
   /// An instance less, by number, and why.

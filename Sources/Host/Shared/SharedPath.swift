@@ -1,3 +1,5 @@
+import CLinux
+import Capture
 import Channel
 import Driver
 import Memory
@@ -22,6 +24,9 @@ package struct SharedPath<Pair: NetworkQueuePair & ~Copyable>: ~Copyable, QueueP
   @usableFromInline var received = Burst(capacity: 128)
   @usableFromInline var sending = Burst(capacity: 192)
   @usableFromInline var completed = Burst(capacity: 64)
+  /// Packets that the device has done with, in all.
+  @usableFromInline var handedBack: UInt32 = 0
+  @usableFromInline package var times = PathTimes()
   /// What earlier queue pairs of this path have counted.
   private var earlier = QueueStatistics()
 
@@ -33,8 +38,11 @@ package struct SharedPath<Pair: NetworkQueuePair & ~Copyable>: ~Copyable, QueueP
     self.ledger = ledger
   }
 
-  @inlinable package var hasUpdate: Bool { instances.mailbox.hasUpdate }
-  @inlinable package mutating func takeUpdate() { instances.takeUpdate() }
+  @inlinable package var hasUpdate: Bool { instances.mailbox.hasUpdate || instances.tap.hasUpdate }
+  @inlinable package mutating func takeUpdate() {
+    instances.tap.takeUpdate()
+    if instances.mailbox.hasUpdate { instances.takeUpdate() }
+  }
 
   @inlinable @inline(never)
   package mutating func turn() throws(HostError) -> Bool {
@@ -48,27 +56,77 @@ package struct SharedPath<Pair: NetworkQueuePair & ~Copyable>: ~Copyable, QueueP
     return worked
   }
 
+  /// As ``turn()``.
+  @inlinable @inline(never)
+  package mutating func timedTurn() throws(HostError) -> Bool {
+    instances.beginTurn()
+    var worked = instances.takeReturnedSegments()
+    try postSegments(of: &ledger, to: &queuePair, by: &posts)
+    let begin = monotonic_nanoseconds()
+    try takeReceived()
+    if !received.isEmpty {
+      let driven = monotonic_nanoseconds()
+      deliver()
+      let delivered = monotonic_nanoseconds()
+      times.record(.receive, driven &- begin)
+      times.record(.deliver, delivered &- driven)
+      instances.mark(&times, at: delivered)
+      worked = true
+    }
+    let taken = monotonic_nanoseconds()
+    if try transmit() {
+      let sent = monotonic_nanoseconds()
+      times.record(.transmit, sent &- taken)
+      instances.markRing(&times, done: handedBack, at: sent)
+      worked = true
+    }
+    if try complete() { worked = true }
+    instances.ringDoorbells()
+    return worked
+  }
+
+  @inlinable @inline(never)
+  package mutating func lookAtMarks() { instances.look(&times, done: handedBack) }
+
   /// Device -> receive rings.
   @inlinable
   mutating func receive() throws(HostError) -> Bool {
+    try takeReceived()
+    if received.isEmpty { return false }
+    deliver()
+    return true
+  }
+
+  @inlinable @inline(__always)
+  mutating func takeReceived() throws(HostError) {
     do throws(DriverError) {
       try queuePair.receive(into: &received)
     } catch {
       throw .driver(error)
     }
-    if received.isEmpty { return false }
+  }
+
+  @inlinable @inline(__always)
+  mutating func deliver() {
+    if instances.tap.isOn {
+      instances.tap.beginBurst()
+      instances.tap.capture(.wireReceive, received)
+    }
     instances.deliver(received)
     for index in 0..<received.count where !received[index].flags.contains(.offload) {
       ledger.reclaim(received[index].segment)
     }
     received.removeAll()
-    return true
   }
 
   /// Transmit rings -> device.
   @inlinable
   mutating func transmit() throws(HostError) -> Bool {
-    if sending.isEmpty { instances.gather(into: &sending) }
+    if sending.isEmpty {
+      if instances.tap.isOn { instances.tap.beginBurst() }
+      instances.gather(into: &sending)
+      if instances.tap.isOn { instances.tap.capture(.wireTransmit, sending) }
+    }
     if sending.isEmpty { return false }
     let before = sending.count
     do throws(DriverError) {
@@ -88,12 +146,14 @@ package struct SharedPath<Pair: NetworkQueuePair & ~Copyable>: ~Copyable, QueueP
       throw .driver(error)
     }
     let worked = !completed.isEmpty
+    handedBack &+= UInt32(truncatingIfNeeded: completed.count)
     instances.complete(&completed)
     return worked
   }
 
   @usableFromInline
   package mutating func prepareToSleep() -> Bool {
+    times.forgetChannel()
     guard instances.prepareToSleep(isBlocked: !sending.isEmpty) else { return false }
     return queuePair.armInterrupts(transmit: instances.inFlight > 0)
   }
@@ -135,7 +195,8 @@ package struct SharedPath<Pair: NetworkQueuePair & ~Copyable>: ~Copyable, QueueP
     sum += queuePair.statistics
     return PathReport(
       driver: sum, dropsRingFull: 0, segmentsWithHost: ledger.hostCount,
-      segmentsWithDevice: ledger.deviceCount, segmentsWithInstance: instances.segmentsWithInstances)
+      segmentsWithDevice: ledger.deviceCount, segmentsWithInstance: instances.segmentsWithInstances,
+      levels: RingLevels(device: instances.inFlight))
   }
 
   @usableFromInline

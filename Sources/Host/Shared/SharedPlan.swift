@@ -32,14 +32,22 @@ struct SharedPlan {
   }
 
   /// The same for an instance: what a device writes before a frame is not copied.
-  func instanceLedger(queue: Int, receiveBytes: Int) -> SegmentLedger {
-    ledger(queue: queue, receiveBytes: receiveBytes, headerBytes: 0)
+  /// - Parameter record: has the owners' bytes.
+  func instanceLedger(
+    queue: Int, receiveBytes: Int, record: borrowing PathRecord
+  ) -> SegmentLedger {
+    ledger(queue: queue, receiveBytes: receiveBytes, headerBytes: 0, record.ownerBytes)
   }
 
-  private func ledger(queue: Int, receiveBytes: Int, headerBytes: Int) -> SegmentLedger {
-    let share = receiveBytes / interface.queuePairs / 4096 * 4096
+  /// Bytes of receive segments on each queue.
+  func share(of receiveBytes: Int) -> Int { receiveBytes / interface.queuePairs / 4096 * 4096 }
+
+  private func ledger(
+    queue: Int, receiveBytes: Int, headerBytes: Int, _ owners: UnsafeMutablePointer<UInt8>? = nil
+  ) -> SegmentLedger {
+    let share = share(of: receiveBytes)
     return SegmentLedger(
       firstUnit: UInt32(queue * share / Descriptor.unit), byteCount: share,
-      segmentSize: segmentSize, isColoured: isColoured, headerBytes: headerBytes)
+      segmentSize: segmentSize, isColoured: isColoured, headerBytes: headerBytes, owners: owners)
   }
 }

@@ -16,8 +16,10 @@ package struct SteadySharedHost<Device: NetworkDriver & ~Copyable>: ~Copyable {
   ///   - window: the host's own arena is mapped at its start.
   ///   - hostArenaBytes: of that arena.
   ///   - receiveBytes: how many of them are for what is received.
+  ///   - capture: memory of captures, which is closed.
   package init(
-    _ device: inout Device, window: consuming MemoryWindow, hostArenaBytes: Int, receiveBytes: Int
+    _ device: inout Device, window: consuming MemoryWindow, hostArenaBytes: Int, receiveBytes: Int,
+    capture: (area: Int32, readers: Int32)? = nil
   ) throws {
     // Nobody waits for its words, and nobody is ever woken.
     interrupt = eventfd(0, Int32(EFD_NONBLOCK | EFD_CLOEXEC))
@@ -25,9 +27,13 @@ package struct SteadySharedHost<Device: NetworkDriver & ~Copyable>: ~Copyable {
       plan: SharedPlan(Device.self, device.interface, hostArenaBytes: hostArenaBytes),
       window: window, wakes: [try WakeSet(interrupt: interrupt)], changed: -1,
       statistics: HostStatistics(
-        page: try CounterPage(capacity: HostStatistics.capacity(queues: 1, isShared: true)),
-        queues: 1, device: [], isShared: true), supervisor: SupervisorSocket(descriptor: -1))
+        page: try CounterPage(
+          capacity: HostStatistics.capacity(queues: 1, isShared: true),
+          histograms: HostStatistics.histograms(queues: 1)),
+        queues: 1, device: [], isShared: true), supervisor: SupervisorSocket(descriptor: -1),
+      captures: try capture.map { try HostCaptures(area: $0.area, readers: $0.readers, queues: 1) })
     paths = control.makePaths(&device, receiveBytes: receiveBytes)
+    paths[0].times = control.statistics.times(queue: 0)
   }
 
   deinit { close(interrupt) }
@@ -44,6 +50,14 @@ package struct SteadySharedHost<Device: NetworkDriver & ~Copyable>: ~Copyable {
     return before != (control.instances.count, control.claims.count)
   }
 
+  /// Takes what is to be captured.
+  package func takeUpdate() { if paths[0].hasUpdate { paths[0].takeUpdate() } }
+
   @inlinable @inline(__always)
   package func turn() throws(HostError) -> Bool { try paths[0].turn() }
+
+  /// As ``turn()``, with statistics as a host process has them.
+  /// - Parameter number: of the turn.
+  @inlinable @inline(__always)
+  package func turn(_ number: UInt32) throws(HostError) -> Bool { try paths[0].turn(number) }
 }

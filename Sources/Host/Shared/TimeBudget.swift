@@ -1,5 +1,3 @@
-import Glibc
-
 /// How much of a queue thread's time an instance may have, whether or not others want it. One thread.
 struct TimeBudget {
   /// Percent; 100 for no limit.
@@ -28,11 +26,4 @@ struct TimeBudget {
     let granted = Int(truncatingIfNeeded: min(elapsed, 1_000_000_000)) * percent / 100
     left = max(-most, min(most, left - used + granted))
   }
-}
-
-/// A clock in nanoseconds.
-func nanoseconds(of clock: clockid_t) -> UInt64 {
-  var time = timespec()
-  clock_gettime(clock, &time)
-  return UInt64(time.tv_sec) &* 1_000_000_000 &+ UInt64(time.tv_nsec)
 }

@@ -1,0 +1,111 @@
+import CLinux
+import Steering
+
+/// What is done with a packet that a rule matches.
+struct RuleAction: BitwiseCopyable {
+  enum Verdict: UInt8 { case deliver, to, spread, drop }
+
+  var verdict = Verdict.deliver
+  /// What the instance sees as the tag of the packet's first slot; 0 for none.
+  var mark: UInt16 = 0
+  /// Who gets it.
+  var targets: UInt64 = 0
+  /// Who gets a copy besides.
+  var clones: UInt64 = 0
+  /// Of a flow hash: where its instances stand among all, and how many they are.
+  var firstMember: UInt32 = 0
+  var memberCount: UInt32 = 0
+  var limit: Policer?
+}
+
+/// The rules as one queue thread has them: which one a packet hits, what that says, and what is counted of it.
+struct RuleTable: BitwiseCopyable {
+  let classifier: ClassifierView
+  // Invariant: one action for each rule of the classifier; all members that actions refer to, each less than 64 or
+  // ``absent``; and a row of counters of this queue, one for each rule. They live as long as the table's box.
+  let actions: UnsafePointer<RuleAction>
+  let members: UnsafePointer<UInt8>
+  let counters: UnsafeMutableRawPointer
+  let hasLimits: Bool
+
+  /// A member that is not there.
+  static let absent: UInt8 = 0xff
+
+  /// What a rule says of a packet.
+  struct Decision {
+    /// Who gets it.
+    var recipients: UInt64 = 0
+    var mark: UInt16 = 0
+    /// Nobody gets it, and why is counted with the rule.
+    var isDropped = false
+    /// Claims decide, besides `recipients`.
+    var isLeftToClaims = true
+  }
+
+  /// - Parameters:
+  ///   - byteCount: of the frame's bytes, how many can be looked at.
+  ///   - total: of the whole packet, in bytes.
+  ///   - open: instances that take packets.
+  ///   - now: nanoseconds of the monotonic clock, where there are limits.
+  func decide(
+    _ packet: PacketHeader, _ frame: UnsafeRawPointer, byteCount: Int, total: Int, open: UInt64,
+    now: UInt64
+  ) -> Decision {
+    let index = classifier.match(packet, frame: frame, byteCount: byteCount)
+    guard index >= 0 else { return Decision() }
+    let action = actions + index
+    count(index, .packets, 1)
+    count(index, .bytes, UInt64(truncatingIfNeeded: total))
+    if let limit = action.pointee.limit, !limit.allows(byteCount: total, now: now) {
+      count(index, .limited, 1)
+      return Decision(isDropped: true, isLeftToClaims: false)
+    }
+    var decision = Decision(
+      recipients: action.pointee.clones & open, mark: action.pointee.mark, isLeftToClaims: false)
+    switch action.pointee.verdict {
+    case .deliver: decision.isLeftToClaims = true
+    case .drop: decision.isDropped = decision.recipients == 0
+    case .to, .spread:
+      let chosen = chosen(action, packet, open: open)
+      if chosen == 0 { count(index, .absent, 1) }
+      decision.recipients |= chosen
+      decision.isDropped = decision.recipients == 0
+    }
+    return decision
+  }
+
+  /// Who would get the answer to a packet by a rule.
+  func recipients(
+    ofAnswerTo packet: PacketHeader, _ frame: UnsafeRawPointer, _ byteCount: Int
+  ) -> UInt64 {
+    let answer = packet.reversed
+    let index = classifier.match(answer, frame: frame, byteCount: byteCount)
+    guard index >= 0 else { return 0 }
+    let action = actions + index
+    return action.pointee.clones | chosen(action, answer, open: .max)
+  }
+
+  private func chosen(
+    _ action: UnsafePointer<RuleAction>, _ packet: PacketHeader, open: UInt64
+  ) -> UInt64 {
+    guard action.pointee.verdict == .spread else { return action.pointee.targets & open }
+    let count = action.pointee.memberCount
+    let members = members + Int(action.pointee.firstMember)
+    // Flows of one that is not there go to the next that is; those of others stay where they are.
+    var place = UInt32(
+      truncatingIfNeeded: (UInt64(packet.flowHash) &* UInt64(count)) &>> 32)
+    for _ in 0..<count {
+      let member = members[Int(place)]
+      if member < 64, open & bit(Int(member)) != 0 { return bit(Int(member)) }
+      place = place &+ 1 == count ? 0 : place &+ 1
+    }
+    return 0
+  }
+
+  @inline(__always)
+  private func count(_ rule: Int, _ counter: RuleCounterLayout.Counter, _ change: UInt64) {
+    let word = counters + (rule &* RuleCounterLayout.blockBytes &+ counter.rawValue &* 8)
+    // This thread alone writes it.
+    relaxed_store64(word, relaxed_load64(word) &+ change)
+  }
+}
