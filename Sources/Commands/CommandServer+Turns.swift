@@ -1,3 +1,4 @@
+import CLinux
 import Channel
 
 /// What a turn does: take commands, judge them, have them carried out, answer.
@@ -8,7 +9,7 @@ extension CommandServer {
   public mutating func turn<Service: CommandService & ~Copyable>(_ service: inout Service) -> Bool {
     var left = clientsWithCommands()
     if left == 0 { return false }
-    let now = Self.now
+    let now = monotonic_nanoseconds()
     while left != 0 {
       let place = left.trailingZeroBitCount
       left &= left &- 1
@@ -81,7 +82,7 @@ extension CommandServer {
     while left != 0 {
       let bit = left & (0 &- left)
       left &= left &- 1
-      if !clients[bit.trailingZeroBitCount].end.isEmpty() { found |= bit }
+      if !client(bit.trailingZeroBitCount).pointee.end.isEmpty() { found |= bit }
     }
     return found
   }
@@ -90,9 +91,9 @@ extension CommandServer {
   mutating func take(_ place: Int) -> CommandSubmission? {
     do throws(CommandClosure) {
       guard
-        let taken = try clients[place].end.take(reserved: clients[place].waitingCount)
+        let taken = try client(place).pointee.end.take(reserved: clients[place].waitingCount)
       else { return nil }
-      clients[place].allowRing()
+      client(place).pointee.allowRing()
       return taken
     } catch {
       close(place, breaking: error)
@@ -138,12 +139,12 @@ extension CommandServer {
 
   private mutating func answer(_ place: Int, _ completion: CommandCompletion) {
     counters.count(completion.statusValue)
-    clients[place].end.answer(completion)
+    client(place).pointee.end.answer(completion)
   }
 
   @usableFromInline
   mutating func publish(_ place: Int) {
-    if open & 1 << UInt64(place) != 0 { clients[place].end.publish() }
+    if open & 1 << UInt64(place) != 0 { client(place).pointee.end.publish() }
   }
 }
 
@@ -153,7 +154,8 @@ extension CommandServer {
   /// - Returns: nil where too many of the client wait; it has been refused then.
   @usableFromInline
   mutating func begin(_ command: Admitted) -> CommandToken? {
-    guard let noted = clients[command.place].wait(command.submission, command.credential) else {
+    guard let noted = client(command.place).pointee.wait(command.submission, command.credential)
+    else {
       refuse(command.submission, command.place, .busy)
       return nil
     }
@@ -163,7 +165,7 @@ extension CommandServer {
 
   @usableFromInline
   mutating func text(of command: Admitted) -> String? {
-    clients[command.place].end.text(of: command.submission)
+    client(command.place).pointee.end.text(of: command.submission)
   }
 
   /// What the service said at once.
@@ -171,7 +173,7 @@ extension CommandServer {
   mutating func finish(_ token: CommandToken, _ outcome: CommandOutcome) {
     if case .pending = outcome { return }
     let place = Int(token.client)
-    guard let command = clients[place].finish(Int(token.place), generation: token.generation)
+    guard let command = client(place).pointee.finish(Int(token.place), generation: token.generation)
     else { return }
     answer(place, Self.completion(of: command, outcome))
   }
@@ -206,10 +208,10 @@ extension CommandServer {
   public mutating func complete(_ token: CommandToken, _ outcome: CommandOutcome) -> Completed {
     let place = Int(token.client)
     guard place < Self.maximumClients, open & 1 << UInt64(place) != 0,
-      let command = clients[place].finish(Int(token.place), generation: token.generation)
+      let command = client(place).pointee.finish(Int(token.place), generation: token.generation)
     else { return .gone }
     var result = Completed.delivered
-    let status = credentials.judge(command.credential, now: Self.now)
+    let status = credentials.judge(command.credential, now: monotonic_nanoseconds())
     if status == .done {
       answer(place, Self.completion(of: command, outcome))
     } else {
@@ -217,7 +219,7 @@ extension CommandServer {
       answer(place, Self.completion(of: command, .refused(status)))
       result = .undo(status)
     }
-    clients[place].end.publish()
+    client(place).pointee.end.publish()
     return result
   }
 }

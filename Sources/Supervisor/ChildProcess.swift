@@ -10,6 +10,8 @@ public struct ChildProcess: ~Copyable {
   public let descriptor: Int32
   /// Whether it has been waited for.
   public private(set) var hasEnded = false
+  /// Becomes readable when the process stands in namespaces of its own and waits to be admitted; -1 where it does not.
+  private(set) var gate: Int32 = -1
 
   /// Which namespaces of its own a process gets.
   public struct Isolation: OptionSet, Sendable {
@@ -28,9 +30,10 @@ public struct ChildProcess: ~Copyable {
   ///   - descriptors: element i becomes descriptor i of the process; -1 leaves that number closed. No others are
   ///     inherited.
   ///   - environment: "NAME=value" entries; nothing is inherited.
+  ///   - waits: until it stands in its namespaces; otherwise its program begins after ``admit()``.
   public init(
     name: String, program: String, arguments: [String], environment: [String] = [],
-    descriptors: [Int32], isolation: Isolation = []
+    descriptors: [Int32], isolation: Isolation = [], waits: Bool = true
   ) throws(SupervisorError) {
     let executable = open(program, LINUX_O_PATH | O_CLOEXEC)
     guard executable >= 0 else {
@@ -63,14 +66,12 @@ public struct ChildProcess: ~Copyable {
     guard pid > 0 else {
       throw .cannotStart(name, Self.remedy(for: -pid, isolation: isolation))
     }
-    if hasUserNamespace {
+    if waits && hasUserNamespace {
       // Its end is seen here as an end of file.
       close(gate.0)
       gate.0 = -1
       do throws(SupervisorError) {
-        var byte: UInt8 = 0
-        guard read(gate.1, &byte, 1) == 1 else { throw .cannotStart(name, "it ended at its start") }
-        try Self.mapIdentifiers(of: pid)
+        try Self.admit(pid, name, at: gate.1)
       } catch {
         _ = linux_pidfd_send_signal(pidfd, SIGKILL)
         var status: Int32 = 0
@@ -78,8 +79,8 @@ public struct ChildProcess: ~Copyable {
         close(pidfd)
         throw error
       }
-      var go: UInt8 = 1
-      _ = send(gate.1, &go, 1, Int32(MSG_NOSIGNAL))
+    } else {
+      swap(&self.gate, &gate.1)
     }
     self.name = name
     identifier = pid
@@ -93,6 +94,25 @@ public struct ChildProcess: ~Copyable {
       _ = waitpid(identifier, &status, 0)
     }
     close(descriptor)
+    if gate >= 0 { close(gate) }
+  }
+
+  /// Lets a process go on that stands in namespaces of its own; waits until it does. Nothing where it has gone on.
+  mutating func admit() throws(SupervisorError) {
+    if gate < 0 { return }
+    defer {
+      close(gate)
+      gate = -1
+    }
+    try Self.admit(identifier, name, at: gate)
+  }
+
+  private static func admit(_ pid: pid_t, _ name: String, at gate: Int32) throws(SupervisorError) {
+    var byte: UInt8 = 0
+    guard read(gate, &byte, 1) == 1 else { throw .cannotStart(name, "it ended at its start") }
+    try mapIdentifiers(of: pid)
+    var go: UInt8 = 1
+    _ = send(gate, &go, 1, Int32(MSG_NOSIGNAL))
   }
 
   public func signal(_ signal: Int32) { _ = linux_pidfd_send_signal(descriptor, signal) }

@@ -24,13 +24,16 @@ public final class EmulatedDevice {
 
   public static func start(
     _ model: RunPlan.EmulatedModel, wire: Wire, macAddress: String, queues: Int,
-    mode: PollMode
+    mode: PollMode, misbehaviour: String? = nil
   ) throws(SupervisorError) -> EmulatedDevice {
     var listener: Int32 = -1
     var client: Int32 = -1
     let result = linux_connected_listener(&listener, &client)
     guard result == 0 else { throw .system("socket", -result) }
     defer { close(listener) }
+    var address = [UInt8](repeating: 0, count: 128)
+    let length = linux_socket_address(listener, &address, address.count)
+    guard length > 0 else { throw .system("socket", -length) }
     let page = try asInput { () throws(MemoryError) -> CounterPage in
       try CounterPage(capacity: counterCapacity)
     }
@@ -38,6 +41,7 @@ public final class EmulatedDevice {
       "serve", model.rawValue, "--listen-fd", "3", "--counters-fd", "4", "--mac", macAddress,
       "--queues", "\(queues)", "--mode", mode.rawValue,
     ]
+    if let misbehaviour { arguments += ["--misbehave", misbehaviour] }
     // The driver takes what is best of what there is.
     if model == .virtioNet { arguments += ["--packed", "--in-order"] }
     var descriptors = [-1, -1, 2, listener, page.descriptor]
@@ -53,7 +57,9 @@ public final class EmulatedDevice {
     let socket = client
     do throws(PCIError) {
       return EmulatedDevice(
-        access: try VFIOUserAccess(socket: socket, name: "emulated \(model.rawValue)"),
+        access: try VFIOUserAccess(
+          socket: socket, name: "emulated \(model.rawValue)",
+          place: .address(Array(address.prefix(Int(length))))),
         process: process,
         page: page)
     } catch {
@@ -73,6 +79,9 @@ public final class EmulatedDevice {
   /// Becomes readable when the device process has ended.
   public var descriptor: Int32 { process.descriptor }
   public var counters: [(name: String, value: UInt64)] { page.read() }
+
+  /// Adds the page in which it counts.
+  func add(to handout: inout CounterHandout) { handout.add(page, "of=device") }
 
   /// Why the process ended, once ``descriptor`` is readable.
   public func end() -> ProcessEnd { process.end(withinMilliseconds: 0) }

@@ -6,14 +6,14 @@ import Host
 import Memory
 import VFIO
 
-/// The driver host of a run: its process, its control socket, and what it counts. One thread.
-struct HostProcess: ~Copyable {
-  let interface: InterfaceDescription
+/// One driver host: its process and its control socket. One thread.
+final class HostProcess {
+  let program: String
   private var process: ChildProcess
-  private let control: ControlSocket
-  private let page: CounterPage
+  private var control: ControlSocket
+  private var lastEnd = ProcessEnd.killedBecauseItHung
 
-  /// What a host is given beside its device.
+  /// What every host of a run is given beside its device.
   struct Resources {
     /// Command line options for its memory.
     var arguments: [String]
@@ -23,56 +23,71 @@ struct HostProcess: ~Copyable {
     var channel: Int32 = -1
     /// How host and instance wake each other; nil where there is no instance yet.
     var doorbells: InstanceDoorbells?
-    var counterCapacity: Int
+    /// Its counter page.
+    var counters: Int32 = -1
+    /// What outlives it (``/Host/HostRecord``).
+    var record: Int32 = -1
+    /// What captures are written to, and how far they have been read.
+    var capture: Int32 = -1
+    var captureReaders: Int32 = -1
   }
 
-  /// Starts it and waits until it has its device.
-  static func start(
-    _ plan: RunPlan, on access: any DeviceAccess, _ resources: Resources, trace: TraceFile? = nil
-  ) throws(SupervisorError) -> HostProcess {
-    let page = try asInput { () throws(MemoryError) -> CounterPage in
-      try CounterPage(capacity: resources.counterCapacity)
-    }
-    var control = try ControlSocket()
-    let process = try ChildProcess(
+  /// Which host of a run it is.
+  enum Turn: String {
+    case first
+    /// A host before it had the same memory.
+    case next
+    /// The same, and it touches nothing before ``begin(on:)``.
+    case standby
+  }
+
+  /// Starts it.
+  init(
+    _ plan: RunPlan, on access: any DeviceAccess, _ resources: Resources, _ turn: Turn,
+    trace: TraceFile? = nil
+  ) throws(SupervisorError) {
+    control = try ControlSocket()
+    program = plan.hostProgram
+    process = try ChildProcess(
       name: "driver host", program: plan.hostProgram,
       arguments: [
         "--access", access.kind.rawValue, "--device-name", access.name,
         "--queues", "\(plan.queues)", "--ring-size", "\(plan.ringSize)",
         "--mode", plan.mode.rawValue, "--confined", plan.isConfined ? "yes" : "no",
         "--behind-iommu", access.kind == .vfio ? "yes" : "no",
-        "--recorded", trace == nil ? "no" : "yes",
+        "--recorded", trace == nil ? "no" : "yes", "--turn", turn.rawValue,
       ] + resources.arguments + (plan.mtu.map { ["--mtu", "\($0)"] } ?? [])
         + (plan.without.isEmpty ? [] : ["--without", plan.without.joined(separator: ",")])
         + (plan.cores.isEmpty
           ? [] : ["--cores", plan.cores.map(String.init).joined(separator: ",")]),
       descriptors: [
-        -1, 1, 2, control.peer, access.descriptor, resources.rings, resources.arena,
-        resources.channel, page.descriptor, trace?.hostEnd ?? -1,
+        -1, 1, 2, control.peer, turn == .standby ? -1 : access.descriptor, resources.rings,
+        resources.arena, resources.channel, resources.counters, trace?.hostEnd ?? -1,
+        resources.record, resources.capture, resources.captureReaders,
       ] + (resources.doorbells.map { [$0.hostEnd] + $0.events } ?? []),
-      isolation: plan.isConfined ? .everything : [])
+      isolation: plan.isConfined ? .everything : [], waits: turn != .standby)
     control.closePeer()
     trace?.closeHostEnd()
-    let message = try control.awaitReady(of: "driver host", milliseconds: 10_000)
-    return HostProcess(
-      interface: try InterfaceDescription(message), process: process,
-      control: control, page: page)
   }
 
-  private init(
-    interface: InterfaceDescription, process: consuming ChildProcess,
-    control: consuming ControlSocket, page: consuming CounterPage
-  ) {
-    self.interface = interface
-    self.process = process
-    self.control = control
-    self.page = page
+  /// Becomes readable when one that is to stand by waits for ``admit()``; -1 where it does not.
+  var gate: Int32 { process.gate }
+
+  /// Lets it go on where it waits for that.
+  func admit() throws(SupervisorError) { try process.admit() }
+
+  /// One that stands by is to drive the device.
+  func begin(on access: any DeviceAccess) {
+    control.send("begin", descriptors: [access.descriptor])
+  }
+
+  /// Waits until it has its device.
+  func awaitReady() throws(SupervisorError) -> InterfaceDescription {
+    try InterfaceDescription(
+      try control.awaitReady(of: "driver host", milliseconds: 10_000))
   }
 
   var identifier: pid_t { process.identifier }
-  var counters: [(name: String, value: UInt64)] { page.read() }
-  /// Of the counter page.
-  var counterDescriptor: Int32 { page.descriptor }
 
   /// What to watch.
   var descriptors: [Int32] { [process.descriptor, control.descriptor] }
@@ -82,22 +97,26 @@ struct HostProcess: ~Copyable {
   }
 
   /// What it has said since the last time.
-  /// - Throws: when it has said that it cannot go on.
+  /// - Throws: when it has said that no host could go on.
   func news() throws(SupervisorError) -> [ControlMessage] { try control.news(of: "driver host") }
 
-  /// - Throws: when it has ended.
-  mutating func checkAlive() throws(SupervisorError) {
-    if process.isOver {
-      throw .ended(process: "driver host", how: process.end(withinMilliseconds: 0))
-    }
+  /// Whether it has ended.
+  var isOver: Bool { process.isOver }
+
+  /// Ends it at once, where it has not ended.
+  /// - Returns: how it has ended.
+  @discardableResult
+  func kill() -> ProcessEnd {
+    if !process.hasEnded { lastEnd = process.end(withinMilliseconds: 0) }
+    return lastEnd
   }
 
   /// Asks it to end.
   /// - Returns: what was not as it should be.
-  mutating func stop() -> [String] {
+  func stop(withinMilliseconds limit: Int32) -> [String] {
     if process.hasEnded { return [] }
     control.send("stop")
-    let end = process.end(withinMilliseconds: 3000)
+    let end = process.end(withinMilliseconds: limit)
     return end == .exited(0) ? [] : ["the driver host \(end)"]
   }
 }
@@ -115,7 +134,7 @@ extension ControlSocket {
     guard
       let message = try receive(
         from: process, waitingFor: "that it is ready", milliseconds: milliseconds)
-    else { throw .refused(process: process, reason: "it ended at its start") }
+    else { throw .cannotStart(process, "it ended at its start") }
     guard message.word == "ready" else {
       throw SupervisorError(lastWord: message, of: process)
         ?? .refused(process: process, reason: message.rest)

@@ -10,7 +10,7 @@ final class InstanceDoorbells {
   let hostEnd: Int32
   /// The instance's end; -1 once it has been given away.
   private(set) var instanceEnd: Int32
-  /// Rung by the instance for queue n; none once they have been given away.
+  /// Rung by the instance for queue n. Kept for the next driver host.
   private(set) var events: [Int32] = []
 
   init(queues: Int) throws(SupervisorError) {
@@ -27,13 +27,14 @@ final class InstanceDoorbells {
 
   deinit {
     close(hostEnd)
+    for event in events { close(event) }
     closeGivenAway()
   }
 
-  /// Host and instance have descriptors of their own of what they need.
+  /// The instance has a descriptor of its own of its end.
   func closeGivenAway() {
-    for descriptor in events + [instanceEnd] where descriptor >= 0 { close(descriptor) }
-    (events, instanceEnd) = ([], -1)
+    if instanceEnd >= 0 { close(instanceEnd) }
+    instanceEnd = -1
   }
 
   /// Wakes the instance, and waits for nothing.

@@ -1,4 +1,5 @@
 import CLinux
+import Capture
 import Channel
 import Glibc
 import Host
@@ -13,7 +14,7 @@ public struct Pipeline: ~Copyable {
   public let access: any DeviceAccess
   public let interface: InterfaceDescription
   private var memory: DeviceMemory
-  private var host: HostProcess
+  let host: HostLife
   private var instance: ChildProcess
   private var instanceControl: ControlSocket
   private let channel: ChannelMemory
@@ -52,7 +53,7 @@ public struct Pipeline: ~Copyable {
       try CounterPage(capacity: instanceCounterCapacity)
     }
     let doorbells = try InstanceDoorbells(queues: plan.queues)
-    let host = try HostProcess.start(
+    let host = try HostLife(
       plan, on: access,
       HostProcess.Resources(
         arguments: [
@@ -62,9 +63,11 @@ public struct Pipeline: ~Copyable {
           "--receive-bytes", "\(memory.receiveBytes)",
         ] + placement,
         rings: memory.rings.descriptor, arena: memory.arena.descriptor,
-        channel: channel.descriptor, doorbells: doorbells,
-        counterCapacity: DriverHost.counterCapacity(queues: plan.queues)), trace: trace)
+        channel: channel.descriptor, doorbells: doorbells),
+      receiveBytes: memory.receiveBytes,
+      counterCapacity: DriverHost.counterCapacity(queues: plan.queues), trace: trace)
     let interface = host.interface
+    host.captures.note(instance: CaptureTap.onlyInstance, name: plan.stack.rawValue)
 
     var instanceControl = try ControlSocket()
     var arguments = [
@@ -102,7 +105,7 @@ public struct Pipeline: ~Copyable {
   }
 
   private init(
-    access: any DeviceAccess, interface: InterfaceDescription, host: consuming HostProcess,
+    access: any DeviceAccess, interface: InterfaceDescription, host: HostLife,
     instance: consuming ChildProcess, instanceControl: consuming ControlSocket,
     instanceCounters: consuming CounterPage, memory: consuming DeviceMemory,
     channel: consuming ChannelMemory, doorbells: InstanceDoorbells
@@ -131,17 +134,47 @@ public struct Pipeline: ~Copyable {
   /// - Returns: news for the log.
   /// - Throws: when a process has ended or has said that it cannot go on.
   public mutating func check() throws(SupervisorError) -> [String] {
-    var news: [String] = []
-    for message in try host.news() { news.append(note(message)) }
+    var news = note(try host.check(at: RunSession.now()))
     for message in try instanceControl.news(of: "stack instance") {
       news.append("stack instance: \(message.word) \(message.rest)")
     }
-    try host.checkAlive()
     if instance.isOver {
       throw .ended(process: "stack instance", how: instance.end(withinMilliseconds: 0))
     }
     return news
   }
+
+  private mutating func note(_ events: [HostLife.Event]) -> [String] {
+    events.compactMap {
+      switch $0 {
+      case .said(let message): return note(message)
+      case .news(let line): return line
+      case .restarted:
+        // The device is there, whatever the host before has said of it.
+        reconnection = nil
+        instanceControl.send("restarted")
+        return nil
+      }
+    }
+  }
+
+  /// Puts another driver host in place of the one that there is, which is well.
+  /// - Parameter program: what it and those after it run; nil for the same as before.
+  /// - Returns: news for the log.
+  public mutating func restartHost(program: String? = nil) throws(SupervisorError) -> [String] {
+    note(try host.restart(program: program, at: RunSession.now()))
+  }
+
+  /// The IOMMU has stopped the device: what the driver told it cannot be trusted.
+  mutating func noteIOMMUFault() throws(SupervisorError) -> [String] {
+    note(
+      try host.fail(.iommuFault, .device("the IOMMU has stopped the device"), at: RunSession.now()))
+  }
+
+  /// The last driver host that has taken the place of another one; nil where the first one is there.
+  public var lastRestart: HostRestart? { host.lastRestart }
+  /// What the threads of the driver host show of themselves.
+  public var hostSigns: HostSigns { host.signs }
 
   /// What the driver host says of its device is acted on; all else is news only.
   private mutating func note(_ message: ControlMessage) -> String {
@@ -157,6 +190,8 @@ public struct Pipeline: ~Copyable {
     }
   }
 
+  /// When ``check()`` is due at the latest, in milliseconds of the monotonic clock.
+  var due: UInt64 { host.due }
   /// When the next attempt to reach a device that has gone is due, in milliseconds of the monotonic clock.
   var reconnectionDue: UInt64? { reconnection?.due }
 
@@ -176,6 +211,12 @@ public struct Pipeline: ~Copyable {
   /// Counters of host and instance, by name.
   public var counters: [(name: String, value: UInt64)] {
     host.counters + instanceCounters.read()
+  }
+
+  /// Adds the pages in which host and instance count.
+  func add(to handout: inout CounterHandout) {
+    host.add(to: &handout)
+    handout.add(instanceCounters, "of=instance pid=\(instanceIdentifier)")
   }
 
   /// Becomes readable when the instance ends by itself, as one with a client's task does.

@@ -1,6 +1,7 @@
 import CLinux
 import Channel
 import Glibc
+import Host
 import Memory
 
 /// What a process may do, as the kernel says (/proc), not as it was asked to be.
@@ -38,7 +39,8 @@ public struct ProcessRights: Sendable {
 
   /// The kinds of namespaces there are.
   public static let namespaceKinds = ["user", "pid", "mnt", "net", "ipc", "uts", "cgroup"]
-  private static let capabilitySets = ["CapEff", "CapPrm", "CapInh", "CapBnd", "CapAmb"]
+  /// The sets of ``capabilities``, in the kernel's names and order.
+  public static let capabilitySets = ["CapEff", "CapPrm", "CapInh", "CapBnd", "CapAmb"]
   private static let shownLimits = [
     "Max address space", "Max core file size", "Max file size", "Max locked memory",
     "Max open files", "Max processes",
@@ -93,19 +95,25 @@ public struct ProcessRights: Sendable {
     }
   }
 
+  /// Whether it is a driver host, or one that stands by.
+  public var isDriverHost: Bool { name == DriverHost.name || isStandingBy }
+  /// Whether it waits for a device, and has none.
+  public var isStandingBy: Bool { name == DriverHost.standbyName }
+
   /// The processes of all runs that can be seen from here, by program name.
   public static func ofRuns() -> [ProcessRights] {
     ProcessFiles.names(in: "/proc").compactMap { pid_t($0) }.sorted().compactMap { identifier in
       let comm = ProcessFiles.text("/proc/\(identifier)/comm")
       let name = comm.split(separator: "\n").first.map(String.init)
-      guard let name, name == "martlet-host" || name == "martlet-stack" else { return nil }
+      guard let name, [DriverHost.name, DriverHost.standbyName, "martlet-stack"].contains(name)
+      else { return nil }
       return ProcessRights(identifier, name)
     }
   }
 
   /// Those who have started them.
   public static func supervisors(of processes: [ProcessRights]) -> [ProcessRights] {
-    let hosts = processes.filter { $0.name == "martlet-host" }
+    let hosts = processes.filter(\.isDriverHost)
     return Set(hosts.map(\.parent)).sorted().compactMap { ProcessRights($0, "martlet") }
   }
 

@@ -25,7 +25,8 @@ struct RunDevice {
       let namespace = try kernelFarEnd(plan, farEndAddress, report)
       let wire = namespace.map { EmulatedDevice.Wire.tap($0.tap) } ?? StackFarEnd.nearWire
       let process = try EmulatedDevice.start(
-        model, wire: wire, macAddress: "52:54:00:6d:61:72", queues: plan.queues, mode: plan.mode)
+        model, wire: wire, macAddress: "52:54:00:6d:61:72", queues: plan.queues, mode: plan.mode,
+        misbehaviour: plan.misbehaviour)
       return RunDevice(
         access: process.access, process: process, namespace: namespace, faultLog: nil)
     case .vfioUser(let path): return RunDevice(try connect(path))

@@ -79,6 +79,14 @@ public struct RunPlan: Sendable {
   /// The device sees memory at the addresses that driver host and instance see it at.
   public var usesVirtualAddresses = false
   public var isConfined = true
+  /// Failures of the driver host within ten seconds after which no other one is started; 1 for the first one.
+  public var restartLimit = 8
+  /// Whether another driver host stands by, started and confined, while one runs.
+  public var keepsStandby = true
+  /// Where a run with one instance is asked for its counters or another driver host; nil for nowhere.
+  public var controlPath: String?
+  /// Whether the driver host is replaced when the IOMMU has stopped the device.
+  public var restartsOnIOMMUFault = false
   /// The driver host to start: Martlet's own, or one of an author's package.
   public var hostProgram = Programs.host
   /// A fault to be made on purpose, for tests.
@@ -88,6 +96,9 @@ public struct RunPlan: Sendable {
     /// The driver puts buffers on its rings that lie outside everything that is mapped for the device.
     case dmaOutside = "dma-outside"
   }
+
+  /// How the emulated device does wrong now and then, as `martlet serve --misbehave` takes it; nil for not at all.
+  public var misbehaviour: String?
 
   /// Where a trace of the run goes; nil for none.
   public var tracePath: String?

@@ -8,9 +8,14 @@ public struct RunSession: ~Copyable {
   /// Where the kernel stack's interface is, with an emulated device.
   public let stackNamespace: NetworkNamespace?
   private let termination: Int32
+  private let control: RunControl?
+  private let restartsOnIOMMUFault: Bool
   private let report: (String) -> Void
   private let eachSecond: (borrowing RunSession) -> Void
   private var nextSecond: UInt64
+  /// nil where nobody can ask for it.
+  private let published: SupervisorCounters?
+  private let summary: String
 
   public enum Outcome: Equatable { case ready, interrupted, timedOut }
 
@@ -25,6 +30,9 @@ public struct RunSession: ~Copyable {
   ) throws(SupervisorError) -> RunSession {
     let termination = linux_termination_descriptor()
     guard termination >= 0 else { throw .system("signalfd", -termination) }
+    // Before anything is started: most of what can be wrong is wrong with the socket.
+    var control: RunControl?
+    if let path = plan.controlPath { control = try RunControl(path: path) }
     let device = try RunDevice.open(
       plan, farEndAddress: plan.address.neighbour.description, report: report)
     var stackNamespace: NetworkNamespace?
@@ -49,14 +57,20 @@ public struct RunSession: ~Copyable {
     }
     return RunSession(
       pipeline: pipeline, device: device, stackNamespace: stackNamespace,
-      termination: termination, report: report, eachSecond: eachSecond)
+      termination: termination, control: control,
+      published: control == nil ? nil : try SupervisorCounters(), plan: plan, report: report,
+      eachSecond: eachSecond)
   }
 
   private init(
     pipeline: consuming Pipeline, device: RunDevice, stackNamespace: NetworkNamespace?,
-    termination: Int32, report: @escaping (String) -> Void,
-    eachSecond: @escaping (borrowing RunSession) -> Void
+    termination: Int32, control: RunControl?, published: SupervisorCounters?, plan: RunPlan,
+    report: @escaping (String) -> Void, eachSecond: @escaping (borrowing RunSession) -> Void
   ) {
+    self.control = control
+    self.published = published
+    summary = plan.summary(pipeline.interface, of: device.access)
+    restartsOnIOMMUFault = plan.restartsOnIOMMUFault
     self.pipeline = pipeline
     self.device = device
     self.stackNamespace = stackNamespace
@@ -75,6 +89,21 @@ public struct RunSession: ~Copyable {
     device.counters + pipeline.counters + [("iommu_faults", device.faults)]
   }
 
+  /// What the supervisor counts itself.
+  private var ownCounters: [(name: String, value: UInt64)] {
+    pipeline.host.ownCounters + device.ownCounters
+  }
+
+  /// Hands the pages that the counters are in to who has asked for them.
+  private func hand(to connection: PeerConnection) {
+    published?.publish(ownCounters)
+    var handout = CounterHandout(summary)
+    published?.add(to: &handout)
+    device.process?.add(to: &handout)
+    pipeline.add(to: &handout)
+    handout.say(to: connection)
+  }
+
   /// Waits until a descriptor is readable, a signal asks for the end, or time is up, and watches all processes
   /// meanwhile.
   /// - Parameter descriptor: -1 for none.
@@ -84,29 +113,43 @@ public struct RunSession: ~Copyable {
   ) throws(SupervisorError) -> Outcome {
     let end = Self.now() + limit
     while true {
-      var entries = pipeline.descriptors.map(Self.entry)
-      entries += device.descriptors.map(Self.entry)
-      entries.append(Self.entry(stackNamespace?.descriptor ?? -1))
-      entries.append(Self.entry(termination))
-      entries.append(Self.entry(descriptor))
+      var watched = pipeline.descriptors + device.descriptors
+      watched += [stackNamespace?.descriptor ?? -1] + (control?.descriptors ?? [])
+      watched += [termination, descriptor]
+      var entries = watched.map { pollfd(fd: $0, events: Int16(POLLIN), revents: 0) }
       let now = Self.now()
       if now >= nextSecond {
         eachSecond(self)
+        published?.publish(ownCounters)
         nextSecond = max(nextSecond + 1000, now + 500)
       }
       if now >= end { return .timedOut }
       if let due = pipeline.reconnectionDue, now >= due { pipeline.attemptReconnection() }
-      let next = min(end, nextSecond, pipeline.reconnectionDue ?? .max)
+      let next = min(end, nextSecond, pipeline.due, pipeline.reconnectionDue ?? .max)
       let count = poll(&entries, UInt(entries.count), Int32(next - min(next, now)))
-      if count <= 0 { continue }
-      let last = entries.count - 1
-      if entries[last - 1].revents != 0 { return .interrupted }
-      for line in try device.check() { report(line) }
-      if entries[last - 2].revents != 0 {
-        throw .ended(process: "namespace holder", how: stackNamespace?.end() ?? .exited(0))
-      }
-      for line in try pipeline.check() { report(line) }
-      if entries[last].revents != 0 { return .ready }
+      if count <= 0 && Self.now() < pipeline.due { continue }
+      if count > 0 && entries[entries.count - 2].revents != 0 { return .interrupted }
+      try checkAll()
+      if count > 0 && entries[entries.count - 1].revents != 0 { return .ready }
+    }
+  }
+
+  private mutating func checkAll() throws(SupervisorError) {
+    let faults = device.faults
+    for line in try device.check() { report(line) }
+    if restartsOnIOMMUFault, device.faults != faults {
+      for line in try pipeline.noteIOMMUFault() { report(line) }
+    }
+    if let stackNamespace, isReadable(stackNamespace.descriptor) {
+      throw .ended(process: "namespace holder", how: stackNamespace.end())
+    }
+    for line in try pipeline.check() { report(line) }
+    let requests =
+      control?.step(
+        { counters }, hand: { hand(to: $0) }, pipeline.host.captures, at: Self.now()) ?? []
+    for request in requests {
+      for line in try pipeline.restartHost(program: request.restart.program) { report(line) }
+      request.connection.say(pipeline.lastRestart, host: pipeline.hostIdentifier)
     }
   }
 
@@ -116,13 +159,5 @@ public struct RunSession: ~Copyable {
     pipeline.stop() + device.stop()
   }
 
-  private static func entry(_ descriptor: Int32) -> pollfd {
-    pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
-  }
-
-  static func now() -> UInt64 {
-    var time = timespec()
-    clock_gettime(CLOCK_MONOTONIC, &time)
-    return UInt64(time.tv_sec) * 1000 + UInt64(time.tv_nsec) / 1_000_000
-  }
+  static func now() -> UInt64 { monotonic_milliseconds() }
 }

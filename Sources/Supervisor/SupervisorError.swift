@@ -9,12 +9,18 @@ public enum SupervisorError: Error, Sendable {
   case cannotStart(String, String)
   /// A process said itself why it cannot go on.
   case refused(process: String, reason: String)
+  /// The driver host has said that the device failed.
+  case fault(String)
+  /// One driver host after the other has failed.
+  case gaveUp(times: Int, seconds: Int, last: String)
   case ended(process: String, how: ProcessEnd)
   /// A confined process made a system call that it may not make.
   case violation(process: String, call: Violation)
   case timedOut(process: String, waitingFor: String)
   case device(String)
   case input(String)
+  /// Nobody listens at a run's socket.
+  case unreachable(String)
   case checkFailed(String)
 }
 
@@ -24,11 +30,16 @@ extension SupervisorError: CustomStringConvertible {
     case .system(let call, let errno): "\(call): \(String(cString: strerror(errno)))"
     case .cannotStart(let name, let reason): "cannot start the \(name): \(reason)"
     case .refused(let process, let reason): "\(process): \(reason)"
+    case .fault(let reason): "driver host: \(reason)"
+    case .gaveUp(let times, let seconds, let last):
+      "the driver host has failed \(times) times within \(seconds) s and is not started again; the last time: \(last)"
     case .ended(let process, let how): "the \(process) \(how)"
     case .violation(let process, let call):
       "the \(process) was killed for a system call that its filter does not allow: \(call)"
     case .timedOut(let process, let what): "the \(process) did not say \(what) in time"
-    case .device(let reason), .input(let reason), .checkFailed(let reason): reason
+    case .device(let reason), .input(let reason), .unreachable(let reason),
+      .checkFailed(let reason):
+      reason
     }
   }
 }
@@ -38,6 +49,7 @@ extension SupervisorError {
   init?(lastWord message: ControlMessage, of process: String) {
     switch message.word {
     case "error": self = .refused(process: process, reason: message.rest)
+    case "fault": self = .fault(message.rest)
     case "violation":
       guard let call = Violation(message.rest) else { return nil }
       self = .violation(process: process, call: call)

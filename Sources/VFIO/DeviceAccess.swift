@@ -19,6 +19,21 @@ public protocol DeviceAccess: AnyObject {
 
   /// Resets the function if it can be, and turns bus mastering off: it does no more DMA when this returns.
   func quiesce() throws(PCIError)
+
+  /// After a driver host has ended, however it did: as ``quiesce()``, and makes the device ready for another host, which
+  /// finds it as it was at first once ``restoreMemory()`` has been called. ``descriptor`` may be another one then. What is to
+  /// be mapped no more is taken away in between.
+  /// - Throws: where the device is not known to have stopped all DMA.
+  func recover() throws(PCIError)
+
+  /// After ``recover()``: what is mapped the device can reach again.
+  func restoreMemory() throws(PCIError)
+}
+
+extension DeviceAccess {
+  public func recover() throws(PCIError) { try quiesce() }
+  /// Nothing to do where the device has not lost it.
+  public func restoreMemory() throws(PCIError) {}
 }
 
 /// How the driver host has to talk to the descriptor that it gets.

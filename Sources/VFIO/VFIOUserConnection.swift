@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 import Memory
 import PCI
@@ -62,7 +63,7 @@ final class VFIOUserConnection {
     _ command: VFIOUserCommand, _ payload: [UInt8], _ descriptors: [Int32]
   ) throws(PCIError) -> Message {
     if let failure { throw failure }
-    let deadline = MessageClock.now + timeout
+    let deadline = monotonic_nanoseconds() + timeout
     let identifier = next()
     do {
       try stream.send(
@@ -80,7 +81,7 @@ final class VFIOUserConnection {
     while true {
       let message = try stream.receive(deadline: deadline)
       // One that sends without a pause never lets us wait.
-      guard MessageClock.now < deadline else { throw .timeout }
+      guard monotonic_nanoseconds() < deadline else { throw .timeout }
       if message.header.isCommand {
         try answer(message, deadline: deadline)
       } else if message.header.identifier == identifier {
@@ -109,7 +110,7 @@ final class VFIOUserConnection {
       if posted % 64 == 0 { try serveMessages() }
       try stream.sendRegionWrite(
         identifier: firstIdentifier, flags: .noReply, region: region, offset: offset, width: width,
-        value: value, deadline: MessageClock.now + timeout)
+        value: value, deadline: monotonic_nanoseconds() + timeout)
     } catch {
       _ = note(error)
     }
@@ -132,7 +133,7 @@ final class VFIOUserConnection {
     for _ in 0..<1024 {
       guard let message = try stream.poll() else { return }
       if message.header.isCommand {
-        try answer(message, deadline: MessageClock.now + timeout)
+        try answer(message, deadline: monotonic_nanoseconds() + timeout)
       }
     }
   }

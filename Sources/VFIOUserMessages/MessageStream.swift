@@ -208,7 +208,7 @@ public final class MessageStream {
 
   /// Waits until the socket can be read or written.
   public func wait(for events: Int16, deadline: UInt64) throws(MessageError) {
-    let now = MessageClock.now
+    let now = monotonic_nanoseconds()
     guard now < deadline else { throw .timeout }
     var entry = pollfd(fd: descriptor, events: events, revents: 0)
     let milliseconds = min((deadline - now) / 1_000_000 + 1, 60_000)
@@ -224,7 +224,7 @@ public final class MessageStream {
     received = 0
     descriptors = ReceivedDescriptors()
     var bytes = [UInt8](repeating: 0, count: 1 << 16)
-    while MessageClock.now < deadline {
+    while monotonic_nanoseconds() < deadline {
       var sent: Int32 = 0
       let result = bytes.withUnsafeMutableBytes { buffer in
         linux_receive_descriptors(
@@ -233,15 +233,6 @@ public final class MessageStream {
       }
       if result <= 0 && result != Int(-EINTR) { return }
     }
-  }
-}
-
-/// Nanoseconds of the monotonic clock.
-public enum MessageClock {
-  public static var now: UInt64 {
-    var time = timespec()
-    clock_gettime(CLOCK_MONOTONIC, &time)
-    return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
   }
 }
 

@@ -99,9 +99,15 @@ public final class VhostUserAccess: DeviceAccess {
   public func quiesce() throws(PCIError) {
     guard isConnected else { return }
     isConnected = false
-    let isClosed = connection.stream.finish(deadline: MessageClock.now + 2_000_000_000)
+    let isClosed = connection.stream.finish(deadline: monotonic_nanoseconds() + 2_000_000_000)
     shutdown(connection.stream.descriptor, Int32(SHUT_RDWR))
     if !isClosed { throw .peer(name, reason: "the back-end does not close the connection") }
+  }
+
+  /// A back-end has no way to say that it has stopped, other than to close the connection.
+  public func recover() throws(PCIError) {
+    try quiesce()
+    try reconnect()
   }
 
   /// After the back-end has gone: connects to the one that listens there now, and tells it of the same memory.

@@ -64,7 +64,7 @@ final class VhostUserConnection {
   /// - Returns: the answer's payload.
   func ask(_ request: VhostUserRequest, _ payload: [UInt8]) throws(PCIError) -> [UInt8] {
     if let failure { throw failure }
-    let deadline = MessageClock.now + timeout
+    let deadline = monotonic_nanoseconds() + timeout
     do {
       try stream.send(
         VhostUserHeader(request: request.rawValue, size: payload.count), payload,
@@ -81,7 +81,7 @@ final class VhostUserConnection {
     _ request: VhostUserRequest, _ payload: [UInt8], descriptors: [Int32] = []
   ) throws(PCIError) {
     if let failure { throw failure }
-    let deadline = MessageClock.now + timeout
+    let deadline = monotonic_nanoseconds() + timeout
     let isAcknowledged = protocolFeatures.contains(.replyAcknowledge)
     let answer: [UInt8]
     do {

@@ -85,7 +85,7 @@ public final class VhostUserStream {
   }
 
   /// Waits for a message.
-  /// - Parameter deadline: on the monotonic clock, in nanoseconds (``/VFIOUserMessages/MessageClock``).
+  /// - Parameter deadline: on the monotonic clock, in nanoseconds.
   public func receive(deadline: UInt64) throws(VhostUserError) -> VhostUserMessage {
     while true {
       if let message = try poll() { return message }
@@ -120,7 +120,7 @@ public final class VhostUserStream {
   }
 
   private func wait(for events: Int16, deadline: UInt64) throws(VhostUserError) {
-    let now = MessageClock.now
+    let now = monotonic_nanoseconds()
     guard now < deadline else { throw .timeout }
     var entry = pollfd(fd: descriptor, events: events, revents: 0)
     let milliseconds = min((deadline - now) / 1_000_000 + 1, 60_000)
@@ -138,7 +138,7 @@ public final class VhostUserStream {
       let result = linux_receive_descriptors(
         descriptor, &scratch, scratch.count, nil, 0, &sent, Int32(MSG_DONTWAIT))
       if result > 0 || result == Int(-EINTR) {
-        if MessageClock.now >= deadline { return false }
+        if monotonic_nanoseconds() >= deadline { return false }
         continue
       }
       if result != Int(-EAGAIN) { return true }

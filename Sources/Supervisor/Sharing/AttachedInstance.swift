@@ -21,6 +21,8 @@ final class AttachedInstance {
   var move: MemoryMove?
   /// How often it has been asked to let go of memory without an answer yet.
   var answersDue = 0
+  /// Answers of the driver host that are missing to extents that a host before it had.
+  var missingExtents = 0
   /// Words of the driver host that are missing: what the device has been told to forget.
   var missingUnmaps = 0
   /// Packets in and out, and when they last changed, in milliseconds.

@@ -1,3 +1,4 @@
+import CLinux
 import Channel
 import Commands
 import Glibc
@@ -64,10 +65,7 @@ struct InstanceCommandService: CommandService, ~Copyable {
   mutating func linkState(for caller: CommandCaller) -> LinkState { link }
 
   mutating func time(for caller: CommandCaller, monotonic: UInt64) -> CommandTime {
-    var time = timespec()
-    clock_gettime(CLOCK_REALTIME, &time)
-    return CommandTime(
-      monotonic: monotonic, realtime: UInt64(time.tv_sec) &* 1_000_000_000 &+ UInt64(time.tv_nsec))
+    CommandTime(monotonic: monotonic, realtime: clock_nanoseconds(CLOCK_REALTIME))
   }
 
   mutating func join(

@@ -62,7 +62,7 @@ final class InstanceCommands {
   func open(
     _ instance: UInt32, uid: uid_t, seconds: Int
   ) throws(SupervisorError) -> CommandDescriptors {
-    let now = CommandServer.now
+    let now = monotonic_nanoseconds()
     let memory = try asInput { () throws(MemoryError) -> CommandMemory in
       try CommandMemory(layout: .standard)
     }
@@ -96,10 +96,10 @@ final class InstanceCommands {
   /// - Returns: whether another may come any moment: it is too early to sleep.
   func serve() -> Bool {
     guard server.turn(&service) else { return false }
-    let start = CommandServer.now
+    let start = monotonic_nanoseconds()
     var last = start
     while service.claims.isEmpty && service.moves.isEmpty && service.registrations.isEmpty {
-      let now = CommandServer.now
+      let now = monotonic_nanoseconds()
       if now - last > Self.patience { return false }
       if now - start > Self.longestTurn { return true }
       if server.turn(&service) { last = now } else { cpu_pause() }

@@ -1,5 +1,6 @@
 import Channel
 import Glibc
+import Host
 import Memory
 
 /// The memory and the doorbells of one instance: made when it attaches, closed when all sides have let go.
@@ -8,14 +9,18 @@ final class InstanceMemory {
   let channel: ChannelMemory
   let counters: CounterPage
   let doorbells: InstanceDoorbells
+  /// What outlives the driver host; the instance does not see it.
+  let record: Arena
   /// Huge pages that the system's pool has got for it: to be given back when it is closed.
   let addedPages: Int
 
   /// - Parameters:
   ///   - byteCount: of the arena, a multiple of 2 MiB.
+  ///   - receiveBytes: of its receive segments.
   ///   - hasHugePages: whether to take huge pages where there are any.
   init(
-    byteCount: Int, layout: ChannelLayout, hasHugePages: Bool, keeper: HugepageKeeper
+    byteCount: Int, receiveBytes: Int, layout: ChannelLayout, hasHugePages: Bool,
+    keeper: HugepageKeeper
   ) throws(SupervisorError) {
     var added = 0
     if hasHugePages {
@@ -34,6 +39,11 @@ final class InstanceMemory {
         try CounterPage(capacity: Pipeline.instanceCounterCapacity)
       }
       doorbells = try InstanceDoorbells(queues: layout.queues)
+      record = try asInput { () throws(MemoryError) -> Arena in
+        try Arena(
+          byteCount: HostRecord.instanceBytes(queues: layout.queues, receiveBytes: receiveBytes),
+          pageSize: .ordinary, name: "martlet-record")
+      }
     } catch {
       keeper.giveBackFree(&added)
       throw error

@@ -13,6 +13,8 @@ protocol InstancePath: AnyObject {
   /// Takes memory from the device, after the host has let go of it.
   /// - Returns: false where the host does it and will say `unmapped`.
   func unmap(iova: UInt64, byteCount: Int, id: UInt32) throws(PCIError) -> Bool
+  /// The device has refused memory that it was to read.
+  func forget(iova: UInt64, byteCount: Int)
 }
 
 extension InstancePath {
@@ -30,35 +32,40 @@ extension InstancePath {
 /// socket, which the running host has: it passes the supervisor's word on, in order, and whoever has the socket could map
 /// memory anyway.
 final class HostPath: InstancePath {
-  var host: HostProcess
+  let host: HostLife
   private let access: any DeviceAccess
 
-  init(_ host: consuming HostProcess, _ access: any DeviceAccess) {
+  init(_ host: HostLife, _ access: any DeviceAccess) {
     self.host = host
     self.access = access
   }
-
-  private var isRelayed: Bool { access.kind == .vfioUser }
 
   func tell(_ text: String, _ descriptors: [Int32]) {
     host.send(text, descriptors: descriptors)
   }
 
   func map(_ memory: DMAMemory, iova: UInt64, id: UInt32) throws(PCIError) {
-    if isRelayed {
-      let from = memory.offset == 0 ? "" : " from=\(memory.offset)"
-      tell("map id=\(id) iova=\(iova) bytes=\(memory.byteCount)\(from)", [memory.descriptor])
-      return
+    guard let relayed = access as? VFIOUserAccess else {
+      return try access.mapDMA(memory, iova: iova, rights: .read)
     }
-    try access.mapDMA(memory, iova: iova, rights: .read)
+    try relayed.noteMapped(memory, iova: iova)
+    let from = memory.offset == 0 ? "" : " from=\(memory.offset)"
+    tell("map id=\(id) iova=\(iova) bytes=\(memory.byteCount)\(from)", [memory.descriptor])
+  }
+
+  func forget(iova: UInt64, byteCount: Int) {
+    (access as? VFIOUserAccess)?.noteUnmapped(iova: iova, byteCount: UInt64(byteCount))
   }
 
   func unmap(iova: UInt64, byteCount: Int, id: UInt32) throws(PCIError) -> Bool {
-    if isRelayed {
-      tell("unmap id=\(id) iova=\(iova) bytes=\(byteCount)", [])
-      return false
+    guard let relayed = access as? VFIOUserAccess else {
+      try access.unmapDMA(iova: iova, byteCount: UInt64(byteCount))
+      return true
     }
-    try access.unmapDMA(iova: iova, byteCount: UInt64(byteCount))
-    return true
+    relayed.noteUnmapped(iova: iova, byteCount: UInt64(byteCount))
+    // Without a host there is no connection that knows of it.
+    if host.isDown { return true }
+    tell("unmap id=\(id) iova=\(iova) bytes=\(byteCount)", [])
+    return false
   }
 }

@@ -1,4 +1,5 @@
 import CLinux
+import Capture
 import Channel
 import Glibc
 import Handles
@@ -18,8 +19,12 @@ final class PeerConnection {
   var deadline: UInt64?
   /// It waits for memory that others have.
   var wantsMemory = false
-  /// Words that it may still say within this second.
-  private var words = wordsPerSecond
+  /// A text that came with the last message.
+  private var text: String?
+  /// What it has said of a filter for a capture.
+  var filter: [FilterInstruction] = []
+  /// Words that it has said within this second.
+  private var words = 0
   private var second: UInt64 = 0
 
   enum Stage {
@@ -31,8 +36,14 @@ final class PeerConnection {
     case instance(Int)
     /// Asks as an administrator.
     case administrator
+    /// Captures packets.
+    case capturing
   }
 
+  /// How many words it may say within a second.
+  private var wordsPerSecond: Int {
+    if case .administrator = stage { 1024 } else { Self.wordsPerSecond }
+  }
   static let wordsPerSecond = 64
 
   private let closer: DescriptorCloser
@@ -56,11 +67,9 @@ final class PeerConnection {
   }
 
   deinit {
-    // What the peer has sent and we have not read would be closed here, in this thread.
+    // Descriptors that nobody has read would be closed with the socket, in this thread.
     shutdown(socket, Int32(SHUT_RDWR))
-    while case .message(_, let descriptors) = ControlMessage.receive(from: socket) {
-      for descriptor in descriptors { closer.close(descriptor, of: uid) }
-    }
+    drain(atMost: .max)
     close(socket)
     if process >= 0 { close(process) }
   }
@@ -86,10 +95,24 @@ final class PeerConnection {
   /// Says why it is closed. What the peer has sent and nobody has read would keep it from reading that.
   func sayLast(_ text: String) {
     say(text)
-    for _ in 0..<16 {
-      guard case .message(_, let descriptors) = ControlMessage.receive(from: socket) else { return }
-      for descriptor in descriptors { close(descriptor) }
+    drain(atMost: 16)
+  }
+
+  /// Reads what the peer has sent, so many messages at most; descriptors are closed where that may take its time.
+  private func drain(atMost limit: Int) {
+    var count = 0
+    while count < limit,
+      case .message(_, let descriptors) = ControlMessage.receive(from: socket)
+    {
+      for descriptor in descriptors { closer.close(descriptor, of: uid) }
+      count += 1
     }
+  }
+
+  /// The text that came with the last message, once.
+  func takeText() -> String? {
+    defer { text = nil }
+    return text
   }
 
   /// What has come over the socket.
@@ -108,14 +131,19 @@ final class PeerConnection {
     case .nothing: return process >= 0 && isReadable(process) ? .end : .nothing
     case .end: return .end
     case .message(let message, let descriptors):
+      let isText = message.word == "rules" && descriptors.count == 1 && slot == nil
+      text = nil
+      if isText, let byteCount: Int = message.number("bytes") {
+        text = SharedText.read(descriptors[0], byteCount: byteCount)
+      }
       for descriptor in descriptors { closer.close(descriptor, of: uid) }
-      if !descriptors.isEmpty { return .offence("descriptors") }
+      if !descriptors.isEmpty && !isText { return .offence("descriptors") }
       if now / 1000 != second {
         second = now / 1000
-        words = Self.wordsPerSecond
+        words = 0
       }
-      words -= 1
-      return words < 0 ? .offence("flood") : .message(message)
+      words += 1
+      return words > wordsPerSecond ? .offence("flood") : .message(message)
     }
   }
 }

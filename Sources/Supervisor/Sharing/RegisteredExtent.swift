@@ -23,6 +23,8 @@ final class RegisteredExtent {
   var isMapped = true
   /// Its handle has ended before it was registered.
   var isRevoked = false
+  /// The memory, kept for the next driver host.
+  let descriptor: Int32
   // Invariant: `byteCount` bytes are mapped from here until deinit. Nobody here reads them: their owner may take the pages.
   private let address: UnsafeMutableRawPointer
 
@@ -46,6 +48,7 @@ final class RegisteredExtent {
         off_t(memory.range.lowerBound))
     else { throw .system("mapping an application's memory", errno) }
     address = mapped
+    descriptor = linux_fcntl(memory.descriptor, F_DUPFD_CLOEXEC, 3)
     self.handle = handle
     number = memory.number
     self.offset = offset
@@ -53,10 +56,13 @@ final class RegisteredExtent {
     start = memory.range.lowerBound
   }
 
-  deinit { munmap(address, byteCount) }
+  deinit {
+    munmap(address, byteCount)
+    if descriptor >= 0 { close(descriptor) }
+  }
 
-  /// What the device is told of; the descriptor is the registered memory's.
-  func memory(_ descriptor: Int32) -> DMAMemory {
+  /// What the device is told of.
+  var memory: DMAMemory {
     DMAMemory(
       address: address, descriptor: descriptor, offset: start, byteCount: UInt64(byteCount))
   }

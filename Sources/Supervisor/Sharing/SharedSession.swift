@@ -5,6 +5,7 @@ import Handles
 import Host
 import Memory
 import PCI
+import Steering
 import VFIO
 
 /// Everything that one `martlet run --share` has started: device, driver host, and a socket where instances come and go.
@@ -19,12 +20,15 @@ public struct SharedSession: ~Copyable {
   private let termination: Int32
   private let report: (String) -> Void
   private let first: FirstInstance?
+  private let restartsOnIOMMUFault: Bool
 
   /// - Parameters:
   ///   - policy: who may attach.
+  ///   - rules: which packets go where before claims decide.
   ///   - report: gets a line whenever there is news.
   public static func start(
-    _ plan: RunPlan, socket path: String, policy: Policy, report: @escaping (String) -> Void
+    _ plan: RunPlan, socket path: String, policy: Policy, rules: RuleSet? = nil,
+    report: @escaping (String) -> Void
   ) throws(SupervisorError) -> SharedSession {
     allowManyDescriptors()
     let termination = linux_termination_descriptor()
@@ -37,7 +41,7 @@ public struct SharedSession: ~Copyable {
       plan, farEndAddress: plan.address.neighbour.description, report: report)
     let memory = try SharedMemory.make(
       for: device.access, plan, largestInstance: policy.largestInstance)
-    let host = try HostProcess.start(
+    let host = try HostLife(
       plan, on: device.access,
       HostProcess.Resources(
         arguments: [
@@ -45,8 +49,9 @@ public struct SharedSession: ~Copyable {
           "--arena-iova", "\(memory.windowIOVA)", "--arena-bytes", "\(memory.arena.byteCount)",
           "--receive-bytes", "\(memory.receiveBytes)", "--shared", "yes",
           "--window-bytes", "\(memory.windowBytes)",
-        ], rings: memory.rings.descriptor, arena: memory.arena.descriptor,
-        counterCapacity: DriverHost.counterCapacity(queues: plan.queues, isShared: true)))
+        ], rings: memory.rings.descriptor, arena: memory.arena.descriptor),
+      receiveBytes: 0,
+      counterCapacity: DriverHost.counterCapacity(queues: plan.queues, isShared: true))
     let interface = host.interface
     let commands = try InstanceCommands(
       interface, hostQueues: plan.queues, counters: dup(host.counterDescriptor))
@@ -55,12 +60,30 @@ public struct SharedSession: ~Copyable {
       policy: policy, listener: socket.descriptor, path: hostPath, interface: interface,
       window: WindowPlan(byteCount: memory.windowBytes, hostBytes: memory.arena.byteCount),
       windowIOVA: memory.windowIOVA, keeper: memory.keeper, hasHugePages: memory.hasHugePages,
-      commands: commands, handles: handles, report: report)
+      commands: commands, handles: handles,
+      captures: host.captures, report: report)
+    host.onReset = { [weak server] in server?.noteHostGone(at: RunSession.now()) }
     server.hostBytes = memory.arena.byteCount + memory.rings.byteCount
-    server.counters = {
-      device.counters + hostPath.host.counters + commands.counters
-        + [("iommu_faults", device.faults)]
+    // Captured by what the server has: without the server, nothing is asked for.
+    let ownCounters: () -> [(name: String, value: UInt64)] = {
+      hostPath.host.ownCounters + commands.counters + device.ownCounters
         + handles.counters.map { (name: "handles_" + $0.name, value: $0.value) }
+    }
+    server.counters = { device.counters + hostPath.host.pageCounters + ownCounters() }
+    server.publication = CounterPublication(
+      page: try SupervisorCounters(), summary: plan.summary(interface, of: device.access),
+      counters: ownCounters,
+      addPages: { handout in
+        device.process?.add(to: &handout)
+        hostPath.host.add(to: &handout)
+      })
+    if let rules {
+      do throws(RuleError) {
+        try server.set(rules)
+      } catch {
+        throw .input("rules: \(error)")
+      }
+      server.tellOfRules()
     }
     var first: FirstInstance?
     if plan.stack != .none {
@@ -72,7 +95,8 @@ public struct SharedSession: ~Copyable {
     }
     return SharedSession(
       device: device, memory: memory, path: hostPath, server: server, socket: socket,
-      handleSocket: handleSocket, first: first, termination: termination, report: report)
+      handleSocket: handleSocket, first: first, termination: termination, plan: plan,
+      report: report)
   }
 
   /// Each extent of each instance has one.
@@ -86,9 +110,10 @@ public struct SharedSession: ~Copyable {
   private init(
     device: RunDevice, memory: consuming SharedMemory, path: HostPath, server: SharingServer,
     socket: consuming SharingSocket, handleSocket: consuming SharingSocket, first: FirstInstance?,
-    termination: Int32,
+    termination: Int32, plan: RunPlan,
     report: @escaping (String) -> Void
   ) {
+    restartsOnIOMMUFault = plan.restartsOnIOMMUFault
     self.device = device
     self.memory = memory
     self.path = path
@@ -154,23 +179,47 @@ public struct SharedSession: ~Copyable {
     entries.append(
       pollfd(fd: server.pressure.descriptor, events: Int16(POLLPRI), revents: 0))
     // Huge pages that a process still had when it was let go of are looked for once a second.
-    let next = min(end, server.deadline ?? .max, now + 1000)
+    let next = min(end, server.deadline ?? .max, now + 1000, path.host.due)
     let mayWait = !isBusy && server.commands.prepareToSleep()
     _ = poll(&entries, UInt(entries.count), mayWait ? Int32(next - min(next, now)) : 0)
     if entries[0].revents != 0 { return true }
     if entries[entries.count - 1].revents & Int16(POLLPRI) != 0 {
       server.notePressure(at: RunSession.now())
     }
+    let faults = device.faults
     for line in try device.check() { report(line) }
-    for message in try path.host.news() {
-      if message.word == "interface" { server.commands.note(message) }
-      if !server.hear(host: message, at: RunSession.now()) {
-        report("driver host: \(message.word) \(message.rest)")
+    if restartsOnIOMMUFault, device.faults != faults {
+      note(
+        try path.host.fail(
+          .iommuFault, .device("the IOMMU has stopped the device"), at: RunSession.now()))
+    }
+    note(try path.host.check(at: RunSession.now()))
+    server.step(at: RunSession.now())
+    try restartWhereAsked()
+    return false
+  }
+
+  private func restartWhereAsked() throws(SupervisorError) {
+    let restarts = server.restarts
+    server.restarts = []
+    for (connection, request) in restarts {
+      note(try path.host.restart(program: request.program, at: RunSession.now()))
+      connection.say(path.host.lastRestart, host: path.host.identifier)
+    }
+  }
+
+  private func note(_ events: [HostLife.Event]) {
+    for event in events {
+      switch event {
+      case .said(let message):
+        if message.word == "interface" { server.commands.note(message) }
+        if !server.hear(host: message, at: RunSession.now()) {
+          report("driver host: \(message.word) \(message.rest)")
+        }
+      case .news(let line): report(line)
+      case .restarted: server.restore(at: RunSession.now())
       }
     }
-    try path.host.checkAlive()
-    server.step(at: RunSession.now())
-    return false
   }
 
   /// Ends everything in order: instances, host, device.

@@ -1,15 +1,22 @@
 import Channel
 import Memory
 
-/// What administrators ask for over the same socket: `stats`, `memory`, `close id=`, `revoke id=`, `grow id= bytes=`,
-/// `shrink id= bytes=`.
+/// What administrators ask for over the same socket: `stats`, `counters`, `memory`, `close id=`, `revoke id=`,
+/// `grow id= bytes=`, `shrink id= bytes=`, `restart [program=]`, `rules …`, `filter code=` and
+/// `capture points= snap= ring= [precise=yes]`.
 extension SharingServer {
   func serveAdministrator(
     _ message: ControlMessage, _ connection: PeerConnection, at now: UInt64
   ) {
-    guard ["stats", "memory", "close", "revoke", "grow", "shrink"].contains(message.word) else {
+    let words = [
+      "stats", "counters", "memory", "close", "revoke", "grow", "shrink", "restart", "rules",
+      "filter", "capture",
+    ]
+    guard words.contains(message.word) else {
       return refuse(
-        connection, "message: there is attach, stats, memory, close, revoke, grow and shrink")
+        connection,
+        "message: there is attach, stats, counters, memory, close, revoke, grow, shrink, restart, rules and capture"
+      )
     }
     guard policy.administrators.contains(connection.uid) else {
       return refuse(connection, "administrator: user \(connection.uid) is none")
@@ -18,7 +25,20 @@ extension SharingServer {
     connection.deadline = now + Self.administratorLimit
     switch message.word {
     case "stats": sayStatistics(connection)
+    case "counters": handCounters(connection)
+    case "rules": serveRules(message, connection)
     case "memory": sayMemory(connection, at: now)
+    case "filter", "capture":
+      guard let captures else { return refuse(connection, "capture: there is none here") }
+      if let reason = captures.obey(message, from: connection) {
+        refuse(connection, "capture: \(reason)")
+      }
+    case "restart":
+      do throws(SupervisorError) {
+        restarts.append((connection, try RestartRequest(message, uid: connection.uid)))
+      } catch {
+        connection.say(Refusal(reason: "restart: \(error)").text)
+      }
     default:
       guard let id: UInt32 = message.number("id"), let instance = instance(id), !instance.isLeaving
       else {
@@ -58,21 +78,7 @@ extension SharingServer {
 
   /// Names and values, as many as one message takes.
   private func sayStatistics(_ connection: PeerConnection) {
-    var values = counts.sorted { $0.key < $1.key }.map { ($0.key, $0.value) }
-    values.append(("instances", UInt64(records.count)))
-    values.append(("connections", UInt64(connections.count)))
-    values += counters()
-    var text = "stats"
-    for (name, value) in values {
-      let pair = " \(name)=\(value)"
-      if text.utf8.count + pair.utf8.count > ControlMessage.maximumBytes {
-        connection.say(text)
-        text = "stats"
-      }
-      text += pair
-    }
-    connection.say(text)
-    connection.say("end")
+    connection.say(statistics: ownCounters + counters())
   }
 
   /// Who holds what. In bytes, and segments of an instance by who has them.

@@ -113,11 +113,12 @@ extension SharingServer {
       let slot = instances.firstIndex(where: { $0 == nil })
     else { throw .input("there is no channel of \(rule.slots) slots") }
     let guaranteed = min(rule.guaranteedBytes, maximumBytes)
-    let memory = try InstanceMemory(
-      byteCount: guaranteed, layout: layout, hasHugePages: hasHugePages, keeper: keeper)
-    generations[slot] = generations[slot] % 0xff_ffff + 1
     // Received packets are copied, and soon given back: a quarter is enough.
     let receiveBytes = max(1, guaranteed / 4 / WindowPlan.granule) * WindowPlan.granule
+    let memory = try InstanceMemory(
+      byteCount: guaranteed, receiveBytes: receiveBytes, layout: layout,
+      hasHugePages: hasHugePages, keeper: keeper)
+    generations[slot] = generations[slot] % 0xff_ffff + 1
     let number = UInt32(slot) | generations[slot] << 8
     let channel = try commands.open(number, uid: connection.uid, seconds: rule.credentialSeconds)
     let record = InstanceRecord(
@@ -136,15 +137,35 @@ extension SharingServer {
       record: record, memory: memory, connection: connection, deadline: now + Self.hostLimit)
     instance.commandDescriptors = channel
     instances[slot] = instance
+    captures?.note(instance: number, name: request.name)
     connection.stage = .instance(slot)
     connection.deadline = nil
-    let id = "id=\(record.id)"
+    announce(instance)
+    tellOfClaims(of: instance)
+  }
+
+  /// Tells the driver host of an instance with its first memory. Where a host before had it, nothing of it is looked at
+  /// before `resume`.
+  func announce(_ instance: AttachedInstance, isResumed: Bool = false) {
+    let record = instance.record
+    let memory = instance.memory
+    let rule = policy.rule(for: record.name)
+    instance.missingAnswers = 1 + record.claims.count
     path.tell(
-      "attach \(id) register-at=\(record.registeredAt) register-bytes=\(record.registeredBytes) slot=\(place) receive=\(receiveBytes) bytes=\(guaranteed) slots=\(rule.slots)"
-        + " weight=\(rule.weight) time=\(rule.timePercent) segments=\(rule.segments ?? receiveBytes / 2048)",
-      [memory.arena.descriptor, memory.channel.descriptor, memory.doorbells.hostEnd]
-        + memory.doorbells.events)
-    for claim in record.claims { path.tell("claim \(id) claim=\(claim)", []) }
+      "attach id=\(record.id) name=\(record.name) register-at=\(record.registeredAt) register-bytes=\(record.registeredBytes)"
+        + " slot=\(record.slot) receive=\(record.receiveBytes) bytes=\(memory.arena.byteCount)"
+        + " slots=\(memory.channel.layout.slots) weight=\(record.weight) time=\(rule?.timePercent ?? 100)"
+        + " segments=\(rule?.segments ?? record.receiveBytes / 2048)\(isResumed ? " resume=yes" : "")",
+      [
+        memory.arena.descriptor, memory.channel.descriptor, memory.record.descriptor,
+        memory.doorbells.hostEnd,
+      ] + memory.doorbells.events)
+  }
+
+  func tellOfClaims(of instance: AttachedInstance) {
+    for claim in instance.record.claims {
+      path.tell("claim id=\(instance.record.id) claim=\(claim)", [])
+    }
   }
 
   /// The driver host has taken the instance: now its process may begin.

@@ -7,12 +7,19 @@ extension SharingServer {
   /// What the driver host has said of an instance.
   /// - Returns: false where it is about something else.
   func hear(host message: ControlMessage, at now: UInt64) -> Bool {
+    if noteRules(message) { return true }
     guard let id: UInt32 = message.number("id") else { return false }
     guard let instance = instance(id) else {
       count("host_stale_messages")
       return true
     }
-    if noteClaim(message, of: instance) { return true }
+    // What a new host says of claims that the one before had comes first.
+    if instance.missingAnswers == 0, noteClaim(message, of: instance) { return true }
+    if message.word == "refused", message["what"] == "map",
+      noteMapRefused(message, of: instance)
+    {
+      return true
+    }
     if noteRegistration(message, of: instance) { return true }
     if noteMove(message, of: instance, at: now) { return true }
     switch message.word {
@@ -22,14 +29,20 @@ extension SharingServer {
     case "refused":
       let what = "\(message["what"] ?? "?"): \(message["reason"] ?? "no reason")"
       switch message["what"] {
-      case "map": instance.isMapped = false
       // It never had it.
       case "detach": unmap(instance, at: now)
       case "unmap": noteUnmappable(instance, what)
       default: break
       }
       if instance.isLeaving { return true }
-      if instance.state == .announced, let connection = instance.connection {
+      if instance.state != .announced,
+        ["attach", "claim"].contains(message["what"]) && instance.missingAnswers > 0
+          || message["what"] == "map" && !instance.isMapped
+      {
+        // A host before this one had it: what that has left of it is of no use.
+        count("instances_not_resumed")
+        close(instance, "the driver host refuses \(what)", at: now)
+      } else if instance.state == .announced, let connection = instance.connection {
         refuse(connection, "host: the driver host refuses \(what)")
         leave(instance, "refused by the driver host", at: now)
       } else {
@@ -86,7 +99,7 @@ extension SharingServer {
     path.tell("detach id=\(instance.record.id)", [])
   }
 
-  private func unmap(_ instance: AttachedInstance, at now: UInt64) {
+  func unmap(_ instance: AttachedInstance, at now: UInt64) {
     guard instance.state == .leaving || instance.state == .stuck else { return }
     instance.state = .unmapping
     instance.deadline = now + Self.hostLimit
@@ -121,7 +134,7 @@ extension SharingServer {
   }
 
   /// All have let go: memory, place and slot are free.
-  private func forget(_ instance: AttachedInstance, at now: UInt64) {
+  func forget(_ instance: AttachedInstance, at now: UInt64) {
     let record = instance.record
     if let connection = instance.connection { drop(connection) }
     window.release(record.slot)

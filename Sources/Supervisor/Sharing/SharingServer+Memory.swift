@@ -75,8 +75,12 @@ extension SharingServer {
     }
     instance.move?.stage = .extending(extent)
     instance.move?.deadline = now + Self.hostLimit
+    tellOfExtent(extent, of: instance)
+  }
+
+  func tellOfExtent(_ extent: MemoryExtent, of instance: AttachedInstance) {
     path.tell(
-      "extent id=\(record.id) offset=\(extent.offset) bytes=\(extent.byteCount)",
+      "extent id=\(instance.record.id) offset=\(extent.offset) bytes=\(extent.byteCount)",
       [extent.arena.descriptor])
   }
 
@@ -88,10 +92,17 @@ extension SharingServer {
 
   /// - Returns: whether it was about memory that moves.
   func noteMove(_ message: ControlMessage, of instance: AttachedInstance, at now: UInt64) -> Bool {
+    let isAboutExtent =
+      message.word == "extended" || message.word == "refused" && message["what"] == "extent"
+    if isAboutExtent, instance.missingExtents > 0 {
+      instance.missingExtents -= 1
+      if message.word == "refused" {
+        close(instance, "the driver host refuses its memory", at: now)
+      }
+      return true
+    }
     switch (message.word, instance.move?.stage) {
     case ("extended", .extending(let extent)): take(extent, instance, at: now)
-    case ("refused", .extending(let extent)) where message["what"] == "map":
-      extent.isMapped = false
     case ("refused", .extending(let extent)) where message["what"] == "extent":
       instance.extents.append(extent)
       instance.move?.stage = .withdrawing(to: extent.offset)
@@ -160,7 +171,7 @@ extension SharingServer {
   }
 
   /// Nothing of it is with the device: its mapping can go.
-  private func unmap(_ instance: AttachedInstance, to end: Int, at now: UInt64) {
+  func unmap(_ instance: AttachedInstance, to end: Int, at now: UInt64) {
     instance.move?.stage = .unmapping(to: end)
     for extent in instance.extents.reversed() where extent.offset >= end && extent.isMapped {
       do throws(PCIError) {

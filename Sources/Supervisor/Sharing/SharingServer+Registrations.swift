@@ -68,22 +68,25 @@ extension SharingServer {
       }
       do {
         extent = try RegisteredExtent(memory, handle: handle, offset: offset)
-        try path.map(
-          extent.memory(memory.descriptor), iova: iova(record, offset), id: record.id)
+        try path.map(extent.memory, iova: iova(record, offset), id: record.id)
       } catch {
         report("instance \(record.id): the device cannot have an application's memory: \(error)")
         handles.endRegistration(number)
         return .failed
       }
-      path.tell(
-        "register id=\(record.id) offset=\(offset) bytes=\(extent.byteCount) from=\(extent.start)",
-        [memory.descriptor])
+      tellOfRegistration(extent, of: instance)
     } catch {
       return error.status
     }
     extent.token = token
     instance.registrations.append(extent)
     return nil
+  }
+
+  func tellOfRegistration(_ extent: RegisteredExtent, of instance: AttachedInstance) {
+    path.tell(
+      "register id=\(instance.record.id) offset=\(extent.offset) bytes=\(extent.byteCount) from=\(extent.start)",
+      [extent.descriptor])
   }
 
   private func unregister(
@@ -120,10 +123,6 @@ extension SharingServer {
       case ("unregistered", .unregistering): unmap(extent, of: instance)
       default: break
       }
-      return true
-    case "map":
-      guard let extent = registration(message, of: instance) else { return false }
-      extent.isMapped = false
       return true
     case "unmapped":
       // All that is missing is counted together.
@@ -175,7 +174,7 @@ extension SharingServer {
   }
 
   /// Nothing of it is with the device: its mapping can go.
-  private func unmap(_ extent: RegisteredExtent, of instance: AttachedInstance) {
+  func unmap(_ extent: RegisteredExtent, of instance: AttachedInstance) {
     extent.stage = .unmapping
     do throws(PCIError) {
       if !extent.isMapped {

@@ -17,6 +17,8 @@ final class SharingServer {
   let windowIOVA: UInt64
   let report: (String) -> Void
   let commands: InstanceCommands
+  /// Who captures packets; nil where nobody can.
+  let captures: CaptureService?
   /// The broker of memory that instances register; nil where there is none.
   let handles: HandleService?
   private let listener: Int32
@@ -40,8 +42,16 @@ final class SharingServer {
   var unusedPages = 0
   /// Asked for what an instance has that is on its way out; tried again when one has gone.
   var waiting: [PeerConnection] = []
+  /// Who wants another driver host: answered by whoever has it.
+  var restarts: [(connection: PeerConnection, request: RestartRequest)] = []
+  /// Which rule gets what, before claims do.
+  var ruleBook: RuleBook
+  /// Who waits for the driver host to go by a set of rules.
+  var rulesWaiting: [(generation: UInt64, connection: PeerConnection)] = []
   /// Counters of the host and the device, for administrators.
   var counters: () -> [(name: String, value: UInt64)] = { [] }
+  /// Where the counters of all can be read; nil where nobody can ask for it.
+  var publication: CounterPublication?
   private(set) var isClosed = false
   /// The kernel's word that memory is short.
   let pressure: MemoryPressure
@@ -69,7 +79,7 @@ final class SharingServer {
     policy: Policy, listener: Int32, path: any InstancePath, interface: InterfaceDescription,
     window: WindowPlan, windowIOVA: UInt64, keeper: HugepageKeeper,
     hasHugePages: Bool, commands: InstanceCommands, handles: HandleService? = nil,
-    report: @escaping (String) -> Void
+    captures: CaptureService? = nil, report: @escaping (String) -> Void
   ) {
     self.policy = policy
     self.listener = listener
@@ -80,7 +90,9 @@ final class SharingServer {
     self.keeper = keeper
     self.hasHugePages = hasHugePages
     self.commands = commands
+    ruleBook = RuleBook(queues: interface.queues)
     self.handles = handles
+    self.captures = captures
     pressure = MemoryPressure(trigger: policy.memory.pressure)
     traffic = { slot in
       let counted = commands.statistics(of: slot)
@@ -116,7 +128,9 @@ final class SharingServer {
   /// Does all that is due.
   func step(at now: UInt64) {
     keeper.giveBackFree(&unusedPages)
+    captures?.tidy(at: now)
     noteTraffic(at: now)
+    publishCounters(at: now)
     serveHandles(at: now)
     if now >= acceptsFrom { acceptConnections(at: now) }
     for connection in connections.values { hear(connection, at: now) }
@@ -199,7 +213,7 @@ final class SharingServer {
         serveAdministrator(message, connection, at: now)
       }
     case .administrator: serveAdministrator(message, connection, at: now)
-    case .waiting: offend(connection, "message", at: now)
+    case .waiting, .capturing: offend(connection, "message", at: now)
     case .instance(let slot):
       guard let instance = instances[slot] else { return }
       switch message.word {
@@ -245,7 +259,10 @@ final class SharingServer {
   /// Forgets a connection, which closes it.
   func drop(_ connection: PeerConnection) {
     connections[connection.socket] = nil
+    // Who captures reads what there is when the run ends.
+    if !isClosed { captures?.end(connection) }
     waiting.removeAll { $0 === connection }
+    rulesWaiting.removeAll { $0.connection === connection }
     if let slot = connection.slot, instances[slot]?.connection === connection {
       instances[slot]?.connection = nil
     }

@@ -6,6 +6,7 @@ indirect enum TOMLTree {
   case array([TOMLTree])
   case string(String)
   case integer(Int)
+  case boolean(Bool)
   case other(String)
 
   /// For messages: with its article.
@@ -15,6 +16,7 @@ indirect enum TOMLTree {
     case .array: "an array"
     case .string: "a string"
     case .integer: "an integer"
+    case .boolean: "a boolean"
     case .other(let kind): kind
     }
   }
@@ -44,7 +46,7 @@ indirect enum TOMLTree {
     case .string: return .string(value.string ?? "")
     case .int: return .integer(value.int ?? 0)
     case .double: return .other("a fraction")
-    case .bool: return .other("a boolean")
+    case .bool: return .boolean(value.bool ?? false)
     case .date, .time, .dateTime: return .other("a date or time")
     }
   }

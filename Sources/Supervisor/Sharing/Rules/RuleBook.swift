@@ -1,0 +1,112 @@
+import Channel
+import Memory
+import Steering
+
+/// The rules of a shared run: what administrators have set, what of it the driver host has, and what each rule has counted.
+///
+/// The host is told of one set at a time, as a whole; what changes meanwhile goes together with the next.
+struct RuleBook {
+  /// What has been set.
+  private(set) var rules = RuleSet()
+  /// Goes up with each change.
+  private(set) var generation: UInt64 = 0
+  /// What the host goes by.
+  private var inForce = RuleSet()
+  private(set) var generationInForce: UInt64 = 0
+  /// What it has been told last; nil before the first.
+  private var told: Told?
+  /// Counts of pages that have been given up, by rule's name.
+  private var earlier: [String: RuleCounts] = [:]
+  /// A page whose counts may still grow until the host has taken what it was told.
+  private var former: RuleCounterPage?
+  private let queues: Int
+
+  private struct Told {
+    var generation: UInt64
+    var rules: RuleSet
+    var counters: RuleCounterPage
+  }
+
+  init(queues: Int) { self.queues = queues }
+
+  /// Whether the host has something to be told.
+  var isBehind: Bool { generation != generationInForce && !isUnderWay }
+  /// Whether it has been told and has not answered.
+  private(set) var isUnderWay = false
+
+  /// Takes a set in place of the one before.
+  mutating func replace(with new: RuleSet) {
+    rules = new
+    generation += 1
+  }
+
+  /// What to tell the host; the descriptors are good until the next call.
+  /// - Parameter isAgain: it is another host, which has been told nothing.
+  mutating func message(isAgain: Bool = false) throws(MemoryError) -> HostMessage? {
+    if isAgain, let told { return try HostMessage(told.generation, told.rules, told.counters) }
+    guard isBehind else { return nil }
+    let counters = try RuleCounterPage(rules, queues: queues)
+    let message = try HostMessage(generation, rules, counters)
+    former = told?.counters
+    told = Told(generation: generation, rules: rules, counters: counters)
+    isUnderWay = true
+    return message
+  }
+
+  /// The host goes by what it was told.
+  mutating func confirm(_ generation: UInt64) {
+    guard let told, told.generation == generation, isUnderWay else { return }
+    isUnderWay = false
+    generationInForce = generation
+    inForce = told.rules
+    retireFormer()
+    let names = Set(inForce.rules.map(\.name))
+    earlier = earlier.filter { names.contains($0.key) }
+  }
+
+  /// The host goes by what it had: so does the book.
+  mutating func refuse(_ generation: UInt64) {
+    guard let told, told.generation == generation, isUnderWay else { return }
+    isUnderWay = false
+    retireFormer()
+    giveUp()
+  }
+
+  /// What has been set since what the host goes by is forgotten.
+  mutating func giveUp() {
+    rules = inForce
+    generationInForce = generation
+  }
+
+  private mutating func retireFormer() {
+    for (name, counts) in former?.counts ?? [] { earlier[name, default: RuleCounts()] += counts }
+    former = nil
+  }
+
+  /// Of each rule that has been set, in their order.
+  var counts: [(rule: Rule, counts: RuleCounts)] {
+    var sums = earlier
+    for page in [former, told?.counters] {
+      for (name, counts) in page?.counts ?? [] { sums[name, default: RuleCounts()] += counts }
+    }
+    return rules.rules.map { ($0, sums[$0.name] ?? RuleCounts()) }
+  }
+}
+
+/// What the host is told of rules: a message and two descriptors that live as long as this.
+final class HostMessage {
+  let text: String
+  private let rules: SharedText
+  private let counters: RuleCounterPage
+
+  var descriptors: [Int32] { [rules.descriptor, counters.descriptor] }
+
+  init(
+    _ generation: UInt64, _ set: RuleSet, _ counters: RuleCounterPage
+  ) throws(MemoryError) {
+    rules = try SharedText(set.description, name: "martlet-rules")
+    self.counters = counters
+    text =
+      "rules generation=\(generation) bytes=\(rules.byteCount) counters=\(counters.byteCount)"
+  }
+}
