@@ -21,13 +21,9 @@ public struct Deadline: Sendable {
   public func pause() { cpu_pause() }
 
   /// Nanoseconds. Set before anything waits, by programs in which time is a device's to decide: fuzz targets.
-  nonisolated(unsafe) package static var clock: @Sendable () -> UInt64 = monotonic
+  nonisolated(unsafe) package static var clock: @Sendable () -> UInt64 = {
+    monotonic_nanoseconds()
+  }
 
   private static func now() -> UInt64 { clock() }
-
-  @Sendable private static func monotonic() -> UInt64 {
-    var time = timespec()
-    clock_gettime(CLOCK_MONOTONIC, &time)
-    return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
-  }
 }

@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 import Memory
 
@@ -22,9 +23,7 @@ public struct TimeStamp: TransmitTransform, ~Copyable {
   /// Writes the time, read without a switch to the kernel (vDSO).
   public mutating func transform(_ packet: borrowing TransmitPacket) -> Bool {
     if packet.byteCount < 8 || offset > packet.byteCount &- 8 { return true }
-    var time = timespec()
-    clock_gettime(clock, &time)
-    var nanoseconds = UInt64(time.tv_sec) &* 1_000_000_000 &+ UInt64(time.tv_nsec)
+    var nanoseconds = clock_nanoseconds(clock)
     var at = offset &+ 7
     while at >= offset {
       packet.store8(UInt8(truncatingIfNeeded: nanoseconds), at: at)

@@ -26,6 +26,9 @@ public final class InstanceEnvironment {
   public let commands: (memory: Int32, doorbell: Int32)?
   /// What the supervisor last said of the link.
   public internal(set) var linkIsUp = true
+  /// Driver hosts that have taken the place of others since the instance began. Nothing need be done about it: what was being
+  /// received or sent meanwhile can be lost, as on any wire.
+  public internal(set) var hostRestarts = 0
   /// What the supervisor has said of the arena's end, for ``InstanceLoop``.
   var moves = MemoryMoves()
   /// Whether there is anything in it.
@@ -169,6 +172,7 @@ public final class InstanceEnvironment {
           guard let position: UInt64 = message.number("position") else { break }
           registered.removeAll { $0.position == position }
         case "link": linkIsUp = message.rest == "up"
+        case "restarted": hostRestarts += 1
         case "shrink":
           guard let bytes: Int = message.number("bytes") else { break }
           moves.noteShrink(to: bytes)

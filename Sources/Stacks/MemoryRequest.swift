@@ -1,3 +1,4 @@
+import CLinux
 import Channel
 import Glibc
 
@@ -35,11 +36,7 @@ final class MemoryRequest {
     }
   }
 
-  private static var now: UInt64 {
-    var time = timespec()
-    clock_gettime(CLOCK_MONOTONIC_COARSE, &time)
-    return UInt64(time.tv_sec) * 1000 + UInt64(time.tv_nsec) / 1_000_000
-  }
+  private static var now: UInt64 { clock_nanoseconds(CLOCK_MONOTONIC_COARSE) / 1_000_000 }
 }
 
 extension InstanceEnvironment {

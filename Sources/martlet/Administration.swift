@@ -1,11 +1,12 @@
 import ArgumentParser
 import Channel
 import Glibc
-import Supervisor
+import Statistics
 
-/// The socket of a shared run.
+/// The socket of a run.
 struct SharingOption: ParsableArguments {
-  @Option(help: ArgumentHelp("The socket of `martlet run --share`.", valueName: "path"))
+  @Option(
+    help: ArgumentHelp("The socket of `martlet run --share` or `--control`.", valueName: "path"))
   var socket: String
 
   func ask(_ request: String) throws -> [ControlMessage] {
@@ -15,42 +16,13 @@ struct SharingOption: ParsableArguments {
       throw CommandFailure.failed(error)
     }
   }
-}
 
-/// `martlet stats`: what a shared run has counted.
-struct Stats: ParsableCommand {
-  static let configuration = CommandConfiguration(
-    abstract: "Show what a shared run has counted, and how often packets were copied.",
-    discussion: """
-      rx_iN_ and tx_iN_ are the counters of the instance in slot N. A packet that comes over queues that instances share \
-      is copied once, to whom it is for; over queues of an instance's own it is not. Exit code: 1 when the run cannot be \
-      asked.
-      """)
-
-  @OptionGroup var sharing: SharingOption
-  @Flag(help: "Print a JSON object.") var json = false
-
-  func run() throws {
-    try reporting {
-      let counters = try sharing.ask("stats").flatMap(\.pairs).compactMap { pair in
-        UInt64(pair.value).map { (name: pair.name, value: $0) }
-      }
-      func sum(_ suffix: String) -> UInt64 {
-        counters.filter { $0.name.hasPrefix("rx_i") && $0.name.hasSuffix(suffix) }.reduce(0) {
-          $0 &+ $1.value
-        }
-      }
-      let packets = sum("_copied_packets")
-      let copies = [
-        (name: "rx_copied_packets", value: packets),
-        (name: "rx_copied_bytes", value: sum("_copied_bytes")),
-      ]
-      if !json {
-        say(
-          "\(packets) packets copied, 1 copy each: the instances share the queues, and a packet is whose it is only once it has come; queues of one's own (`martlet run` without --share) copy none"
-        )
-      }
-      RunConsole.printTotals(copies + counters, json: json)
+  /// The pages that its counters are in.
+  func counters() throws -> RunCounters {
+    do {
+      return try RunCounters(socket: socket)
+    } catch {
+      throw CommandFailure.failed(error)
     }
   }
 }

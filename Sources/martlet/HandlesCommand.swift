@@ -61,8 +61,8 @@ struct HandlesServe: ParsableCommand {
       pollfd(fd: stop, events: Int16(POLLIN), revents: 0),
     ]
     while entries[1].revents == 0 {
-      poll(&entries, 2, service.timeout(now: monotonicNanoseconds()))
-      service.serve(now: monotonicNanoseconds())
+      poll(&entries, 2, service.timeout(now: monotonic_nanoseconds()))
+      service.serve(now: monotonic_nanoseconds())
     }
     writeLine(service.counters.map { "\($0.name) \($0.value)" }.joined(separator: "\n"), to: 1)
   }
@@ -73,12 +73,6 @@ struct HandlesServe: ParsableCommand {
     getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
     limit.rlim_cur = limit.rlim_max
     setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
-  }
-
-  private func monotonicNanoseconds() -> UInt64 {
-    var time = timespec()
-    clock_gettime(CLOCK_MONOTONIC, &time)
-    return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
   }
 }
 

@@ -44,6 +44,18 @@ struct Run: ParsableCommand {
       valueName: "file"))
   var policy: String?
 
+  @Option(
+    help: ArgumentHelp(
+      "With --share: which packets go where before claims decide (`martlet rules`).",
+      valueName: "file"))
+  var rules: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "Without --share: listen here for `martlet stats` and `martlet restart`, from this user and root.",
+      valueName: "socket"))
+  var control: String?
+
   @Option(help: "The stack's IPv4 address with prefix length.")
   var address = "10.0.0.2/24"
 
@@ -113,6 +125,19 @@ struct Run: ParsableCommand {
   var host: String?
 
   @Option(
+    help:
+      "Failures of the driver host within 10 s after which the run ends: before, another one goes on. 1 ends it with the first."
+  )
+  var failures = 8
+
+  @Flag(help: "Keep no driver host that stands by: where one fails, the next is started only then.")
+  var noStandby = false
+
+  @Flag(
+    help: "Replace the driver host, and reset the device, when the IOMMU has stopped the device.")
+  var restartOnIommuFault = false
+
+  @Option(
     help: ArgumentHelp(
       "Write all that passes between driver and device to a file, for `martlet replay` and for tests. Such a run is slow: for a few packets, with one queue pair. The file holds the packets.",
       valueName: "file"))
@@ -124,6 +149,12 @@ struct Run: ParsableCommand {
   @Option(help: ArgumentHelp("A fault to make on purpose.", visibility: .private))
   var inject: RunPlan.Fault?
 
+  @Option(
+    help: ArgumentHelp(
+      "The emulated device does wrong each 5000 frames, in one of the ways of `martlet serve --misbehave`.",
+      valueName: "way"))
+  var misbehave: String?
+
   @Flag(help: "Print final counters as JSON.")
   var json = false
 
@@ -132,12 +163,17 @@ struct Run: ParsableCommand {
     do {
       try dropRights()
       if let share {
-        let rules = try policy.map { try Policy(path: $0) } ?? .usual()
-        try SharedConsole(plan, seconds: seconds, json: json).run(socket: share, policy: rules)
+        let policy = try policy.map { try Policy(path: $0) } ?? .usual()
+        let rules = try rules.map { try RuleFile(path: $0).rules }
+        try SharedConsole(plan, seconds: seconds, json: json)
+          .run(socket: share, policy: policy, rules: rules)
       } else {
         try RunConsole(plan, seconds: seconds, json: json).run()
       }
     } catch let error as PolicyError {
+      writeLine("\(error)", to: 2)
+      throw ExitCode(64)
+    } catch let error as RuleFileError {
       writeLine("\(error)", to: 2)
       throw ExitCode(64)
     } catch let error as SupervisorError {
@@ -188,6 +224,13 @@ struct Run: ParsableCommand {
         "--record takes a device with registers, which a vhost-user back-end has not")
     }
     plan.tracePath = record
+    guard (1...1_000_000).contains(failures) else {
+      throw ValidationError("--failures takes 1 to 1000000, not \(failures)")
+    }
+    plan.restartLimit = failures
+    plan.keepsStandby = !noStandby
+    plan.restartsOnIOMMUFault = restartOnIommuFault
+    plan.controlPath = control
     if let host {
       guard access(host, X_OK) == 0 else {
         throw ValidationError("\(host) is no program: build it, or leave --host out")
@@ -207,6 +250,10 @@ struct Run: ParsableCommand {
     plan.mode = mode
     plan.farEnd = farEnd
     plan.fault = inject
+    plan.misbehaviour = misbehave
+    if misbehave != nil && plan.emulatedModel == nil {
+      throw ValidationError("--misbehave is for an emulated device")
+    }
     plan.queues = queues
     plan.cores = try parseCores()
     plan.ringSize = ringSize
@@ -239,7 +286,11 @@ struct Run: ParsableCommand {
     guard share != nil else {
       if plan.stack == .none { throw ValidationError("--stack none takes --share SOCKET") }
       if policy != nil { throw ValidationError("--policy takes --share SOCKET") }
+      if rules != nil { throw ValidationError("--rules takes --share SOCKET") }
       return
+    }
+    if control != nil {
+      throw ValidationError("--share has a socket that can be asked: leave --control out")
     }
     if record != nil {
       throw ValidationError("--share leaves no --record: a trace is of one instance")

@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 import Logging
 import Supervisor
@@ -7,7 +8,7 @@ final class RunConsole {
   private let plan: RunPlan
   private let seconds: UInt64?
   private let json: Bool
-  private let started = RunConsole.now()
+  private let started = monotonic_milliseconds()
   private var before: [String: UInt64] = [:]
   private var failures: [String] = []
   /// What the processes say, with times; what the user asked for goes to standard output.
@@ -61,7 +62,7 @@ final class RunConsole {
   }
 
   private func work(_ session: inout RunSession) throws {
-    let start = Self.now()
+    let start = monotonic_milliseconds()
     // Nothing answers where the stack is a sink.
     if plan.emulatedModel != nil && plan.stack != .sink {
       if try !RunChecks(plan).run(&session, started: started, failures: &failures) { return }
@@ -69,7 +70,8 @@ final class RunConsole {
     let isTerminal = isatty(0) == 1 && isatty(1) == 1
     if seconds == nil && plan.emulatedModel != nil && !isTerminal { return }
     hint(session)
-    let limit = seconds.map { $0 * 1000 - min($0 * 1000, Self.now() - start) } ?? .max / 2
+    let limit =
+      seconds.map { $0 * 1000 - min($0 * 1000, monotonic_milliseconds() - start) } ?? .max / 2
     _ = try session.wait(for: -1, milliseconds: limit)
   }
 
@@ -173,12 +175,6 @@ final class RunConsole {
     }
     say("counters at the end:")
     for (name, value) in counters where value > 0 { say("  \(name) \(value)") }
-  }
-
-  static func now() -> UInt64 {
-    var time = timespec()
-    clock_gettime(CLOCK_MONOTONIC, &time)
-    return UInt64(time.tv_sec) * 1000 + UInt64(time.tv_nsec) / 1_000_000
   }
 }
 

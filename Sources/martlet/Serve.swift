@@ -71,6 +71,14 @@ struct Serve: ParsableCommand {
   @Flag(name: .customLong("no-access-platform"), help: "For clients without an IOMMU.")
   var withoutAccessPlatform = false
 
+  @Option(
+    help: ArgumentHelp(
+      "Do wrong now and then, to see what a driver makes of it: needs-reset, or a way to complete a received frame, such as idOutOfRange (another word lists them).",
+      valueName: "way"))
+  var misbehave: String?
+  @Option(help: ArgumentHelp("Frames from one such time to the next.", valueName: "frames"))
+  var every: UInt64 = 5000
+
   @Flag(help: "Print what the device has seen as JSON.") var json = false
 
   func run() throws {
@@ -115,10 +123,14 @@ struct Serve: ParsableCommand {
     let server = VFIOUserServer(model: model, listening: listening.descriptor)
     writeLine(ready, to: 1)
     let counters = try counterDescriptor.map { try DeviceCounterPage($0) }
+    var misbehaviour = try makeMisbehaviour(model)
     let error = server.run(
       model, wire: wire.descriptor, stop: stop,
       idleNanoseconds: mode == .poll ? 1 << 62 : 30_000
-    ) { counters?.publish(model) }
+    ) {
+      counters?.publish(model)
+      misbehaviour?.step(model)
+    }
     counters?.publish(model)
     server.end()
     let report = ServeReport(
@@ -142,8 +154,12 @@ struct Serve: ParsableCommand {
     let counters = try counterDescriptor.map { (page) throws(ServeFailure) in
       try DeviceCounterPage(page)
     }
+    var misbehaviour = try makeMisbehaviour(model)
     writeLine(ready, to: 1)
-    let error = server.run(wire: wire.descriptor, stop: stop) { counters?.publish(model) }
+    let error = server.run(wire: wire.descriptor, stop: stop) {
+      counters?.publish(model)
+      misbehaviour?.step(model)
+    }
     counters?.publish(model)
     server.end()
     let report = ServeReport(
@@ -151,6 +167,12 @@ struct Serve: ParsableCommand {
       refusals: server.refusals.named, model: model)
     writeLine(json ? report.json : report.text, to: 1)
     if error != 0 { throw ServeFailure.system("poll", error) }
+  }
+
+  private func makeMisbehaviour(_ model: any NetworkModel) throws(ServeFailure) -> Misbehaviour? {
+    guard let misbehave else { return nil }
+    guard every > 0 else { throw .usage("--every takes 1 frame and more") }
+    return try Misbehaviour(misbehave, every: every, model: model)
   }
 
   private func virtioOptions(_ address: [UInt8]) -> VirtioNetDevice.Options {

@@ -1,5 +1,6 @@
 import Glibc
 import Logging
+import Steering
 import Supervisor
 
 /// What `martlet run --share` shows.
@@ -15,10 +16,11 @@ struct SharedConsole {
     self.json = json
   }
 
-  func run(socket: String, policy: Policy) throws {
+  func run(socket: String, policy: Policy, rules: RuleSet?) throws {
     var session = try SharedSession.start(
-      plan, socket: socket, policy: policy, report: { [log] in log.info("\($0)") })
+      plan, socket: socket, policy: policy, rules: rules, report: { [log] in log.info("\($0)") })
     picture(session, socket)
+    if let rules { try RuleRemarks.say(of: rules) }
     do {
       try session.serve(milliseconds: seconds.map { $0 * 1000 } ?? .max)
     } catch {

@@ -27,14 +27,15 @@ struct Status: ParsableCommand {
       if !json { writeLine("martlet status: nothing runs; start it with `martlet run`", to: 2) }
       throw ExitCode(1)
     }
-    if all.contains(where: { $0.name == "martlet-host" && !$0.isConfined }) { throw ExitCode(3) }
+    if all.contains(where: { $0.isDriverHost && !$0.isConfined }) { throw ExitCode(3) }
   }
 
   private func describe(_ process: ProcessRights) {
-    let isHost = process.name == "martlet-host"
+    let isHost = process.isDriverHost
     let state =
       isHost
       ? (process.isConfined ? "confined" : "NOT CONFINED")
+        + (process.isStandingBy ? " for the start of a device, which it has not: it stands by" : "")
       : process.name == "martlet" ? "a supervisor" : "an ordinary process"
     say("\(process.name) \(process.identifier), started by \(process.parent): \(state)")
     if isHost {
@@ -46,10 +47,8 @@ struct Status: ParsableCommand {
     say(
       "  users and groups, and whose they are outside: \(maps(process.userMap)), \(maps(process.groupMap))"
     )
-    let sets = ["CapEff", "CapPrm", "CapInh", "CapBnd", "CapAmb"]
-    say(
-      "  capabilities: "
-        + sets.map { "\($0) \(process.capabilities[$0] ?? "?")" }.joined(separator: ", "))
+    let sets = ProcessRights.capabilitySets.map { "\($0) \(process.capabilities[$0] ?? "?")" }
+    say("  capabilities: " + sets.joined(separator: ", "))
     say("  no new privileges: \(process.noNewPrivileges ? "yes" : "no")")
     let modes = ["none", "strict", "filter"]
     let mode = modes.indices.contains(process.seccompMode) ? modes[process.seccompMode] : "unknown"
@@ -83,7 +82,7 @@ struct Status: ParsableCommand {
   }
 
   private func describeAsJSON(_ process: ProcessRights) -> String {
-    let isHost = process.name == "martlet-host"
+    let isHost = process.isDriverHost
     let fields = [
       "\"name\": \(quoted(process.name))", "\"pid\": \(process.identifier)",
       "\"user\": \(quoted(process.user))", "\"confined\": \(isHost && process.isConfined)",

@@ -1,3 +1,4 @@
+import CLinux
 import Channel
 import Glibc
 import Histogram
@@ -17,7 +18,7 @@ public enum AttachedCommandClient {
     let link = try one.linkState()
     print("link \(link.isUp ? "up" : "down") mtu \(link.mtu == UInt64(first.mtu))")
     let time = try one.time()
-    let (here, there) = (monotonicNanoseconds(), time.monotonic)
+    let (here, there) = (monotonic_nanoseconds(), time.monotonic)
     print("time \(here > there && here - there < 1_000_000_000)")
     print("statistics \(try one.statistics().sentPackets)")
     say("join", &one) { client throws(CommandError) in try client.join("ipv4:10.0.0.5/udp/53") }
@@ -74,10 +75,10 @@ public enum AttachedCommandClient {
     var histogram = Histogram<UInt64>(
       highestTrackableValue: 1_000_000_000, numberOfSignificantValueDigits: .three)
     client.spins = .max
-    var start = monotonicNanoseconds()
+    var start = monotonic_nanoseconds()
     for index in 0..<count {
       _ = try client.call(SteadyService.command(index))
-      let now = monotonicNanoseconds()
+      let now = monotonic_nanoseconds()
       histogram.record(min(now - start, 999_999_999))
       start = now
     }

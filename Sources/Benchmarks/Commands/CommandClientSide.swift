@@ -59,13 +59,13 @@ public enum CommandClientSide {
       highestTrackableValue: 1_000_000_000, numberOfSignificantValueDigits: .three)
     for index in 0..<100 { try body(index) }
     let watch = Stopwatch()
-    var start = monotonicNanoseconds()
+    var start = monotonic_nanoseconds()
     let end = start + UInt64(command.milliseconds) * 1_000_000
     var index = 0
     while start < end {
       try body(index)
       index &+= 1
-      let now = monotonicNanoseconds()
+      let now = monotonic_nanoseconds()
       histogram.record(min(now - start, 999_999_999))
       start = now
     }

@@ -118,7 +118,7 @@ public final class CommandPair {
 
   /// What the server does with a command, without its rings.
   private func answer(_ command: CommandSubmission) -> CommandCompletion {
-    let now = monotonicNanoseconds()
+    let now = monotonic_nanoseconds()
     let (status, credential) = server.credentials.admit(
       command.credential, sequence: command.sequence, instance: Self.instance, now: now)
     guard status == .done else {

@@ -33,6 +33,7 @@ public struct AllContests {
       ("startup, tcp, memory", { try WholeRunContest(plan: plan).run(rows) }),
       ("host", { try HostContests(plan: plan, dpdk: dpdk).run(rows) }),
       ("sweep", { try SweepContests(plan: plan, dpdk: dpdk).run(rows) }),
+      ("steering", { try SteeringContests(plan: plan).run(rows) }),
       ("instances", { try InstanceContests(plan: plan).run(rows) }),
       (
         "confinement, syscalls, faults",

@@ -81,12 +81,12 @@ private final class HandleOwner {
   /// Both ends wait for each other, so this thread's share of a core says nothing.
   func sample(_ milliseconds: Int, _ body: () throws -> Void) throws -> Sample {
     for _ in 0..<100 { try body() }
-    let start = monotonicNanoseconds()
+    let start = monotonic_nanoseconds()
     var (rounds, elapsed): (UInt64, UInt64) = (0, 0)
     while elapsed < UInt64(milliseconds) * 1_000_000 {
       for _ in 0..<100 { try body() }
       rounds += 100
-      elapsed = monotonicNanoseconds() - start
+      elapsed = monotonic_nanoseconds() - start
     }
     return Sample([Double(elapsed) / Double(rounds)], cpuShare: 1)
   }
@@ -114,7 +114,7 @@ public enum HandleOwnerSide {
     }
     while entries[2].revents == 0 {
       poll(&entries, 3, -1)
-      if entries[0].revents != 0 { service.serve(now: monotonicNanoseconds()) }
+      if entries[0].revents != 0 { service.serve(now: monotonic_nanoseconds()) }
       if entries[1].revents != 0 {
         var byte: UInt8 = 0
         guard recv(4, &byte, 1, 0) == 1 else { return }

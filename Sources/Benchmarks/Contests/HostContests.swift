@@ -1,3 +1,4 @@
+import CLinux
 import Memory
 import Supervisor
 import VhostUser
@@ -81,13 +82,13 @@ private struct OwnPipeline {
     pause(milliseconds: 100)
     let processes = [pipeline.hostIdentifier, pipeline.instanceIdentifier]
     let backBefore = try back.readCounters()
-    let start = monotonicNanoseconds()
+    let start = monotonic_nanoseconds()
     let packetsBefore = Self.packets(pipeline)
     let cpuBefore = processes.reduce(0) { $0 + cpuNanoseconds(of: $1) }
     pause(milliseconds: milliseconds)
     let packets = Self.packets(pipeline) - packetsBefore
     let cpu = processes.reduce(0) { $0 + cpuNanoseconds(of: $1) } - cpuBefore
-    let elapsed = Double(monotonicNanoseconds() - start)
+    let elapsed = Double(monotonic_nanoseconds() - start)
     let backAfter = try back.readCounters()
     return Sample(
       [packets * 1000 / elapsed],

@@ -19,7 +19,9 @@ struct Sweep {
   /// All of them as one.
   var title: String { suffix.isEmpty ? prefix : "\(prefix).N\(suffix)" }
 
-  static let all = [ring, frames, queuePairs, idleQueuePairs] + instances.map(\.sweep)
+  static let all =
+    [ring, frames, queuePairs, idleQueuePairs] + instances.map(\.sweep)
+    + steering.map(\.sweep)
 
   static let ring = Sweep(
     prefix: "sweep.ring.rx", axis: "ring size", sizes: [64, 256, 1024, 4096], isRate: true,

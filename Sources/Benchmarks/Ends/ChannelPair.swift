@@ -135,7 +135,7 @@ struct ChannelHostSide: ~Copyable {
     let watch = Stopwatch()
     var rounds = 0
     while watch.elapsed < UInt64(milliseconds) * 1_000_000 {
-      let start = monotonicNanoseconds()
+      let start = monotonic_nanoseconds()
       ledger.lend(upTo: burst, into: &sending)
       for index in 0..<sending.count {
         ledger.give(sending[index].segment)
@@ -150,7 +150,7 @@ struct ChannelHostSide: ~Copyable {
         returned.removeAll()
       }
       rounds += 1
-      if rounds > 100 { histogram.record(monotonicNanoseconds() - start) }
+      if rounds > 100 { histogram.record(monotonic_nanoseconds() - start) }
     }
     let share = watch.cpuShare
     release_store32(isOver, 1)

@@ -67,7 +67,7 @@ struct FrontLoop: ~Copyable {
     let watch = Stopwatch()
     var rounds = 0
     while watch.elapsed < UInt64(milliseconds) * 1_000_000 {
-      let start = monotonicNanoseconds()
+      let start = monotonic_nanoseconds()
       try complete()
       guard let tag = free.popLast() else { break }
       let slot = ownSlot(tag)
@@ -78,10 +78,12 @@ struct FrontLoop: ~Copyable {
       try pair.transmit(&sending)
       while try take() == 0 {
         // Lost: the back-end is gone or has not begun.
-        if monotonicNanoseconds() - start > 50_000_000 { return Sample([0, 0, 0, 0], cpuShare: 0) }
+        if monotonic_nanoseconds() - start > 50_000_000 {
+          return Sample([0, 0, 0, 0], cpuShare: 0)
+        }
       }
       rounds += 1
-      if rounds > 100 { histogram.record(monotonicNanoseconds() - start) }
+      if rounds > 100 { histogram.record(monotonic_nanoseconds() - start) }
     }
     return Sample(
       [50, 99, 99.9, 99.99].map { Double(histogram.valueAtPercentile($0)) },
@@ -108,8 +110,8 @@ struct FrontLoop: ~Copyable {
   @inline(__always)
   private mutating func awaitTraffic(_ burst: (inout FrontLoop) throws -> Int) throws {
     try drain()
-    let limit = monotonicNanoseconds() + 2_000_000_000
-    while try burst(&self) == 0 && monotonicNanoseconds() < limit {}
+    let limit = monotonic_nanoseconds() + 2_000_000_000
+    while try burst(&self) == 0 && monotonic_nanoseconds() < limit {}
     let warm = Stopwatch()
     while warm.elapsed < 50_000_000 { _ = try burst(&self) }
   }

@@ -1,23 +1,14 @@
 import CLinux
 import Glibc
 
-/// Nanoseconds of the monotonic clock.
-func monotonicNanoseconds() -> UInt64 { nanoseconds(of: CLOCK_MONOTONIC) }
-
-private func nanoseconds(of clock: clockid_t) -> UInt64 {
-  var time = timespec()
-  clock_gettime(clock, &time)
-  return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
-}
-
 /// Wall time and what of it this thread had a core.
 struct Stopwatch {
-  private let wall = monotonicNanoseconds()
-  private let cpu = nanoseconds(of: CLOCK_THREAD_CPUTIME_ID)
+  private let wall = monotonic_nanoseconds()
+  private let cpu = clock_nanoseconds(CLOCK_THREAD_CPUTIME_ID)
 
-  var elapsed: UInt64 { monotonicNanoseconds() - wall }
+  var elapsed: UInt64 { monotonic_nanoseconds() - wall }
   var cpuShare: Double {
-    Double(nanoseconds(of: CLOCK_THREAD_CPUTIME_ID) - cpu) / Double(max(1, elapsed))
+    Double(clock_nanoseconds(CLOCK_THREAD_CPUTIME_ID) - cpu) / Double(max(1, elapsed))
   }
 }
 

@@ -53,7 +53,7 @@ public final class LineProcess {
   public func line(
     withinMilliseconds limit: Int = 5000, where test: (String) -> Bool = { _ in true }
   ) throws -> String {
-    let end = monotonicNanoseconds() + UInt64(limit) * 1_000_000
+    let end = monotonic_nanoseconds() + UInt64(limit) * 1_000_000
     while true {
       while let at = pending.firstIndex(where: { $0 == 10 || $0 == 13 }) {
         let text = String(decoding: pending[..<at], as: UTF8.self)
@@ -62,7 +62,7 @@ public final class LineProcess {
         recent = recent.suffix(7) + [text]
         if test(text) { return text }
       }
-      let now = monotonicNanoseconds()
+      let now = monotonic_nanoseconds()
       guard now < end else { throw failure("did not answer in \(limit) ms") }
       var entry = pollfd(fd: output, events: Int16(POLLIN), revents: 0)
       if poll(&entry, 1, Int32((end - now) / 1_000_000 + 1)) <= 0 { continue }

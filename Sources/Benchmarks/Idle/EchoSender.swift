@@ -45,12 +45,12 @@ final class EchoSender {
   /// - Parameter rate: packets a second; 0 for none.
   func send(rate: Double, milliseconds: Int) -> Outcome {
     var outcome = begin()
-    let start = monotonicNanoseconds()
+    let start = monotonic_nanoseconds()
     let end = start + UInt64(milliseconds) * 1_000_000
     let interval = rate > 0 ? UInt64(1e9 / rate) : UInt64.max / 4
     var due = start &+ interval
     while true {
-      let now = monotonicNanoseconds()
+      let now = monotonic_nanoseconds()
       if now >= end { break }
       if now >= due {
         ping(&outcome)
@@ -60,9 +60,9 @@ final class EchoSender {
       take(&outcome)
       wait(until: min(due, end))
     }
-    outcome.nanoseconds = monotonicNanoseconds() - start
-    let patience = monotonicNanoseconds() + 20_000_000
-    while outcome.answered < outcome.sent, monotonicNanoseconds() < patience {
+    outcome.nanoseconds = monotonic_nanoseconds() - start
+    let patience = monotonic_nanoseconds() + 20_000_000
+    while outcome.answered < outcome.sent, monotonic_nanoseconds() < patience {
       wait(until: patience)
       take(&outcome)
     }
@@ -72,17 +72,17 @@ final class EchoSender {
   /// Keeps so many on the way.
   func flood(outstanding: Int, milliseconds: Int) -> Outcome {
     var outcome = begin()
-    let start = monotonicNanoseconds()
+    let start = monotonic_nanoseconds()
     let end = start + UInt64(milliseconds) * 1_000_000
     var lost = 0
-    while monotonicNanoseconds() < end {
+    while monotonic_nanoseconds() < end {
       while outcome.sent - outcome.answered - lost < outstanding { ping(&outcome) }
       let before = outcome.answered
-      wait(until: monotonicNanoseconds() + 5_000_000)
+      wait(until: monotonic_nanoseconds() + 5_000_000)
       take(&outcome)
       if outcome.answered == before { lost = outcome.sent - outcome.answered }
     }
-    outcome.nanoseconds = monotonicNanoseconds() - start
+    outcome.nanoseconds = monotonic_nanoseconds() - start
     return outcome
   }
 
@@ -93,7 +93,7 @@ final class EchoSender {
   }
 
   private func ping(_ outcome: inout Outcome) {
-    let now = monotonicNanoseconds()
+    let now = monotonic_nanoseconds()
     frame.withUnsafeMutableBytes {
       $0.storeBytes(of: now, toByteOffset: Self.stamp, as: UInt64.self)
     }
@@ -116,7 +116,7 @@ final class EchoSender {
           $0.loadUnaligned(fromByteOffset: Self.stamp, as: UInt64.self)
         }
         outcome.answered += 1
-        let now = monotonicNanoseconds()
+        let now = monotonic_nanoseconds()
         outcome.latencies.record(min(now - min(now, sent), 999_999_999))
       }
     }
@@ -132,7 +132,7 @@ final class EchoSender {
   }
 
   private func wait(until due: UInt64) {
-    let now = monotonicNanoseconds()
+    let now = monotonic_nanoseconds()
     if now >= due { return }
     _ = linux_wait_readable(wire.descriptor, Int(min(due - now, 999_999_999)))
   }

@@ -1,3 +1,4 @@
+import CLinux
 import Channel
 import Driver
 import Memory
@@ -28,7 +29,7 @@ struct MovingStack: StackInstance, ~Copyable {
   private var phase = Phase.still
   private var sent: UInt64 = 0
   private let window: UInt64
-  private var phaseStart = monotonicNanoseconds()
+  private var phaseStart = monotonic_nanoseconds()
   private var wish: UInt64 = 0
   private var hasGrown = false
   private var hasAnswer = false
@@ -85,7 +86,7 @@ struct MovingStack: StackInstance, ~Copyable {
       inFlight.take(for: segment.unit)
     }
     channel.ends[0].transmit.push(&sending)
-    try goOn(at: monotonicNanoseconds())
+    try goOn(at: monotonic_nanoseconds())
     return true
   }
 
@@ -141,7 +142,7 @@ struct MovingStack: StackInstance, ~Copyable {
   mutating func memoryDidGrow(to byteCount: Int) {
     pool.grow(to: byteCount)
     if byteCount < first + Self.byteCount { return }
-    let now = monotonicNanoseconds()
+    let now = monotonic_nanoseconds()
     findings.growth.append(now - wish)
     hasGrown = true
   }

@@ -1,3 +1,4 @@
+import CLinux
 import Supervisor
 
 /// A dpdk-testpmd that is told what to do at its prompt. It burns its core only between ``start(_:firstBursts:)`` and
@@ -60,7 +61,7 @@ final class TestPMD {
       return value
     }
     let received = try packets("RX-packets:")
-    let now = monotonicNanoseconds()
+    let now = monotonic_nanoseconds()
     let sent = try packets("TX-packets:")
     return Counters(
       received: received, sent: sent, nanoseconds: now, cpuNanoseconds: process.cpuNanoseconds)

@@ -1,3 +1,4 @@
+import CLinux
 import Channel
 import Glibc
 import PCI
@@ -92,9 +93,9 @@ final class ReceivingHost {
     try back.start(.transmit)
     defer { try? back.stop() }
     pause(milliseconds: 100)
-    let (before, start) = (received, monotonicNanoseconds())
+    let (before, start) = (received, monotonic_nanoseconds())
     try body()
-    return (received - before, monotonicNanoseconds() - start)
+    return (received - before, monotonic_nanoseconds() - start)
   }
 
   func stop() throws {
