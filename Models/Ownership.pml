@@ -1,7 +1,9 @@
 /* Who owns a segment and a transmit tag, through the death of the driver host at any step and its recovery from the record.
  *
  * One queue of a channel: device, driver host, stack instance and supervisor. With RECEIVE the units are segments (free ring,
- * device, receive ring), with TRANSMIT they are tags of packets (transmit ring, device, completion ring). What is between two
+ * device, receive ring); with COPIED too, where instances share the NIC and the host copies what it has received into
+ * segments of their own, of which those that find no room in the receive ring wait in the record's burst; with TRANSMIT they
+ * are tags of packets (transmit ring, device, completion ring). What is between two
  * semicolons is a store that another process, or the next host, can see: a host can end between any two. A killed process's
  * stores get to memory in their order, so that the record needs no store buffers here.
  *
@@ -10,10 +12,14 @@
  * - none is lost: whenever the host begins something the record and the truth agree, so that each unit has a way on;
  * - the device writes only to segments that were given to it and not taken back since, and to none once memory is freed;
  * - it reads a packet only until the instance has been told that it was sent;
- * - the host never refuses what a correct instance does, and each packet is completed exactly once.
+ * - the host never refuses what a correct instance does, nor the record of a host that was killed, and each packet is
+ *   completed exactly once.
  *
  * A variant that must fail is named by a word: see model.sh.
  */
+#ifdef COPIED
+#define RECEIVE
+#endif
 #ifndef SLOTS
 #define SLOTS 2 /* of each ring; at most 4 */
 #endif
@@ -85,6 +91,9 @@ byte ended = 0;
 #define FREE(u) (!posted[u] && !finished[u] && !holds[u] && IN(toHost, u) == 0 && IN(toInstance, u) == 0)
 #define WITH_INSTANCE(u) (holds[u] + IN(toHost, u) + IN(toInstance, u))
 
+/* Nobody else has what the host writes to. */
+#define checkCopied() assert(FREE(unit))
+
 /* When the host begins something, nothing is in its own variables but completions that it has not handed over. */
 inline checkRecord() {
   unit = 0;
@@ -113,6 +122,11 @@ inline checkRecord() {
   position = 0
 /* Nobody reads a burst again whose hand-over has ended, nor a slot that was consumed: zeros make fewer states. */
 #define END(burst) d_step { word = 0; burst[0] = 0; burst[BURST - 1] = 0 }
+#ifdef COPIED
+#define END_GIVING word = 0 /* what had no room is still there */
+#else
+#define END_GIVING END(given)
+#endif
 inline publishTaken() {
   d_step {
     do
@@ -144,10 +158,29 @@ inline give() {
 #ifdef END_BEFORE_COMMIT
   word = 0;
 #endif
+#ifdef SHIFT_BEFORE_END
+  removeFirst();
+#endif
   givenPlace = next;          /* commit */
   toInstance.produced = next; /* RingProducer.push: release_store32(own, next) */
-  END(given)
+  END_GIVING
 }
+
+#ifdef COPIED
+/* What had no room moves to the burst's front. */
+inline removeFirst() {
+  d_step {
+    do
+    :: position < count -> filled[given[position]] = false; position++
+    :: else -> break
+    od;
+    position = 0;
+    delivering = delivering - count;
+    if :: delivering > 0 -> given[0] = given[count] :: else -> given[0] = 0 fi;
+    given[BURST - 1] = 0
+  }
+}
+#endif
 
 /* Into the ring's slots behind its index, where the instance does not look yet. */
 inline copy() {
@@ -202,14 +235,27 @@ inline take() {
   d_step { count = 0; taken[0] = 0; taken[BURST - 1] = 0 }
 }
 
+/* PathRecord.finish: what a host that was killed has left is never refused. */
+#define ACCEPT(place) assert(COUNT > 0 && (place == PLACE || UP(place, COUNT) == PLACE))
+inline acceptTaken() {
+  d_step {
+    ACCEPT(takenPlace);
+    do
+    :: position < count -> assert(owner[taken[position]] != DEVICE); position++ /* SegmentLedger.redoTakingBack */
+    :: else -> break
+    od;
+    position = 0
+  }
+}
+
 /* What a new host does before its first turn (PathRecord.reconcile). It may be killed here too. */
 inline recover() {
 #ifndef REDO_LEFT_OUT
   /* The hand-over that had begun is done. */
   count = COUNT;
   if
-  :: FLOW == TAKING -> MARK(taken, HOST); takenPlace = PLACE; END(taken)
-  :: FLOW == GIVING -> MARK(given, INSTANCE); givenPlace = PLACE; END(given)
+  :: FLOW == TAKING -> acceptTaken(); MARK(taken, HOST); takenPlace = PLACE; END(taken)
+  :: FLOW == GIVING -> ACCEPT(givenPlace); MARK(given, INSTANCE); givenPlace = PLACE; END_GIVING
   :: else
   fi;
   count = 0;
@@ -250,11 +296,41 @@ proctype Host(byte self) {
 #ifdef TRANSMIT
   bool waits[UNITS];
 #endif
+#ifdef COPIED
+  bool filled[UNITS];
+  byte delivering;
+#endif
   {
     recover();
     do
     :: take()
-#ifdef RECEIVE
+#ifdef COPIED
+    :: /* InstancePort.copy: a packet into a free segment, which is the host's until it is given. */
+      d_step {
+        delivering < BURST ->
+        do
+        :: unit < UNITS && (owner[unit] != HOST || filled[unit]) -> unit++
+        :: else -> break
+        od;
+        if
+        :: unit < UNITS -> checkCopied(); filled[unit] = true; given[delivering] = unit; delivering++
+        :: else
+        fi;
+        unit = 0
+      }
+    :: /* InstancePort.pushDelivered */
+      d_step {
+        delivering > 0 && ROOM > 0 ->
+        checkRecord();
+        count = (delivering < ROOM -> delivering : ROOM);
+        logged = count
+      };
+      give();
+#ifndef SHIFT_BEFORE_END
+      removeFirst();
+#endif
+      count = 0
+#elif defined(RECEIVE)
     :: /* SegmentLedger.lend, then the driver's postReceive. */
       if
       :: d_step { owner[0] == HOST -> checkRecord(); owner[0] = DEVICE }; d_step { assert(FREE(0)); posted[0] = true }

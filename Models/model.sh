@@ -45,21 +45,26 @@ fails FullRing ROOM_NOT_LOOKED_AT TAKEN_FENCE_LEFT_OUT
 check holds Release
 fails Release ANSWER_BEFORE_SETTLED LET_GO_BEFORE_LANDED FREED_BEFORE_SHRUNK INSTANCE_TOLD_FIRST RESET_LEFT_OUT \
   KNOWLEDGE_LOST WITHDRAWN_TOLD_AGAIN EXTENT_NOT_TOLD_AGAIN
-for units in RECEIVE TRANSMIT; do
+record="LOG_LEFT_OUT INDEX_BEFORE_COUNT COPY_AFTER_LOG MARK_BEFORE_LOG PUBLISH_BEFORE_LOG END_BEFORE_COMMIT REDO_LEFT_OUT KILL_LEFT_OUT"
+device="RESET_LEFT_OUT FREE_BEFORE_RESET"
+for units in RECEIVE TRANSMIT COPIED; do
   check holds Ownership $units
-  for variant in LOG_LEFT_OUT INDEX_BEFORE_COUNT COPY_AFTER_LOG MARK_BEFORE_LOG PUBLISH_BEFORE_LOG END_BEFORE_COMMIT \
-    REDO_LEFT_OUT RESET_LEFT_OUT KILL_LEFT_OUT FREE_BEFORE_RESET; do
-    check fails Ownership $units FAULTS=1 $variant
-  done
+  for variant in $record; do check fails Ownership $units FAULTS=1 $variant; done
 done
+for units in RECEIVE TRANSMIT; do
+  for variant in $device; do check fails Ownership $units FAULTS=1 $variant; done
+done
+check fails Ownership COPIED FAULTS=1 SHIFT_BEFORE_END
 check fails Ownership RECEIVE UNITS=3 FAULTS=1 LOG_MORE_THAN_ROOM
 if [ "${1:-}" = large ]; then
   check holds Sleep THINGS=3 DEATHS=2
   check holds FullRing THINGS=7 SLOTS=3
   check holds Release MOVES=4 DEATHS=4
   check holds Ownership RECEIVE FAULTS=3
+  check holds Ownership COPIED FAULTS=3
   check holds Ownership TRANSMIT FAULTS=3
   check holds Ownership RECEIVE UNITS=3 FAULTS=2
+  check holds Ownership COPIED UNITS=3 FAULTS=2
   check holds Ownership TRANSMIT UNITS=3 FAULTS=2
 fi
 echo "$((SECONDS - began)) s"

@@ -1,3 +1,4 @@
+import Capture
 import Channel
 import Driver
 import Host
@@ -11,8 +12,9 @@ struct HostOnMemory: ~Copyable {
   var path: PacketPath<VirtioNetQueuePair>
   var instance: InstanceEnd
   var burst = Burst(capacity: 64)
+  private var times: HostTimesPage?
 
-  init(_ format: RingFormat) throws {
+  init(_ format: RingFormat, capture: LoopCapture? = nil) throws {
     guard let layout = ChannelLayout(queues: 1, slots: 1024) else {
       throw UnsupportedLoop(description: "no such channel")
     }
@@ -23,13 +25,26 @@ struct HostOnMemory: ~Copyable {
       queuePair: device.takeQueuePair(), channel: HostEnd(memory, queue: 0, instanceDoorbell: -1),
       ledger: SegmentLedger(
         firstUnit: 0, byteCount: RawDevice.partBytes, headerBytes: VirtioNet.receiveHeaderBytes),
-      transmitPart: UInt64(RawDevice.partBytes)..<UInt64(RawDevice.arenaBytes))
+      transmitPart: UInt64(RawDevice.partBytes)..<UInt64(RawDevice.arenaBytes),
+      tap: capture?.tap(device.arena.address, RawDevice.arenaBytes) ?? .none)
+    if capture != nil {
+      RawFrame.udp(station: device.driver.interface.macAddress.array, far: 0, isOutgoing: false)
+        .fill(device.arena.address, byteCount: RawDevice.partBytes)
+    }
+    if path.hasUpdate { path.takeUpdate() }
     // The receive ring fills up.
     for _ in 0..<8 { _ = try path.turn() }
     instance = InstanceEnd(memory, queue: 0, hostDoorbell: -1)
     self.memory = memory
     self.device = device
     self.path = path
+  }
+
+  /// From now on the path counts times, as in a host process.
+  mutating func keepTimes() throws {
+    let page = try HostTimesPage()
+    path.times = page.times
+    times = page
   }
 
   /// The instance takes what has come, reads 8 bytes of each, and gives it back.
@@ -63,15 +78,30 @@ struct HostOnMemory: ~Copyable {
 public struct HostReceiveLoop: PathLoop, ~Copyable {
   private var host: HostOnMemory
   private var sum: UInt64 = 0
+  private var turns: UInt32 = 0
+  private let isTimed: Bool
 
-  public init(_ format: RingFormat) throws { host = try HostOnMemory(format) }
+  /// - Parameters:
+  ///   - isFiltered: somebody captures, with a filter that takes none of the packets.
+  ///   - isTimed: whether statistics of time are kept, as in a host process.
+  public init(_ format: RingFormat, isFiltered: Bool = false, isTimed: Bool = false) throws {
+    var host = try HostOnMemory(format, capture: isFiltered ? try LoopCapture() : nil)
+    if isTimed { try host.keepTimes() }
+    self.host = host
+    self.isTimed = isTimed
+  }
 
   @inline(never)
   public mutating func run(bursts: Int) throws -> Int {
     var packets = 0
     for _ in 0..<bursts {
       host.device.fill(Self.burstSize)
-      _ = try host.path.turn()
+      if isTimed {
+        turns &+= 1
+        _ = try host.path.turn(turns)
+      } else {
+        _ = try host.path.turn()
+      }
       packets += try host.takeReceived(&sum)
     }
     return packets

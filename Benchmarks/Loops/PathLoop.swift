@@ -19,6 +19,8 @@ public enum PathLoopName: String, CaseIterable, Sendable {
   case transmitPacked = "transmit.packed"
   case hostReceive = "host.receive.split"
   case hostReceivePacked = "host.receive.packed"
+  case hostReceiveTimed = "host.receive.timed"
+  case hostReceiveFiltered = "host.receive.filtered"
   case hostReceivePairs = "host.receive.pairs4"
   case hostReceiveIdlePairs = "host.receive.idle4"
   case hostTransmit = "host.transmit.split"
@@ -29,7 +31,9 @@ public enum PathLoopName: String, CaseIterable, Sendable {
   case hostTransmitAggregate8 = "host.transmit.aggregate8"
   case hostTransmitAggregate32 = "host.transmit.aggregate32"
   case sharedReceive = "shared.receive.1"
+  case sharedReceiveTimed = "shared.receive.timed"
   case sharedReceive64 = "shared.receive.64"
+  case sharedReceiveFiltered = "shared.receive.filtered"
   case sharedReceiveAll64 = "shared.receive.all64"
   case sharedTransmit = "shared.transmit.1"
   case sharedTransmit64 = "shared.transmit.64"
@@ -60,6 +64,8 @@ public enum PathLoopName: String, CaseIterable, Sendable {
     case .transmitPacked: try visitor.visit(TransmitLoop(.packed))
     case .hostReceive: try visitor.visit(HostReceiveLoop(.split))
     case .hostReceivePacked: try visitor.visit(HostReceiveLoop(.packed))
+    case .hostReceiveTimed: try visitor.visit(HostReceiveLoop(.split, isTimed: true))
+    case .hostReceiveFiltered: try visitor.visit(HostReceiveLoop(.split, isFiltered: true))
     case .hostReceivePairs: try visitor.visit(HostPairsLoop(.split, pairs: 4, busy: 4))
     case .hostReceiveIdlePairs: try visitor.visit(HostPairsLoop(.split, pairs: 4, busy: 1))
     case .hostTransmit: try visitor.visit(HostTransmitLoop(.split))
@@ -70,6 +76,10 @@ public enum PathLoopName: String, CaseIterable, Sendable {
     case .hostTransmitAggregate8: try visitor.visit(HostAggregateLoop(packets: 8))
     case .hostTransmitAggregate32: try visitor.visit(HostAggregateLoop(packets: 32))
     case .sharedReceive: try visitor.visit(SharedReceiveLoop(attached: 1, active: 1))
+    case .sharedReceiveTimed:
+      try visitor.visit(SharedReceiveLoop(attached: 1, active: 1, isTimed: true))
+    case .sharedReceiveFiltered:
+      try visitor.visit(SharedReceiveLoop(attached: 1, active: 1, isFiltered: true))
     case .sharedReceive64: try visitor.visit(SharedReceiveLoop(attached: 64, active: 1))
     case .sharedReceiveAll64: try visitor.visit(SharedReceiveLoop(attached: 64, active: 64))
     case .sharedTransmit: try visitor.visit(SharedTransmitLoop(attached: 1, active: 1))

@@ -22,7 +22,7 @@ struct SharedOnMemory: ~Copyable {
   /// - Parameters:
   ///   - attached: instances, a power of two up to 64.
   ///   - active: as many, or one.
-  init(attached: Int, active: Int) throws {
+  init(attached: Int, active: Int, capture: LoopCapture? = nil) throws {
     let arena = try Arena.withBestPages(byteCount: RawDevice.arenaBytes, name: "martlet-bench")
     let window = try MemoryWindow(
       byteCount: RawDevice.arenaBytes + attached * Self.slotBytes)
@@ -31,7 +31,7 @@ struct SharedOnMemory: ~Copyable {
     var device = try RawDevice(.split, arena, range)
     let host = try SteadySharedHost(
       &device.driver, window: window, hostArenaBytes: RawDevice.arenaBytes,
-      receiveBytes: RawDevice.partBytes)
+      receiveBytes: RawDevice.partBytes, capture: capture?.copies)
     let station = device.driver.interface.macAddress.array
     var instances = AttachedEnds(capacity: active)
     for index in 0..<attached {
@@ -50,6 +50,7 @@ struct SharedOnMemory: ~Copyable {
       }
     }
     // The receive ring fills up, and whoever has nothing to do is known to have nothing.
+    if capture != nil { host.takeUpdate() }
     for _ in 0..<1024 { _ = try host.turn() }
     self.active = active
     self.instances = instances
@@ -150,9 +151,14 @@ struct AttachedEnd: ~Copyable {
     }
     let arena = try Arena.withBestPages(byteCount: SharedOnMemory.slotBytes, name: "martlet-bench")
     let memory = try ChannelMemory(layout: layout)
+    let record = try Arena(
+      byteCount: HostRecord.instanceBytes(
+        queues: 1, receiveBytes: SharedOnMemory.receiveBytes), pageSize: .ordinary,
+      name: "martlet-bench")
     let base = RawDevice.arenaBytes + index * SharedOnMemory.slotBytes
     let descriptors = [
-      dup(arena.descriptor), dup(memory.descriptor), eventfd(0, Int32(EFD_NONBLOCK)),
+      dup(arena.descriptor), dup(memory.descriptor), dup(record.descriptor),
+      eventfd(0, Int32(EFD_NONBLOCK)),
       eventfd(0, Int32(EFD_NONBLOCK)),
     ]
     let id = 1 << 8 | index
@@ -193,12 +199,20 @@ struct AttachedEnd: ~Copyable {
 public struct SharedReceiveLoop: PathLoop, ~Copyable {
   private var shared: SharedOnMemory
   private var sum: UInt64 = 0
+  private var turns: UInt32 = 0
+  private let isTimed: Bool
 
   /// - Parameters:
   ///   - attached: instances, a power of two up to 64.
   ///   - active: those that get packets: as many, or one.
-  public init(attached: Int, active: Int) throws {
-    shared = try SharedOnMemory(attached: attached, active: active)
+  ///   - isFiltered: somebody captures, with a filter that takes none of the packets.
+  ///   - isTimed: whether statistics of time are kept, as in a host process.
+  public init(
+    attached: Int, active: Int, isFiltered: Bool = false, isTimed: Bool = false
+  ) throws {
+    shared = try SharedOnMemory(
+      attached: attached, active: active, capture: isFiltered ? try LoopCapture() : nil)
+    self.isTimed = isTimed
   }
 
   @inline(never)
@@ -206,7 +220,12 @@ public struct SharedReceiveLoop: PathLoop, ~Copyable {
     var packets = 0
     for _ in 0..<bursts {
       shared.device.fill(Self.burstSize)
-      _ = try shared.host.turn()
+      if isTimed {
+        turns &+= 1
+        _ = try shared.host.turn(turns)
+      } else {
+        _ = try shared.host.turn()
+      }
       packets += try shared.takeReceived(&sum)
     }
     guard bursts &* Self.burstSize &- packets <= 2 &* Self.burstSize else {
@@ -255,6 +274,17 @@ enum RawFrame {
     return (isOutgoing ? peer + station : station + peer) + [8, 0]
       + [0x45, 0, 0, 50, 0, 0, 0, 0, 64, 17, 0, 0] + (isOutgoing ? own + other : other + own)
       + [0, 7, 0, 9, 0, 30, 0, 0]
+  }
+}
+
+extension [UInt8] {
+  /// The frame in each segment of some memory, whatever the place at which the driver lets frames begin.
+  func fill(_ memory: UnsafeMutableRawPointer, byteCount: Int) {
+    for segment in 0..<byteCount / 2048 {
+      for colour in 0..<8 {
+        (memory + segment * 2048 + (colour + 1) * 64).copyMemory(from: self, byteCount: count)
+      }
+    }
   }
 }
 
