@@ -2,7 +2,7 @@
 # make docs: the author's guide and the reference, as a site in .build/docs.
 BUILD = swift build -c release --static-swift-stdlib
 # make bench: everything measured beside its peers, in 15 minutes at most.
-.PHONY: run build gvisor fuzz model test bench peers lab docs setup lint format
+.PHONY: run build gvisor fuzz model tsan test bench peers lab docs setup lint format
 
 run: build
 	.build/release/martlet run
@@ -20,8 +20,8 @@ gvisor: build
 test: build
 	Setup/test.sh
 
-# Each parser and each reader of shared memory, by libFuzzer, so many seconds each.
-SECONDS_EACH = 20
+# Each parser, each reader of shared memory and each driver on a hostile device, by libFuzzer, so many seconds each.
+SECONDS_EACH = 60
 fuzz: setup
 	Fuzzing/run.sh $(SECONDS_EACH)
 
@@ -29,6 +29,10 @@ fuzz: setup
 model:
 	Setup/packages.sh model
 	Models/model.sh
+
+# The tests of channel, rings, pool and caches under the thread sanitizer.
+tsan: setup
+	Tests/Threads/run.sh
 
 # A machine where DPDK cannot be installed is measured without it.
 bench: build

@@ -3,6 +3,7 @@
 # repository. Does nothing where they are already there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. Setup/source.sh
 target=Sources/CLwIP/lwip
 version=2.1.3+dfsg1-2
 original=lwip_2.1.3+dfsg1.orig.tar.xz
@@ -13,27 +14,7 @@ stamp=$target/.version
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-# A configuration of our own: the machine's own stays as it is. The mirrors are the machine's.
-mkdir -p "$work"/lists/partial "$work"/cache/archives/partial
-sources=$work/sources.list
-{
-  grep -hsE '^deb +[^[]*http' /etc/apt/sources.list /etc/apt/sources.list.d/*.list | sed 's/^deb /deb-src /' || true
-  for file in /etc/apt/sources.list.d/*.sources; do
-    [ -e "$file" ] || continue
-    awk '
-      function flush(n, i, j, u, s) {
-        if (uris != "") { n = split(uris, u, " "); m = split(suites, s, " ")
-          for (i = 1; i <= n; i++) for (j = 1; j <= m; j++) print "deb-src " (key != "" ? "[signed-by=" key "] " : "") u[i] " " s[j] " " parts }
-        uris = ""; suites = ""; parts = ""; key = "" }
-      /^URIs:/ { uris = substr($0, 7) } /^Suites:/ { suites = substr($0, 9) }
-      /^Components:/ { parts = substr($0, 13) } /^Signed-By: *\// { key = $2 }
-      /^$/ { flush() } END { flush() }' "$file"
-  done
-} | grep debian | sort -u > "$sources"
-apt=(-o Dir::Etc::SourceList="$sources" -o Dir::Etc::SourceParts=/dev/null -o Dir::State::Lists="$work/lists"
-  -o Dir::Cache="$work/cache" -o APT::Sandbox::User=root)
-if ! apt-get "${apt[@]}" -qq update > "$work/log" 2>&1 ||
-  ! (cd "$work" && apt-get "${apt[@]}" -qq source --download-only "lwip=$version" >> "$work/log" 2>&1); then
+if ! fetch_source "$work" "lwip=$version"; then
   tail -3 "$work/log" >&2
   echo "setup: the sources of lwIP $version cannot be had from this machine's package mirrors; everything else is built, \`--stack lwip\` is left out" >&2
   exit 0

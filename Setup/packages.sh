@@ -1,17 +1,20 @@
 #!/bin/bash
 # Installs the packages that the build and the tests need, or with `lab` those of the guest, with `bench` those of the
-# benchmarks' peers, with `gvisor` those of that stack, with `model` the model checker, where they are missing, and says which.
+# benchmarks' peers, with `gvisor` those of that stack, with `model` the model checker, with `eyes` readers of captures and metrics and a terminal emulator,
+# where they are missing, and says which.
 set -euo pipefail
-build="libpci-dev libseccomp-dev pkg-config iproute2 iputils-ping curl make patch xz-utils binutils valgrind"
+build="libpci-dev libseccomp-dev libpcap-dev pkg-config iproute2 iputils-ping curl make patch xz-utils binutils valgrind"
 lab="qemu-system-x86 busybox-static cpio zstd kmod xz-utils"
 bench="dpdk-dev libdpdk-dev gcc pkg-config"
 gvisor="golang-go golang-gvisor-gvisor-dev gcc libc6-dev"
 model="spin gcc libc6-dev"
+eyes="tshark tcpdump python3-prometheus-client python3-pyte"
 wanted=$build
 [ "${1:-}" = lab ] && wanted=$lab
 [ "${1:-}" = bench ] && wanted=$bench
 [ "${1:-}" = gvisor ] && wanted=$gvisor
 [ "${1:-}" = model ] && wanted=$model
+[ "${1:-}" = eyes ] && wanted=$eyes
 
 missing=
 for package in $wanted; do

@@ -134,7 +134,7 @@ import Testing
 
   /// A million descriptors from one thread to another, which sleeps whenever it can: none lost, none doubled, no wake
   /// lost.
-  @Test func nothingIsLostBetweenThreads() async throws {
+  @Test func nothingIsLostBetweenThreads() throws {
     let memory = try channel(slots: 256)
     let bell = eventfd(0, 0)
     defer { close(bell) }

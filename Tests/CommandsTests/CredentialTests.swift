@@ -1,3 +1,4 @@
+import CLinux
 import Channel
 import Glibc
 import Testing
@@ -60,7 +61,7 @@ import Testing
 
   @Test func expiredRevokedAndReplacedOnesAreToldApart() throws {
     let server = try TestServer()
-    let expired = try server.attach(5, expiry: CommandServer.now)
+    let expired = try server.attach(5, expiry: monotonic_nanoseconds())
     try expired.submit(CommandSubmission(.time))
     server.turn()
     #expect(try expired.status() == .expiredCredential)
@@ -101,7 +102,7 @@ import Testing
   func aCommandIsJudgedAgainWhenItsSlowPartIsOver(_ how: String) throws {
     let server = try TestServer()
     server.service.answer = nil
-    let soon = CommandServer.now + 200_000_000
+    let soon = monotonic_nanoseconds() + 200_000_000
     let instance = try server.attach(5, expiry: how == "expired" ? soon : .max)
     let first = try instance.submit(.join, text: "a")
     server.turn()
@@ -113,7 +114,7 @@ import Testing
       #expect(server.revoke(instance.credential))
     case "expired":
       status = .expiredCredential
-      while CommandServer.now < soon { usleep(1000) }
+      while monotonic_nanoseconds() < soon { usleep(1000) }
     default:
       status = .staleCredential
       #expect(server.replace(instance.credential) != nil)

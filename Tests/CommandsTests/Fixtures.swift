@@ -141,13 +141,13 @@ final class TestServer: @unchecked Sendable {
   func closed() -> (instance: UInt32, reason: CommandClosure)? { server.nextClosed() }
   func issue(_ instance: UInt32, expiry: UInt64 = .max) -> CredentialID? {
     server.credentials.issue(
-      instance: instance, uid: 1000, expiry: expiry, now: CommandServer.now)
+      instance: instance, uid: 1000, expiry: expiry, now: monotonic_nanoseconds())
   }
 
   var undone: UInt64 { server.counters.undone }
   func revoke(_ id: CredentialID) -> Bool { server.credentials.revoke(id) }
   func replace(_ id: CredentialID) -> CredentialID? {
-    server.credentials.replace(id, expiry: .max, now: CommandServer.now)
+    server.credentials.replace(id, expiry: .max, now: monotonic_nanoseconds())
   }
   @discardableResult
   func remove(_ instance: UInt32) -> Bool { server.remove(instance: instance) }
@@ -164,7 +164,7 @@ final class TestServer: @unchecked Sendable {
       instance: instance, memory, doorbell: CommandDoorbell(adopting: doorbells.server))
     #expect(isAdded)
     let issued = server.credentials.issue(
-      instance: instance, uid: uid, expiry: expiry, now: CommandServer.now)
+      instance: instance, uid: uid, expiry: expiry, now: monotonic_nanoseconds())
     let credential = try #require(issued)
     var client = CommandClient(
       mine, doorbell: CommandDoorbell(adopting: doorbells.client), credential: credential)

@@ -20,7 +20,7 @@ import Wire
     _ text: String, _ what: @escaping (RegisterAccess, UInt64) -> UInt64
   ) throws {
     let rig = try HostileController()
-    rig.answers = what
+    rig.registers.answers = what
     let line = rig.failure().map { "\($0)" } ?? "it starts"
     #expect(line.contains(text), "\(line)")
     try rig.recover()
@@ -68,16 +68,11 @@ import Wire
   @Test(arguments: 0..<24)
   func aDeviceThatIsGone(after accesses: Int) throws {
     let rig = try HostileController()
-    var count = 0
-    rig.answers = { _, value in
-      count += 1
-      return count > accesses ? .max : value
-    }
-    rig.writes = { _, _ in count <= accesses }
+    rig.registers.vanish(afterReads: accesses)
     let before = time(nil)
     var error = rig.failure()
     if error == nil {
-      rig.answers = { _, _ in .max }
+      rig.registers.vanish(afterReads: 0)
       error = rig.lookAtConfiguration()
     }
     #expect(error != nil && time(nil) - before < 6)
@@ -88,7 +83,7 @@ import Wire
   @Test(arguments: 0..<24) func registersThatAreAnything(seed: UInt64) throws {
     let rig = try HostileController()
     var random = seed &* 0x9e37_79b9_7f4a_7c15 | 1
-    rig.answers = { access, value in
+    rig.registers.answers = { access, value in
       random = random &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
       // Configuration space, and what nothing starts without, are as they are.
       if access.bar != 0 || random >> 60 > 7 { return value }
@@ -149,7 +144,7 @@ import Wire
     try rig.post(200)
     for _ in 0..<200 { rig.fill(status: 1, length: 2048) }
     var tails = 0
-    rig.writes = { access, _ in
+    rig.registers.writes = { access, _ in
       if access.offset == 0x2818 { tails += 1 }
       return true
     }

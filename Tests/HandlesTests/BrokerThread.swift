@@ -29,7 +29,7 @@ final class BrokerThread: Sendable {
           var socket: Int32 = -1
           if read(end, &socket, 4) == 4 { try? service.accept(socket) }
         }
-        service.serve(now: nanoseconds())
+        service.serve(now: monotonic_nanoseconds())
       }
       hasEnded.store(true, ordering: .releasing)
     }
@@ -69,12 +69,6 @@ enum Thread {
       }, Unmanaged.passRetained(Box(body)).toOpaque())
     pthread_detach(thread)
   }
-}
-
-func nanoseconds() -> UInt64 {
-  var time = timespec()
-  clock_gettime(CLOCK_MONOTONIC, &time)
-  return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
 }
 
 /// How many descriptors this process has for any of these files. Other tests run in it meanwhile; files that the kernel

@@ -198,13 +198,16 @@ final class SharedBench {
   /// Attaches an instance with the address 10.0.0.(index + 1), mapped for the device.
   func attach(
     _ index: Int, generation: Int = 1, claims: [String]? = nil, weight: Int = 1, time: Int = 100,
-    slots: Int = 256, registered: Int = 0
+    slots: Int = 256, registered: Int = 0, name: String = "one"
   ) throws -> SharedPeer {
     let peer = try SharedPeer(index, generation, slots: slots)
     let base = UInt64(Self.hostArenaBytes + index * Self.slotBytes)
     tell(
-      "attach id=\(peer.id) slot=\(base) receive=\(Self.receiveBytes) bytes=\(Self.arenaBytes) slots=\(slots) weight=\(weight) time=\(time) segments=0 register-at=\(Self.arenaBytes) register-bytes=\(registered)",
-      [peer.arena.descriptor, peer.memory.descriptor, peer.hostEnd, peer.ring])
+      "attach id=\(peer.id) name=\(name) slot=\(base) receive=\(Self.receiveBytes) bytes=\(Self.arenaBytes) slots=\(slots) weight=\(weight) time=\(time) segments=0 register-at=\(Self.arenaBytes) register-bytes=\(registered)",
+      [
+        peer.arena.descriptor, peer.memory.descriptor, peer.record.descriptor, peer.hostEnd,
+        peer.ring,
+      ])
     #expect(try waits(for: "attached id=\(peer.id)"))
     try device.iommu.map(
       iova: Self.windowIOVA + base, byteCount: UInt64(Self.arenaBytes),
@@ -232,6 +235,8 @@ final class SharedPeer {
   let id: Int
   let arena: Arena
   let memory: ChannelMemory
+  /// Of which it knows nothing.
+  let record: Arena
   /// What wakes it: the host's end and its own.
   let hostEnd: Int32
   let doorbell: Int32
@@ -248,6 +253,9 @@ final class SharedPeer {
     id = index | generation << 8
     arena = try Arena(byteCount: SharedBench.arenaBytes, pageSize: .ordinary, name: "test")
     memory = try ChannelMemory(layout: try #require(ChannelLayout(queues: 1, slots: slots)))
+    record = try Arena(
+      byteCount: HostRecord.instanceBytes(queues: 1, receiveBytes: SharedBench.receiveBytes),
+      pageSize: .ordinary, name: "test")
     (hostEnd, doorbell) = try CommandDoorbell.pair()
     end = InstanceEnd(memory, queue: 0, hostDoorbell: ring)
   }

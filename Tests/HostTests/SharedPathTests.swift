@@ -84,6 +84,11 @@ import VirtioNetDevice
     try slow.take()
     #expect(quick.completed.count == count)
     #expect(slow.completed.count < count)
+    // On a busy machine it has got time again by now, and uses that up.
+    while bench.sleepLimit != 1 && slow.completed.count < count {
+      try bench.turn()
+      try slow.take()
+    }
     #expect(bench.sleepLimit == 1)
     let isQuiet = bench.prepareToSleep()
     bench.wake()

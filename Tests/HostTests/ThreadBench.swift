@@ -272,13 +272,10 @@ final class ThreadBench: @unchecked Sendable {
 
   /// Whether `condition` comes true within ten seconds, while the device works.
   func waits(for condition: () throws -> Bool) rethrows -> Bool {
-    var time = timespec()
-    clock_gettime(CLOCK_MONOTONIC, &time)
-    let end = time.tv_sec + 10
-    while time.tv_sec < end {
+    let end = monotonic_milliseconds() + 10_000
+    while monotonic_milliseconds() < end {
       if try condition() { return true }
       if !function.step() { sched_yield() }
-      clock_gettime(CLOCK_MONOTONIC, &time)
     }
     return false
   }

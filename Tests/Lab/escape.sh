@@ -6,7 +6,7 @@ escape=$(dirname "$martlet")/martlet-escape
 check "bind" $martlet bind $nic
 # attempt NAME EXPECTATION
 attempt() {
-  $martlet run --host "$escape" --device $nic --address 10.0.0.2/24 --without "$1" --seconds 20 < /dev/null > /tmp/attempt.log 2>&1
+  $martlet run --host "$escape" --device $nic --address 10.0.0.2/24 --without "$1" --seconds 20 --failures 1 < /dev/null > /tmp/attempt.log 2>&1
   check "$1: $2" grep -F "$2" /tmp/attempt.log
   grep -qF "$2" /tmp/attempt.log || tail -5 /tmp/attempt.log
 }

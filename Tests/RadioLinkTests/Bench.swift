@@ -11,44 +11,29 @@ final class Bench {
   let wire = MemoryWire()
   let device: RadioLinkDevice
   let function: InProcessFunction
-  let rings: UnsafeMutableRawPointer
-  let arena: UnsafeMutableRawPointer
-  static let ringsBytes = 1 << 20
-  static let arenaBytes = 16 << 20
+  private let memory: DriverMemory
   /// The arena's receive part; what is sent lies behind it.
   static let receiveBytes = 12 << 20
-  static let ringsIOVA: UInt64 = 0x10_0000
-  static let arenaIOVA: UInt64 = 0x4000_0000
 
   init(_ options: RadioLinkOptions = .init()) throws {
     device = RadioLinkDevice(wire: wire, options: options)
     function = InProcessFunction(device)
-    rings = .allocate(byteCount: Self.ringsBytes, alignment: 4096)
-    arena = .allocate(byteCount: Self.arenaBytes, alignment: 4096)
-    try device.iommu.map(
-      iova: Self.ringsIOVA, byteCount: UInt64(Self.ringsBytes), address: rings,
-      rights: [.read, .write])
-    try device.iommu.map(
-      iova: Self.arenaIOVA, byteCount: UInt64(Self.arenaBytes), address: arena,
-      rights: [.read, .write])
+    memory = try DriverMemory(mappedIn: device.iommu, arenaByteCount: 16 << 20)
   }
 
-  deinit {
-    rings.deallocate()
-    arena.deallocate()
-  }
+  var rings: DMARange { memory.rings }
+  var arena: DMARange { memory.arena }
 
   func resources(ringSize: Int = 1024, interrupts: InterruptPlan = .none) -> DriverResources {
     DriverResources(
       function: function,
-      rings: DMAZone(
-        DMARange(address: rings, iova: Self.ringsIOVA, byteCount: Self.ringsBytes)),
-      arena: DMARange(address: arena, iova: Self.arenaIOVA, byteCount: Self.arenaBytes),
+      rings: DMAZone(rings),
+      arena: arena,
       ringSize: ringSize, interrupts: interrupts)
   }
 
   func bytes(of slot: Descriptor) -> UnsafeRawBufferPointer {
-    UnsafeRawBufferPointer(start: arena + Int(slot.position), count: Int(slot.length))
+    UnsafeRawBufferPointer(start: arena.address + Int(slot.position), count: Int(slot.length))
   }
 }
 

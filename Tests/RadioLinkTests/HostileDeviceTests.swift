@@ -57,7 +57,7 @@ private struct Script: ~Copyable {
     id: Int? = nil
   ) {
     let place = Int(completed) % Self.size
-    let entry = bench.rings + Self.size * 16 + place * 32
+    let entry = bench.rings.address + Self.size * 16 + place * 32
     let id = UInt16(id ?? place)
     entry.storeBytes(of: id, as: UInt16.self)
     entry.storeBytes(of: UInt16(length), toByteOffset: 2, as: UInt16.self)
@@ -70,11 +70,11 @@ private struct Script: ~Copyable {
   }
 
   func setIndex(_ value: UInt32) {
-    (bench.rings + Self.size * 64).storeBytes(of: value, as: UInt32.self)
+    (bench.rings.address + Self.size * 64).storeBytes(of: value, as: UInt32.self)
   }
 
   func setSentIndex(_ value: UInt32) {
-    (bench.rings + Self.size * 64 + 64).storeBytes(of: value, as: UInt32.self)
+    (bench.rings.address + Self.size * 64 + 64).storeBytes(of: value, as: UInt32.self)
   }
 
   /// - Returns: the bytes of each packet that comes up.

@@ -31,7 +31,8 @@ import Testing
       try pair.postReceive(&posts)
       if sent < 1000 && sending.isEmpty {
         let start = Bench.receiveBytes + sent * 2048
-        (bench.arena + start).copyMemory(from: packets[sent], byteCount: packets[sent].count)
+        (bench.arena.address + start).copyMemory(
+          from: packets[sent], byteCount: packets[sent].count)
         // Every third packet in three pieces.
         let cuts = sent % 3 == 0 ? [20, 30, packets[sent].count - 50] : [packets[sent].count]
         var offset = 0

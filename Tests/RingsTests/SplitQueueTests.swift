@@ -119,6 +119,23 @@ final class ScriptedDevice {
     #expect(room == 5)
   }
 
+  /// A descriptor that gains its link is written anew: what the device has put there meanwhile is not read back.
+  @Test func flagsThatTheDeviceRewritesAreNotReadBack() {
+    let device = ScriptedDevice(size: 8)
+    var queue = device.queue()
+    var chain = queue.beginChain(iova: 0x100, byteCount: 12)
+    for index in 0..<8 {
+      (device.memory + index * 16 + 12).storeBytes(of: 0xffff, as: UInt16.self)
+    }
+    queue.extend(&chain, iova: 0x200, byteCount: 20, writable: false)
+    queue.finish(chain, slot: Descriptor(segment: 9))
+    queue.publish()
+    let first = device.descriptor(Int(device.head(0)))
+    #expect(first.flags == SplitRing.next)
+    let second = device.descriptor(Int(first.next))
+    #expect(second.flags == 0 && second.length == 20)
+  }
+
   /// What a device may do wrong with one buffer of 100 bytes outstanding in a ring of 8, and a chain of two.
   @Test(
     arguments: [

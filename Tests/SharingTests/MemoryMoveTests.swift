@@ -103,6 +103,8 @@ extension ServerTests {
       }
       #expect(instance.move == nil && instance.extents.isEmpty && peer.next() == nil)
       #expect(instance.record.arenaBytes == 16 << 20)
+      // No other connection of the device is told of it.
+      #expect(served.path.maps.count == 1)
     }
 
     /// A page that goes to another instance is zero, and who keeps a mapping of what he has given up finds zeros there.

@@ -40,6 +40,10 @@ final class PlayedPath: InstancePath {
     maps[iova] = Int(memory.byteCount)
   }
 
+  func forget(iova: UInt64, byteCount: Int) {
+    #expect(maps.removeValue(forKey: iova) == byteCount)
+  }
+
   func unmap(iova: UInt64, byteCount: Int, id: UInt32) throws(PCIError) -> Bool {
     guard maps.removeValue(forKey: iova) == byteCount else {
       throw .system(call: "unmap", errno: ENOENT)

@@ -176,8 +176,10 @@ class FarEnd:
             canary = self.canary(number)
             # The canary lies at multiples of 8 of the frame; this part begins at its byte 66.
             if data[:4] != b"MSKF" or canary is None or data[24:] != canary[2:2 + len(data) - 24]:
+                right = canary[2:] if canary else b""
+                first = next((i for i in range(24, len(data)) if data[i] != right[i - 24:i - 23][0]), -1) if right else -1
                 self.complain("a flood that is not right", number=number, address=address, length=len(data),
-                              bytes=data[:64].hex())
+                              bytes=data[:64].hex(), first=first, there=data[first:first + 32].hex())
 
     def send_echoes(self):
         for address in self.echoes:

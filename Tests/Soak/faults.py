@@ -42,6 +42,9 @@ class Faults:
             # All is drawn whether or not it can be done, so that what follows depends on the seed only.
             kind, who = self.random.choice(self.kinds), self.random.choice(["supervisor", "host", "device", "instance"])
             seconds, share = self.random.uniform(0.002, 0.4), self.random.random()
+            if kind == "kill":
+                # Of the others, survivors have to survive, and the end of the supervisor or of the device is the end of the run.
+                who = "host"
             pid = self.find(who, share)
             if pid is None:
                 continue
@@ -93,6 +96,4 @@ class Faults:
         self.limit(pid, resource.RLIMIT_AS, mapped + SPARE_BYTES, seconds)
 
     def kill(self, pid, who, seconds):
-        # Of the others, survivors have to survive, and the end of the supervisor or of the device is the end of the run.
-        if who == "host":
-            os.kill(pid, signal.SIGKILL)
+        os.kill(pid, signal.SIGKILL)

@@ -91,7 +91,7 @@ class Soak:
         with open(os.path.join(self.folder, "run.log"), "w") as log:
             self.run = subprocess.Popen(
                 [self.martlet, "run", "--share", self.socket, "--policy", policy, "--stack", "kernel", "--seconds",
-                 str(self.seconds + 600), *self.options], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+                 str(self.seconds + 600), "--failures", "1000000", *self.options], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         self.processes.append(self.run)
         self.until("the run starts", 30, lambda: "until Ctrl-C" in self.run_text())
         text = self.run_text()

@@ -1,5 +1,6 @@
 #!/bin/bash
 # What holds for every driver: it imports only what is below it and its own definitions, and it stays small.
+# Only builds and reads files.
 set -euo pipefail
 failed=0
 for folder in Drivers/*/; do

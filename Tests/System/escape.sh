@@ -19,7 +19,7 @@ complain() { echo "FAILED: $1"; failures=$((failures + 1)); }
 attempt() {
   local name=$1 expectation=$2 said
   shift 2
-  said=$("$@" --without "$name" --seconds 10 --fetch 0 < /dev/null 2>&1 | grep "driver host.*\(killed\|ended by\|attempt\)" | tail -1)
+  said=$("$@" --without "$name" --seconds 10 --fetch 0 --failures 1 < /dev/null 2>&1 | grep "driver host.*\(killed\|ended by\|attempt\)" | tail -1)
   case $expectation in
     killed) [[ $said == *"the driver host was killed for a system call that its filter does not allow"* ]] ;;
     "killed "*) [[ $said == *"was killed for a system call that its filter does not allow: ${expectation#killed }("* ]] ;;

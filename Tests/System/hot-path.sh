@@ -2,6 +2,7 @@
 # The way of a packet in the optimised programs counts no references, allocates nothing, takes no lock and calls nothing
 # that was not compiled for it. From each function named below, through all that it calls, the machine code may call
 # only functions of the program itself and plain copies of memory; what else it may do is listed here, with its reason.
+# Only builds and reads files.
 set -euo pipefail
 
 work=$(mktemp -d)
@@ -12,12 +13,19 @@ allowed=$(cat << 'END'
 Channel.Doorbell.signal                     wakes a peer that sleeps: a system call, no more than one a sleep
 Host.PathMailbox.tell\(                       tells the control thread that an instance has come, gone or broken a rule
 PCI.RegisterWindow.(load|store)Elsewhere    registers that are not mapped: one call of a C function a burst
+Host.(PacketPath|SharedPath)<.*>.timedTurn.* -> clock_gettime@   the clock, in one turn of 32 (vdso)
+Host.(PathTimes.look|.*.lookAtMarks|InstanceTable.look)\(.* -> clock_gettime@   the same: what was marked there has been taken
+Host.InstanceTable.noteBurstTime            the clock, once a burst, where rules have limits (vdso)
+Steering.ClassifierView.walk.* -> memset@   fields of protocols of one's own, where there are such
+Capture.CaptureTapState.takeUpdate          an order of what to capture, or its end: once for each
+Capture.CaptureTapState.* -> clock_gettime@   the kernel's page of code (vdso) answers: once a burst, while somebody captures
 Host.InstanceTable.settleTime               four times a millisecond, where an instance's time is limited
 Host.InstancePort..reason in                an instance is closed for what it did: once in its life
 Host.QueueLoop<.*>.pause\(                  publishes counters, once in 1024 turns; waits, where there is no work
 Channel.CommandDoorbell.ring                wakes an end of a command channel that sleeps, once a sleep
 Commands.CommandServer.(begin|begun|finish|wake|close|shut)   commands that take longer, sleep, and the end of a client
-Commands.CommandServer.(now|turn<).* -> clock_gettime@   the kernel's page of code (vdso) answers
+Commands.CommandServer.turn<.* -> clock_gettime@         the kernel's page of code (vdso) answers
+Commands.CredentialCache.*find.* -> Swift.Hasher   the keyed hash of a credential's id: once a command
 Stacks.StackError                           the stack ends: the text for people
 Stacks.KernelStack.* -> (Stacks.KernelStack.isGone|Glibc.errno|(readv|writev)@)   a frame is a call of the kernel
 LwIPStack.LwIPInstance.service              lwIP's timers and the application, once a turn; flush is named by itself

@@ -1,5 +1,6 @@
 #!/bin/bash
 # The data path costs no more instructions a packet than Benchmarks/instructions.txt says, and a rise is named.
+# Only builds and reads files.
 set -euo pipefail
 martlet=.build/release/martlet
 "$martlet" bench instructions

@@ -1,4 +1,4 @@
-# kill -9 of each process in turn: the rest ends with a reason, and nothing is left.
+# kill -9 of each process in turn: another driver host goes on; all else ends with a reason, and nothing is left.
 set -u
 martlet=.build/release/martlet
 log=$(mktemp)
@@ -22,12 +22,19 @@ for victim in martlet-host martlet-stack "serve virtio-net" hold-namespace super
   [ "$(wc -w <<< "$children")" -ge 4 ] || complain "there should be 4 processes: $children"
   if [ "$victim" = supervisor ]; then target=$runner; else target=$(find_below $runner "$victim"); fi
   kill -9 $target
+  if [ "$victim" = martlet-host ]; then
+    for _ in $(seq 100); do grep -q "driver host [0-9]* goes on" "$log" && break; sleep 0.1; done
+    kill -INT $runner
+  fi
   wait $runner 2> /dev/null
   status=$?
-  if [ "$victim" = supervisor ]; then
+  if [ "$victim" = martlet-host ]; then
+    [ $status = 0 ] || complain "$victim killed: the run ended with $status"
+    grep -q "driver host [0-9]* goes on" "$log" || complain "$victim killed: no other one"
+  elif [ "$victim" = supervisor ]; then
     [ $status = 137 ] || complain "supervisor: exit $status"
   else
-      [ $status = 1 ] || complain "$victim killed: the run ended with $status"
+    [ $status = 1 ] || complain "$victim killed: the run ended with $status"
     [ "$(grep -c '^martlet run: ' "$log")" = 1 ] || complain "$victim killed: no reason in one line"
   fi
   for _ in $(seq 30); do

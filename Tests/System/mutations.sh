@@ -1,6 +1,7 @@
 # Seeded faults: each copy of a driver with one fault in it must be caught by the conformance suite, and the unchanged
 # copies must pass. With `all` every fault is tried (some minutes), each copy makes all checks, and what each check has
 # caught is listed; otherwise some of them are, and a copy ends with the first check that fails.
+# Only builds and reads files.
 set -u
 cd "$(dirname "$0")/../.."
 package=$PWD/.build/mutants

@@ -39,7 +39,7 @@ name = "sender"
 users = [0]
 claims = ["ipv4:10.0.0.3"]
 P
-$martlet run --share "$work/socket" --policy "$work/policy.toml" --stack none --seconds 120 < /dev/null > "$work/run.log" 2>&1 &
+$martlet run --share "$work/socket" --policy "$work/policy.toml" --stack none --no-standby --seconds 120 < /dev/null > "$work/run.log" 2>&1 &
 running=$!
 pids+=($running)
 until_said "$work/run.log" "until Ctrl-C"

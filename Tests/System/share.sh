@@ -58,6 +58,7 @@ start() {
   until_true grep -q "until Ctrl-C" "$work/run.log" || fail "the run does not start"
   inside=$(sed -n "s/.*kernel's TCP.IP.*: \(nsenter.*\)/\1/p" "$work/run.log")
   host=$(sed -n 's/.*driver host \([0-9]*\) .*/\1/p' "$work/run.log")
+  until_true pgrep -P $running -x martlet-standby || fail "no host stands by"
   open=$(ls /proc/$running/fd | wc -l)
 }
 stop() {

@@ -11,44 +11,24 @@ import Wire
 final class Bench {
   let wire = MemoryWire()
   let device: VirtioNetDevice
-  let rings: UnsafeMutableRawPointer
-  let arena: UnsafeMutableRawPointer
-  static let ringsBytes = 1 << 20
-  static let arenaBytes = 4 << 20
-  static let ringsIOVA: UInt64 = 0x10_0000
-  static let arenaIOVA: UInt64 = 0x4000_0000
+  private let memory: DriverMemory
 
   init(_ additional: VirtioFeatures = [], withheld: VirtioFeatures = []) throws {
     var options = VirtioNetDevice.Options()
     options.additional = additional
     options.withheld = withheld
     device = VirtioNetDevice(wire: wire, options: options)
-    rings = .allocate(byteCount: Self.ringsBytes, alignment: 4096)
-    arena = .allocate(byteCount: Self.arenaBytes, alignment: 4096)
-    arena.initializeMemory(as: UInt8.self, repeating: 0, count: Self.arenaBytes)
-    try device.iommu.map(
-      iova: Self.ringsIOVA, byteCount: UInt64(Self.ringsBytes), address: rings,
-      rights: [.read, .write])
-    try device.iommu.map(
-      iova: Self.arenaIOVA, byteCount: UInt64(Self.arenaBytes), address: arena,
-      rights: [.read, .write])
+    memory = try DriverMemory(mappedIn: device.iommu, arenaByteCount: 4 << 20)
   }
 
-  deinit {
-    rings.deallocate()
-    arena.deallocate()
-  }
-
-  var range: DMARange {
-    DMARange(address: arena, iova: Self.arenaIOVA, byteCount: Self.arenaBytes)
-  }
+  var rings: DMARange { memory.rings }
+  var arena: DMARange { memory.arena }
 
   func resources(ringSize: Int = 64) -> DriverResources {
     DriverResources(
       function: InProcessFunction(device),
-      rings: DMAZone(
-        DMARange(address: rings, iova: Self.ringsIOVA, byteCount: Self.ringsBytes)),
-      arena: range, ringSize: ringSize)
+      rings: DMAZone(rings),
+      arena: arena, ringSize: ringSize)
   }
 
   /// Puts a frame at place `number` of 4 KiB, cut at the given positions, and appends its slots.
@@ -57,7 +37,7 @@ final class Bench {
     into burst: inout Burst
   ) {
     let unit = 4 * (number % 1000)
-    let start = arena + unit * Descriptor.unit
+    let start = arena.address + unit * Descriptor.unit
     let tag = UInt16(truncatingIfNeeded: number)
     if var metadata {
       metadata.tag = tag

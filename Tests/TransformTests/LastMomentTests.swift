@@ -11,12 +11,12 @@ import VirtioNetDevice
   static let formats: [VirtioFeatures] = [[], .inOrder, .packedRing, [.packedRing, .inOrder]]
 
   private func pair(_ bench: Bench, _ driver: inout VirtioNet) -> Pair {
-    TransformingQueuePair(driver.takeQueuePair(0), Mark(), arena: bench.range)
+    TransformingQueuePair(driver.takeQueuePair(0), Mark(), arena: bench.arena)
   }
 
   /// Byte 20 of the packet in a slot that has not left.
   private func isUntouched(_ bench: Bench, _ slot: Descriptor) -> Bool {
-    bench.arena.load(fromByteOffset: Int(slot.position) + 20, as: UInt8.self) == 0
+    bench.arena.address.load(fromByteOffset: Int(slot.position) + 20, as: UInt8.self) == 0
   }
 
   @Test(arguments: formats) func aFullRingLeavesTheRestUntouchedUntilItIsTheirTurn(
@@ -100,7 +100,7 @@ import VirtioNetDevice
     #expect(counts.0 == 900 - cancelled.count && counts.1 == 0 && counts.2 == cancelled.count)
     #expect(cancelled.count > 200 && late > 10 && done == counts.0)
     for number in cancelled {
-      #expect(bench.arena.load(fromByteOffset: 4096 * number + 20, as: UInt8.self) == 0)
+      #expect(bench.arena.address.load(fromByteOffset: 4096 * number + 20, as: UInt8.self) == 0)
     }
     #expect(bench.wire.sent.count == counts.0 && bench.wire.sent.allSatisfy { $0.frame[20] == 1 })
     driver.stop()
@@ -124,7 +124,7 @@ import VirtioNetDevice
     #expect(tags == Set(0..<UInt16(onRing)))
     // The rest goes to the one that comes after it.
     let second = try Bench()
-    second.arena.copyMemory(from: bench.arena, byteCount: Bench.arenaBytes)
+    second.arena.address.copyMemory(from: bench.arena.address, byteCount: bench.arena.byteCount)
     var newDriver = try VirtioNet(second.resources(ringSize: 256))
     var newPair = self.pair(second, &newDriver)
     try newDriver.start()
@@ -142,7 +142,8 @@ import VirtioNetDevice
     var pair = pair(bench, &driver)
     try driver.start()
     // Whatever the device may write: above all an index that it cannot have reached.
-    bench.rings.initializeMemory(as: UInt8.self, repeating: 0x7f, count: Bench.ringsBytes)
+    bench.rings.address.initializeMemory(
+      as: UInt8.self, repeating: 0x7f, count: bench.rings.byteCount)
     var sending = Burst(capacity: 64)
     var completed = Burst(capacity: 64)
     var isBroken = false

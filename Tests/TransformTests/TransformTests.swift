@@ -1,3 +1,4 @@
+import CLinux
 import Crypto
 import Driver
 import DriverConformance
@@ -37,7 +38,7 @@ private func naiveSum(_ bytes: ArraySlice<UInt8>) -> UInt32 {
     let plain = try VirtioNet(bench.resources())
     let offered = plain.interface.offloads.contains(.transmitChecksum)
     #expect(!offered)
-    var driver = SoftwareChecksumDriver(plain, arena: bench.range)
+    var driver = SoftwareChecksumDriver(plain, arena: bench.arena)
     let interface = driver.interface
     #expect(interface.offloads.contains(.transmitChecksum))
     var pair = driver.takeQueuePair(0)
@@ -128,7 +129,7 @@ private func naiveSum(_ bytes: ArraySlice<UInt8>) -> UInt32 {
     var pair = TransformingQueuePair(
       driver.takeQueuePair(0),
       TransformSequence(TimeStamp(at: 37, isMonotonic: true), then: InternetChecksum()),
-      arena: bench.range)
+      arena: bench.arena)
     try driver.start()
     var burst = Burst(capacity: 16)
     for number in 0..<4 {
@@ -139,9 +140,9 @@ private func naiveSum(_ bytes: ArraySlice<UInt8>) -> UInt32 {
     }
     bench.place(Array(bench.frame(9).prefix(44)), 9, into: &burst)
     usleep(2000)
-    let before = now()
+    let before = monotonic_nanoseconds()
     let done = try send(&burst, &pair, bench)
-    let after = now()
+    let after = monotonic_nanoseconds()
     #expect(done == 5)
     for (number, sent) in bench.wire.sent.prefix(4).enumerated() {
       let time = sent.frame[37..<45].reduce(UInt64(0)) { $0 << 8 | UInt64($1) }
@@ -158,18 +159,12 @@ private func naiveSum(_ bytes: ArraySlice<UInt8>) -> UInt32 {
     driver.stop()
   }
 
-  private func now() -> UInt64 {
-    var time = timespec()
-    clock_gettime(CLOCK_MONOTONIC, &time)
-    return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
-  }
-
   @Test func sealedPacketsOpenAndWhatCannotBeSealedDoesNotLeave() throws {
     let bench = try Bench()
     var driver = try VirtioNet(bench.resources())
     let key = SymmetricKey(size: .bits256)
     var pair = TransformingQueuePair(
-      driver.takeQueuePair(0), PacketSeal(key: key, clearBytes: 14), arena: bench.range)
+      driver.takeQueuePair(0), PacketSeal(key: key, clearBytes: 14), arena: bench.arena)
     try driver.start()
     var burst = Burst(capacity: 64)
     var payloads: [[UInt8]] = []
@@ -201,7 +196,7 @@ private func naiveSum(_ bytes: ArraySlice<UInt8>) -> UInt32 {
   @Test func piecesOutsideTheArenaAreNeitherReadNorSent() throws {
     let bench = try Bench()
     var driver = try VirtioNet(bench.resources())
-    var pair = TransformingQueuePair(driver.takeQueuePair(0), Mark(), arena: bench.range)
+    var pair = TransformingQueuePair(driver.takeQueuePair(0), Mark(), arena: bench.arena)
     try driver.start()
     var burst = Burst(capacity: 4)
     burst.append(Descriptor(segment: .max, offset: .max, length: 64, tag: 1))

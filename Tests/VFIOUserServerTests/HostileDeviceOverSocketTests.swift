@@ -1,4 +1,7 @@
 import Driver
+import E1000e
+import E1000eDevice
+import EmulatedPCI
 import Glibc
 import Memory
 import PCI
@@ -12,12 +15,12 @@ import Wire
 
 /// A device in another process breaks its contract, or goes away, while a driver runs on it.
 @Suite(.serialized) struct HostileDeviceOverSocketTests {
-  /// A driver over a connection of its own, with 64 segments lent.
-  private final class Client {
+  /// A driver over a connection of its own, with at most 64 segments lent.
+  private final class Client<D: NetworkDriver & ~Copyable> {
     let memory: Arena
     let access: VFIOUserAccess
-    var driver: VirtioNet
-    var pair: VirtioNetQueuePair
+    var driver: D
+    var pair: D.QueuePair
     private var posted: Set<UInt32> = []
 
     init(_ path: String) throws {
@@ -28,7 +31,7 @@ import Wire
           address: memory.address, descriptor: memory.descriptor, offset: 0, byteCount: 2 << 20),
         iova: 0x10_0000, rights: [.read, .write])
       let function = try VFIOUserFunction(negotiated: access.descriptor, timeout: 500)
-      var driver = try VirtioNet(
+      var driver = try D(
         DriverResources(
           function: function,
           rings: DMAZone(DMARange(address: memory.address, iova: 0x10_0000, byteCount: 1 << 20)),
@@ -37,9 +40,13 @@ import Wire
           ringSize: 64))
       pair = driver.takeQueuePair(0)
       try driver.start()
+      for _ in 0..<4000 where driver.interface.linkIsUp == false {
+        _ = try driver.handleConfigurationChange()
+        usleep(500)
+      }
       self.driver = consume driver
       var burst = Burst(capacity: 64)
-      for number in 0..<64 as Range<UInt32> {
+      for number in 0..<UInt32(min(64, pair.receiveRoom)) {
         burst.append(Descriptor(segment: 2 * number, length: 2048))
         posted.insert(2 * number)
       }
@@ -87,10 +94,27 @@ import Wire
     options.additional = format
     let device = VirtioNetDevice(wire: near, options: options)
     device.malform(name)
+    try drive(VirtioNet.self, device, near, far)
+  }
+
+  @Test(arguments: Malformation.allCases, [true, false])
+  func descriptorsThatAreMalformed(kind: Malformation, isExtended: Bool) throws {
+    let (near, far) = try DatagramWire.pair()
+    var options = E1000eDevice.Options()
+    options.hasExtendedDescriptors = isExtended
+    let device = E1000eDevice(wire: near, options: options)
+    device.malformReceive(kind)
+    try drive(E1000e.self, device, near, far)
+  }
+
+  /// A frame that the device spoils, and then one over a connection of its own.
+  private func drive<D: NetworkDriver & ~Copyable>(
+    _: D.Type, _ device: EmulatedFunction, _ near: DatagramWire, _ far: DatagramWire
+  ) throws {
     let served = ServedModel(device, wire: near.descriptor)
     let bytes = DriverOverSocketTests.frame(1)
     do {
-      let client = try Client(served.path)
+      let client = try Client<D>(served.path)
       #expect(send(far.descriptor, bytes, bytes.count, 0) == bytes.count)
       var error: DriverError?
       var count = 0
@@ -107,7 +131,7 @@ import Wire
       try client.access.quiesce()
     }
     // The next client finds a device in order.
-    let client = try Client(served.path)
+    let client = try Client<D>(served.path)
     #expect(send(far.descriptor, bytes, bytes.count, 0) == bytes.count)
     var count = 0
     for _ in 0..<4000 where count == 0 {
@@ -122,7 +146,7 @@ import Wire
   @Test func theProcessEndsInTheMiddle() throws {
     let (near, far) = try DatagramWire.pair()
     let served = ServedModel(VirtioNetDevice(wire: near), wire: near.descriptor)
-    let client = try Client(served.path)
+    let client = try Client<VirtioNet>(served.path)
     let bytes = DriverOverSocketTests.frame(1)
     for _ in 0..<4 { _ = send(far.descriptor, bytes, bytes.count, 0) }
     served.end()

@@ -144,4 +144,22 @@ import VFIOUserMessages
       }
     }
   }
+
+  /// Memory whose descriptor finds no number must not pass for memory that came without one.
+  @Test func aDescriptorThatIsLostIsNoMapWithoutOne() throws {
+    let server = try ServedProcess()
+    let client = try server.connect()
+    try client.negotiate()
+    let file = MemoryFile(byteCount: 4096)
+    let map = DMAMapMessage(flags: 3, offset: 0, address: 1 << 32, size: Self.page)
+    func ask() throws -> Int32 {
+      try client.ask(.dmaMap, map.bytes, descriptors: [file.descriptor]).errno
+    }
+    server.limitDescriptors(true)
+    #expect(try ask() == EMFILE)
+    server.limitDescriptors(false)
+    #expect(try ask() == 0)
+    let (report, code) = server.end()
+    #expect(code == 0 && report.contains("\"lost_descriptors\":1"), "\(report)")
+  }
 }

@@ -1,4 +1,5 @@
 import CLinux
+import E1000eDevice
 import EduDevice
 import EmulatedPCI
 import Glibc
@@ -32,6 +33,8 @@ final class ServedModel: @unchecked Sendable {
 
   private func run() {
     if let network = server.model as? VirtioNetDevice {
+      _ = server.run(network, wire: wire, stop: stop)
+    } else if let network = server.model as? E1000eDevice {
       _ = server.run(network, wire: wire, stop: stop)
     } else if let edu = server.model as? EduDevice {
       _ = server.run(edu, wire: wire, stop: stop)

@@ -1,5 +1,6 @@
 import CLinux
 import Glibc
+import Testing
 import VFIOUserMessages
 
 /// `martlet serve` as a process of its own, as its clients meet it: what is hostile to it must not be hostile to the
@@ -67,6 +68,17 @@ final class ServedProcess {
     return count
   }
 
+  /// The number that the process's next descriptor would get.
+  private var nextDescriptor: Int {
+    var target: CChar = 0
+    return (0...).first { readlink("/proc/\(process)/fd/\($0)", &target, 1) < 0 }!
+  }
+
+  /// Lets the process open nothing more, or as much as it may.
+  func limitDescriptors(_ isOn: Bool) {
+    #expect(linux_limit_descriptors(process, isOn ? UInt64(nextDescriptor) : .max) == 0)
+  }
+
   /// Mappings of the process.
   var mappingCount: Int {
     guard let file = fopen("/proc/\(process)/maps", "r") else { return -1 }
@@ -119,7 +131,7 @@ final class RawClient {
     stream = MessageStream(descriptor: descriptor)
   }
 
-  var deadline: UInt64 { MessageClock.now + 5_000_000_000 }
+  var deadline: UInt64 { monotonic_nanoseconds() + 5_000_000_000 }
 
   func send(_ bytes: [UInt8], descriptors: [Int32] = []) {
     _ = bytes.withUnsafeBytes {

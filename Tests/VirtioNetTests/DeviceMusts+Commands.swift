@@ -18,7 +18,7 @@ import VirtioNetDevice
     let rig = try HostileRig(format)
     try rig.start(ringSize: 64)
     var queue = try rig.queue(2)
-    rig.writes = { access, value in
+    rig.registers.writes = { access, value in
       if access.bar == 4 && access.offset >= 0x3000 && value == 2, let buffer = queue.buffer() {
         // The driver's buffer for commands: a page, with the acknowledgement at its end.
         answer(&queue, buffer + 4095)

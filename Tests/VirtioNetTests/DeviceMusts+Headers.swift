@@ -75,10 +75,7 @@ import VirtioNetDevice
   @Test(arguments: refused.indices, formats)
   func metadataThatDoNotFit(number: Int, format: VirtioFeatures) throws {
     let (what, header, byteCount) = Self.refused[number]
-    let rig = try HostileRig(format)
-    try rig.start(ringSize: 64)
-    try rig.post(8)
-    var queue = try rig.queue(0)
+    var (rig, queue) = try HostileRig.receiving(format, posted: 8)
     // As often as there are buffers, and once more: they went back to the device.
     for round in 1...9 as ClosedRange<UInt64> {
       try rig.use(&queue, header, byteCount: byteCount)
@@ -93,10 +90,7 @@ import VirtioNetDevice
 
   /// 5.1.6.4.2: flags that are not known mean nothing, and of a checksum that is both missing and checked it is missing.
   @Test(arguments: formats) func contradictoryFlags(format: VirtioFeatures) throws {
-    let rig = try HostileRig(format)
-    try rig.start(ringSize: 64)
-    try rig.post(8)
-    var queue = try rig.queue(0)
+    var (rig, queue) = try HostileRig.receiving(format, posted: 8)
     try rig.use(&queue, HostileRig.header(flags: 0xfc), byteCount: 100)
     try rig.use(
       &queue,
@@ -115,10 +109,7 @@ import VirtioNetDevice
   @Test(arguments: [0, 12, 53, 101, 0xffff] as [UInt16]) func headersOfImpossibleLength(
     length: UInt16
   ) throws {
-    let rig = try HostileRig()
-    try rig.start(ringSize: 64)
-    try rig.post(8)
-    var queue = try rig.queue(0)
+    var (rig, queue) = try HostileRig.receiving(posted: 8)
     try rig.use(
       &queue,
       HostileRig.header(
@@ -132,10 +123,8 @@ import VirtioNetDevice
 
   /// 5.1.6.4: without the features nothing that a header says goes on.
   @Test(arguments: formats) func offloadsThatWereNotAgreed(format: VirtioFeatures) throws {
-    let rig = try HostileRig(format, withheld: [.checksum, .guestChecksum])
-    try rig.start(ringSize: 64)
-    try rig.post(8)
-    var queue = try rig.queue(0)
+    var (rig, queue) = try HostileRig.receiving(
+      format, withheld: [.checksum, .guestChecksum], posted: 8)
     try rig.use(
       &queue, HostileRig.header(flags: 3, checksumStart: 0xffff, checksumOffset: 9), byteCount: 90)
     try rig.use(&queue, HostileRig.header(segmentation: Self.tcp4, segmentSize: 9), byteCount: 90)
@@ -148,10 +137,7 @@ import VirtioNetDevice
   /// 5.1.6.4.1: the number of buffers is 1 or more, and as many as the packet lies in.
   @Test(arguments: formats, [0, 64, 300, 0xffff] as [UInt16])
   func packetsOfImpossiblyManyBuffers(format: VirtioFeatures, buffers: UInt16) throws {
-    let rig = try HostileRig(format)
-    try rig.start(ringSize: 64)
-    try rig.post(8)
-    var queue = try rig.queue(0)
+    var (rig, queue) = try HostileRig.receiving(format, posted: 8)
     for round in 1...9 as ClosedRange<UInt64> {
       try rig.use(&queue, byteCount: 100, buffers: buffers)
       let packets = try rig.receive()
@@ -162,10 +148,7 @@ import VirtioNetDevice
 
   /// Those that are missing are waited for without holding anybody up, and what is there comes back.
   @Test(arguments: formats) func buffersThatNeverCome(format: VirtioFeatures) throws {
-    let rig = try HostileRig(format)
-    try rig.start(ringSize: 64)
-    try rig.post(8)
-    var queue = try rig.queue(0)
+    var (rig, queue) = try HostileRig.receiving(format, posted: 8)
     try rig.use(&queue, byteCount: 100, buffers: 5)
     for _ in 0..<3 {
       let packets = try rig.receive()
@@ -180,10 +163,7 @@ import VirtioNetDevice
 
   /// Buffers of a packet that is refused in the end go back to a ring that has been filled up meanwhile.
   @Test(arguments: formats) func aRingThatIsFullWhenBuffersGoBack(format: VirtioFeatures) throws {
-    let rig = try HostileRig(format)
-    try rig.start(ringSize: 64)
-    try rig.post(64)
-    var queue = try rig.queue(0)
+    var (rig, queue) = try HostileRig.receiving(format, posted: 64)
     try rig.use(&queue, byteCount: 100, buffers: 8)
     for _ in 0..<6 { queue.use(length: 50) }
     var packets = try rig.receive()
@@ -201,10 +181,7 @@ import VirtioNetDevice
 
   /// One of the further buffers holds nothing.
   @Test(arguments: formats) func anEmptyFurtherBuffer(format: VirtioFeatures) throws {
-    let rig = try HostileRig(format)
-    try rig.start(ringSize: 64)
-    try rig.post(8)
-    var queue = try rig.queue(0)
+    var (rig, queue) = try HostileRig.receiving(format, posted: 8)
     try rig.use(&queue, byteCount: 100, buffers: 3)
     queue.use(length: 0)
     queue.use(length: 50)
@@ -215,10 +192,7 @@ import VirtioNetDevice
 
   /// 60 buffers of 1200 bytes are more than any packet has.
   @Test(arguments: formats) func buffersThatAddUpToTooMuch(format: VirtioFeatures) throws {
-    let rig = try HostileRig(format)
-    try rig.start(ringSize: 64)
-    try rig.post(64)
-    var queue = try rig.queue(0)
+    var (rig, queue) = try HostileRig.receiving(format, posted: 64)
     try rig.use(&queue, byteCount: 1200, buffers: 60)
     for _ in 0..<59 { queue.use(length: 1200) }
     for _ in 0..<3 {
@@ -234,10 +208,7 @@ import VirtioNetDevice
 
   /// The header is read once: what the device writes there afterwards changes nothing.
   @Test(arguments: formats) func aHeaderThatChangesAfterItWasRead(format: VirtioFeatures) throws {
-    let rig = try HostileRig(format)
-    try rig.start(ringSize: 64)
-    try rig.post(8)
-    var queue = try rig.queue(0)
+    var (rig, queue) = try HostileRig.receiving(format, posted: 8)
     let buffer = try #require(queue.buffer())
     try rig.use(
       &queue, HostileRig.header(flags: Self.needs, checksumStart: 34, checksumOffset: 16),

@@ -16,7 +16,7 @@ import VirtioNetDevice
     _ text: String, _ rig: HostileRig, pairs: Int = 1, interrupts: InterruptPlan = .none,
     _ what: @escaping (RegisterAccess, UInt64) -> UInt64
   ) throws {
-    rig.answers = what
+    rig.registers.answers = what
     let error = rig.failure(pairs: pairs, interrupts: interrupts)
     let line = error.map { "\($0)" } ?? "it starts"
     #expect(line.contains(text) && !line.contains("\n"), "\(line)")
@@ -36,12 +36,12 @@ import VirtioNetDevice
   @Test(arguments: formats) func featuresWithoutWhatTheyNeed(format: VirtioFeatures) throws {
     let rig = try HostileRig(format)
     var isLow = false
-    rig.writes = { access, value in
+    rig.registers.writes = { access, value in
       if HostileRig.isCommon(access, VirtioPCI.Common.deviceFeatureSelect) { isLow = value == 0 }
       return true
     }
     let missing: VirtioFeatures = [.checksum, .guestChecksum, .controlQueue]
-    rig.answers = { access, value in
+    rig.registers.answers = { access, value in
       HostileRig.isCommon(access, VirtioPCI.Common.deviceFeature) && isLow
         ? value & ~missing.rawValue : value
     }
@@ -55,7 +55,7 @@ import VirtioNetDevice
   @Test func featuresThatChange() throws {
     let rig = try HostileRig()
     var reads = 0
-    rig.answers = { access, value in
+    rig.registers.answers = { access, value in
       guard HostileRig.isCommon(access, VirtioPCI.Common.deviceFeature) else { return value }
       reads += 1
       return reads > 2 ? 0 : value
@@ -78,16 +78,11 @@ import VirtioNetDevice
   @Test(arguments: 0..<66)
   func aDeviceThatIsGone(after accesses: Int) throws {
     let rig = try HostileRig()
-    var count = 0
-    rig.answers = { _, value in
-      count += 1
-      return count > accesses ? .max : value
-    }
-    rig.writes = { _, _ in count <= accesses }
+    rig.registers.vanish(afterReads: accesses)
     let before = time(nil)
     var error = rig.failure()
     if error == nil {
-      rig.answers = { _, _ in .max }
+      rig.registers.vanish(afterReads: 0)
       do throws(DriverError) { _ = try rig.lookAtConfiguration() } catch let thrown {
         error = thrown
       }
@@ -168,12 +163,12 @@ import VirtioNetDevice
   /// The largest one is possible; what it becomes while packets come is of no account.
   @Test func anMTUThatChanges() throws {
     let rig = try HostileRig()
-    rig.answers = { access, value in
+    rig.registers.answers = { access, value in
       HostileRig.isDevice(access, VirtioNetConfiguration.mtu) ? 65535 : value
     }
     try rig.start(ringSize: 64)
     #expect(rig.interface().mtu == 65535)
-    rig.answers = { access, value in
+    rig.registers.answers = { access, value in
       HostileRig.isDevice(access, VirtioNetConfiguration.mtu) ? 0 : value
     }
     try rig.post(16)
@@ -261,7 +256,7 @@ import VirtioNetDevice
   @Test func structuresThatComeTwice() throws {
     let rig = try HostileRig()
     let second = capability(.interruptStatus, VirtioPCI.Capability.type, 1, reads: 1)
-    rig.answers = { access, value in
+    rig.registers.answers = { access, value in
       let isBAR = access.bar == RegisterAccess.configurationSpace && access.offset == 0x54
       return isBAR ? 5 : second(access, value)
     }
@@ -291,14 +286,14 @@ import VirtioNetDevice
     let event = eventfd(0, Int32(EFD_NONBLOCK))
     defer { close(event) }
     let rig = try HostileRig()
-    rig.writes = { access, _ in
+    rig.registers.writes = { access, _ in
       // At every write of the start.
       for vector in 0..<3 { rig.device.interrupts.trigger(vector) }
       return true
     }
     try rig.start(
       ringSize: 64, interrupts: InterruptPlan(configuration: event, queues: [event]))
-    rig.writes = { _, _ in true }
+    rig.registers.writes = { _, _ in true }
     for number in 0..<200 {
       rig.device.interrupts.trigger(number % 3)
       #expect(try rig.lookAtConfiguration() == false)
@@ -318,7 +313,7 @@ import VirtioNetDevice
     let rig = try HostileRig()
     try rig.start(ringSize: 64)
     try rig.post(8)
-    rig.answers = { access, value in
+    rig.registers.answers = { access, value in
       HostileRig.isCommon(access, VirtioPCI.Common.queueReset) ? 1 : value
     }
     #expect(throws: DriverError.resetTimeout) { try rig.resetReceiveRing() }

@@ -15,10 +15,7 @@ import VirtioNetDevice
       (64, RingError.idOutOfRange(id: 64, size: 64)), (40, .idNotOutstanding(id: 40)),
       (0xffff, .idOutOfRange(id: 0xffff, size: 64)),
     ] as [(UInt32, RingError)] {
-      let rig = try HostileRig(format)
-      try rig.start(ringSize: 64)
-      try rig.post(16)
-      var queue = try rig.queue(0)
+      var (rig, queue) = try HostileRig.receiving(format, posted: 16)
       queue.use(id, length: 100)
       #expect(rig.receiveFailure() == .ring(queue: 0, error))
       try rig.recover()
@@ -26,10 +23,7 @@ import VirtioNetDevice
   }
 
   @Test(arguments: formats) func aBufferIsUsedTwice(format: VirtioFeatures) throws {
-    let rig = try HostileRig(format)
-    try rig.start(ringSize: 64)
-    try rig.post(16)
-    var queue = try rig.queue(0)
+    var (rig, queue) = try HostileRig.receiving(format, posted: 16)
     let id = queue.due()
     try rig.use(&queue, byteCount: 64)
     let packets = try rig.receive()
@@ -41,10 +35,7 @@ import VirtioNetDevice
 
   /// Both in one look: the first is good and is handed out once.
   @Test(arguments: formats) func aBufferIsUsedTwiceAtOnce(format: VirtioFeatures) throws {
-    let rig = try HostileRig(format)
-    try rig.start(ringSize: 64)
-    try rig.post(16)
-    var queue = try rig.queue(0)
+    var (rig, queue) = try HostileRig.receiving(format, posted: 16)
     let id = queue.due()
     try rig.use(&queue, byteCount: 64)
     queue.use(id, length: 76)
@@ -70,10 +61,7 @@ import VirtioNetDevice
   /// 2.7.8: the used index moves by what was used.
   @Test(arguments: [17, 1000, 0x8000, -1] as [Int], [[], .inOrder] as [VirtioFeatures])
   func theUsedIndexJumps(count: Int, format: VirtioFeatures) throws {
-    let rig = try HostileRig(format)
-    try rig.start(ringSize: 64)
-    try rig.post(16)
-    var queue = try rig.queue(0)
+    var (rig, queue) = try HostileRig.receiving(format, posted: 16)
     queue.moveIndex(by: count)
     #expect(
       rig.receiveFailure()
@@ -85,10 +73,7 @@ import VirtioNetDevice
 
   @Test(arguments: [[], .inOrder] as [VirtioFeatures])
   func theUsedIndexGoesBack(format: VirtioFeatures) throws {
-    let rig = try HostileRig(format)
-    try rig.start(ringSize: 64)
-    try rig.post(16)
-    var queue = try rig.queue(0)
+    var (rig, queue) = try HostileRig.receiving(format, posted: 16)
     for _ in 0..<4 { try rig.use(&queue, byteCount: 64) }
     let packets = try rig.receive()
     #expect(packets.count == 4)
@@ -101,10 +86,7 @@ import VirtioNetDevice
   /// 2.7.8.2, 2.8.4: the length is at most what was writable.
   @Test(arguments: formats, [1997, 0xffff, 0xffff_ffff] as [UInt32])
   func moreIsWrittenThanThereIsRoomFor(format: VirtioFeatures, length: UInt32) throws {
-    let rig = try HostileRig(format)
-    try rig.start(ringSize: 64)
-    try rig.post(16)
-    var queue = try rig.queue(0)
+    var (rig, queue) = try HostileRig.receiving(format, posted: 16)
     let id = queue.due()
     queue.use(length: length)
     #expect(
@@ -115,10 +97,7 @@ import VirtioNetDevice
 
   /// 5.1.6.4.1: a header and a frame at least. The buffers go back to the device and are used again.
   @Test(arguments: formats) func lessIsWrittenThanAHeaderAndAFrame(format: VirtioFeatures) throws {
-    let rig = try HostileRig(format)
-    try rig.start(ringSize: 64)
-    try rig.post(16)
-    var queue = try rig.queue(0)
+    var (rig, queue) = try HostileRig.receiving(format, posted: 16)
     var errors: UInt64 = 0
     for length in [0, 1, 11, 12, 25] as [UInt32] {
       let buffer = try #require(queue.buffer())
@@ -167,7 +146,8 @@ import VirtioNetDevice
       transmit.setDescriptor(word: word, word % 2 == 0 ? 0xdead_0000 : .max >> 17)
     }
     // So are the indirect tables, and the headers of packets that are sent.
-    (rig.rings + 3 * 4096).initializeMemory(as: UInt8.self, repeating: 0xff, count: 64 << 10)
+    (rig.rings.address + 3 * 4096).initializeMemory(
+      as: UInt8.self, repeating: 0xff, count: 64 << 10)
     for (id, buffer) in zip(ids, buffers) {
       for byte in 0..<12 { volatile_store8(buffer + byte, byte == 10 ? 1 : 0) }
       receive.use(id, length: 112)
@@ -183,10 +163,7 @@ import VirtioNetDevice
   /// 2.8.1: marks of another round, or of none, are no used descriptor.
   @Test(arguments: [.packedRing, [.packedRing, .inOrder]] as [VirtioFeatures])
   func marksOfAnotherRound(format: VirtioFeatures) throws {
-    let rig = try HostileRig(format)
-    try rig.start(ringSize: 64)
-    try rig.post(16)
-    let queue = try rig.queue(0)
+    let (rig, queue) = try HostileRig.receiving(format, posted: 16)
     for marks in [0, PackedRing.used, PackedRing.write, PackedRing.available] {
       queue.setMarks(marks, at: 0)
       let packets = try rig.receive()
@@ -198,10 +175,7 @@ import VirtioNetDevice
   /// 2.7.9, 2.8.8: with VIRTIO_F_IN_ORDER buffers are used in the order in which they were made available. Naming a later
   /// one stands for all before it, so that only what lies beyond what was used is out of order.
   @Test func buffersAreUsedOutOfOrder() throws {
-    let rig = try HostileRig(.inOrder)
-    try rig.start(ringSize: 64)
-    try rig.post(16)
-    var queue = try rig.queue(0)
+    var (rig, queue) = try HostileRig.receiving(.inOrder, posted: 16)
     let (first, third) = (queue.due(), queue.due(ahead: 2))
     // One is used, and it is the third.
     queue.use(third, length: 76)
@@ -237,10 +211,7 @@ import VirtioNetDevice
 
   /// A device that goes on with buffers that are refused does not keep the driver in one call.
   @Test(arguments: formats) func refusedBuffersWithoutEnd(format: VirtioFeatures) throws {
-    let rig = try HostileRig(format)
-    try rig.start(ringSize: 256)
-    try rig.post(256)
-    var queue = try rig.queue(0)
+    var (rig, queue) = try HostileRig.receiving(format, ringSize: 256, posted: 256)
     for _ in 0..<256 { queue.use(length: 3) }
     var calls = 0
     var seen: UInt64 = 0
@@ -258,11 +229,8 @@ import VirtioNetDevice
 
   /// 2.6.1: what the device does to a ring while that is reset is of no account.
   @Test(arguments: formats) func aRingIsUsedWhileItIsReset(format: VirtioFeatures) throws {
-    let rig = try HostileRig(format)
-    try rig.start(ringSize: 64)
-    try rig.post(16)
-    var queue = try rig.queue(0)
-    rig.writes = { access, _ in
+    var (rig, queue) = try HostileRig.receiving(format, posted: 16)
+    rig.registers.writes = { access, _ in
       if HostileRig.isCommon(access, VirtioPCI.Common.queueReset) {
         for _ in 0..<5 { queue.use(length: 100) }
         queue.use(77, length: .max)
@@ -270,7 +238,7 @@ import VirtioNetDevice
       return true
     }
     try rig.resetReceiveRing()
-    rig.writes = { _, _ in true }
+    rig.registers.writes = { _, _ in true }
     try rig.post(16)
     rig.wire.arriving = [frame(1)]
     while rig.device.step() {}

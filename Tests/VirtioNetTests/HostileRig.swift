@@ -1,5 +1,6 @@
 import CLinux
 import Driver
+import DriverConformance
 import EmulatedPCI
 import Memory
 import PCI
@@ -15,34 +16,16 @@ let formats: [VirtioFeatures] = [[], .inOrder, .packedRing, [.packedRing, .inOrd
 
 /// The driver on a device that a test makes break its contract, and a record of what was posted and sent. Whatever the
 /// device does, each thing comes back once, and after a reset all is well: ``recover()``.
-final class HostileRig: Hostility {
+final class HostileRig {
   let wire = MemoryWire()
   let device: VirtioNetDevice
   let function: HostileFunction
-  let rings: UnsafeMutableRawPointer
-  let arena: UnsafeMutableRawPointer
-  static let ringsBytes = 1 << 20
-  static let arenaBytes = 1 << 20
+  /// What the registers say.
+  let registers = RegisterScript()
+  private let memory: DriverMemory
   static let address: [UInt8] = [0x52, 0x54, 0, 0x12, 0x34, 0x56]
 
-  /// What a register reads as; the second argument is what it honestly would.
-  var answers: (RegisterAccess, UInt64) -> UInt64 = { $1 }
-  /// Called before a write reaches the device; false loses it.
-  var writes: (RegisterAccess, UInt64) -> Bool = { _, _ in true }
-
-  /// A driver that has been started.
-  private final class Running {
-    var driver: VirtioNet
-    var pair: VirtioNetQueuePair
-
-    init(_ driver: consuming VirtioNet, _ pair: consuming VirtioNetQueuePair) {
-      self.driver = driver
-      self.pair = pair
-    }
-  }
-  private var running: Running?
-  private var posted: [UInt32: Descriptor] = [:]
-  private var inFlight: Set<UInt16> = []
+  private var running: AccountedDriver<VirtioNet>?
   private var nextSegment: UInt32 = 0
 
   init(
@@ -58,23 +41,23 @@ final class HostileRig: Hostility {
     options.withheld = withheld
     device = VirtioNetDevice(wire: wire, options: options)
     function = HostileFunction(device)
-    rings = .allocate(byteCount: Self.ringsBytes, alignment: 4096)
-    arena = .allocate(byteCount: Self.arenaBytes, alignment: 4096)
-    try device.iommu.map(
-      iova: 0x10_0000, byteCount: UInt64(Self.ringsBytes), address: rings, rights: [.read, .write])
-    try device.iommu.map(
-      iova: 0x4000_0000, byteCount: UInt64(Self.arenaBytes), address: arena,
-      rights: [.read, .write])
-    function.hostility = self
+    memory = try DriverMemory(mappedIn: device.iommu, arenaByteCount: 1 << 20)
+    function.hostility = registers
   }
 
-  deinit {
-    rings.deallocate()
-    arena.deallocate()
+  /// Started, with so many buffers posted.
+  /// - Returns: also the device's side of the receive queue.
+  static func receiving(
+    _ additional: VirtioFeatures = [], withheld: VirtioFeatures = [], ringSize: Int = 64,
+    posted: Int
+  ) throws -> (HostileRig, HostileVirtqueue) {
+    let rig = try HostileRig(additional, withheld: withheld)
+    try rig.start(ringSize: ringSize)
+    try rig.post(posted)
+    return (rig, try rig.queue(0))
   }
 
-  func answer(_ access: RegisterAccess, honest: UInt64) -> UInt64 { answers(access, honest) }
-  func accepts(_ access: RegisterAccess, _ value: UInt64) -> Bool { writes(access, value) }
+  var rings: DMARange { memory.rings }
 
   /// Registers of the common configuration (virtio 1.2, 4.1.4.3).
   static func isCommon(_ access: RegisterAccess, _ offset: Int) -> Bool {
@@ -90,17 +73,10 @@ final class HostileRig: Hostility {
   func start(
     ringSize: Int = 256, pairs: Int = 1, interrupts: InterruptPlan = .none
   ) throws(DriverError) {
-    var driver = try VirtioNet(
+    running = try AccountedDriver(
       DriverResources(
-        function: function,
-        rings: DMAZone(
-          DMARange(address: rings, iova: 0x10_0000, byteCount: Self.ringsBytes)),
-        arena: DMARange(address: arena, iova: 0x4000_0000, byteCount: Self.arenaBytes),
-        queuePairs: pairs, ringSize: ringSize, interrupts: interrupts,
-        requiresPlatformAccess: true))
-    let pair = driver.takeQueuePair(0)
-    try driver.start()
-    running = Running(driver, pair)
+        function: function, rings: DMAZone(memory.rings), arena: memory.arena, queuePairs: pairs,
+        ringSize: ringSize, interrupts: interrupts, requiresPlatformAccess: true))
   }
 
   /// Why it does not start; nil where it does.
@@ -126,16 +102,12 @@ final class HostileRig: Hostility {
 
   /// Segments of 2048 bytes, each lent from its 52nd byte on.
   func post(_ count: Int) throws {
-    var burst = Burst(capacity: 256)
+    var slots: [Descriptor] = []
     for _ in 0..<count {
-      let slot = Descriptor(segment: nextSegment * 2, offset: 52, length: 2048 - 52)
+      slots.append(Descriptor(segment: nextSegment * 2, offset: 52, length: 2048 - 52))
       nextSegment = (nextSegment + 1) % 256
-      posted[slot.segment] = slot
-      burst.append(slot)
     }
-    try running!.pair.postReceive(&burst)
-    let left = burst.count
-    try #require(left == 0)
+    try running!.post(slots)
   }
 
   /// A packet as it came: its pieces' bytes, and what was said of it.
@@ -148,25 +120,15 @@ final class HostileRig: Hostility {
 
   /// Takes what has come, once: each piece lies in a buffer that the driver holds.
   func receive() throws(DriverError) -> [Received] {
-    var burst = Burst(capacity: 128)
-    var failure: DriverError?
-    do throws(DriverError) {
-      try running!.pair.receive(into: &burst)
-    } catch {
-      failure = error
-    }
+    let (slots, failure) = running!.receive()
     var packets: [Received] = []
     var next = Received(isChecksumValid: false, pieces: [])
-    for index in 0..<burst.count {
-      let slot = burst[index]
+    for slot in slots {
       if slot.flags.contains(.offload) {
         next.metadata = Offload(slot)
         #expect(next.metadata != nil && next.pieces.isEmpty)
         continue
       }
-      let lent = posted.removeValue(forKey: slot.segment)
-      #expect(lent != nil, "segment \(slot.segment) came twice")
-      #expect(slot.offset >= 52 && slot.length > 0 && slot.offset + slot.length <= 2048)
       next.pieces.append(Int(slot.length))
       if slot.flags.contains(.more) { continue }
       next.isChecksumValid = slot.flags.contains(.checksumValid)
@@ -195,33 +157,22 @@ final class HostileRig: Hostility {
 
   /// Sends packets of 64 bytes with these tags, each of two pieces.
   func send(_ tags: [UInt16], metadata: Offload? = nil) throws {
-    var burst = Burst(capacity: 64)
+    var slots: [Descriptor] = []
     for tag in tags {
       if var metadata {
         metadata.tag = tag
-        burst.append(metadata.slot)
+        slots.append(metadata.slot)
       }
       let segment = UInt32(600 + Int(tag))
-      burst.append(Descriptor(segment: segment, length: 30, flags: .more, tag: tag))
-      burst.append(Descriptor(segment: segment, offset: 30, length: 34, tag: tag))
+      slots.append(Descriptor(segment: segment, length: 30, flags: .more, tag: tag))
+      slots.append(Descriptor(segment: segment, offset: 30, length: 34, tag: tag))
     }
-    try running!.pair.transmit(&burst)
-    let left = burst.count
-    try #require(left == 0)
-    inFlight.formUnion(tags)
+    try running!.transmit(slots)
   }
 
   /// Takes completions, each of a packet that is sent.
   func complete() throws(DriverError) -> [UInt16] {
-    var burst = Burst(capacity: 64)
-    var failure: DriverError?
-    do throws(DriverError) {
-      try running!.pair.completeTransmit(into: &burst)
-    } catch {
-      failure = error
-    }
-    let tags = (0..<burst.count).map { burst[$0].tag }
-    for tag in tags { #expect(inFlight.remove(tag) != nil, "packet \(tag) was completed twice") }
+    let (tags, failure) = running!.complete()
     if let failure { throw failure }
     return tags
   }
@@ -243,9 +194,8 @@ final class HostileRig: Hostility {
   func resetReceiveRing() throws {
     var burst = Burst(capacity: 256)
     try running!.pair.resetReceiveRing(into: &burst)
-    let segments = (0..<burst.count).map { burst[$0].segment }
-    for segment in segments { #expect(posted.removeValue(forKey: segment) != nil) }
-    #expect(posted.isEmpty)
+    running!.takeBack(segments: burst)
+    #expect(running!.holdsNoSegment)
   }
 
   // MARK: The device
@@ -282,11 +232,8 @@ final class HostileRig: Hostility {
   /// The driver stops and gives back all that it held, each thing once; the device is honest again and is reset, and the
   /// driver starts anew and moves packets both ways without a complaint.
   func recover() throws {
-    answers = { $1 }
-    writes = { _, _ in true }
-    running?.driver.stop()
-    if running != nil { takeBack() }
-    #expect(posted.isEmpty && inFlight.isEmpty, "\(posted.count), \(inFlight.count) are lost")
+    registers.beHonest()
+    try running?.stop()
     running = nil
     device.reset()
     device.violations.clear()
@@ -302,26 +249,9 @@ final class HostileRig: Hostility {
     #expect(packets.map(\.byteCount) == [64, 4000])
     let tags = try complete()
     #expect(tags == [1, 2] && wire.sent.count == 2)
-    running?.driver.stop()
-    takeBack()
-    #expect(posted.isEmpty && inFlight.isEmpty)
+    try running?.stop()
     running = nil
     #expect(device.violations.first == [])
     #expect(device.iommu.faults == [])
-  }
-
-  private func takeBack() {
-    var segments = Burst(capacity: 64)
-    var packets = Burst(capacity: 64)
-    while true {
-      running!.pair.takeBack(segments: &segments, packets: &packets)
-      if segments.isEmpty && packets.isEmpty { return }
-      let back = (0..<segments.count).map { segments[$0].segment }
-      for segment in back { #expect(posted.removeValue(forKey: segment) != nil) }
-      let tags = (0..<packets.count).map { packets[$0].tag }
-      for tag in tags { #expect(inFlight.remove(tag) != nil) }
-      segments.removeAll()
-      packets.removeAll()
-    }
   }
 }

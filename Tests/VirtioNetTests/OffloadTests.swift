@@ -34,7 +34,7 @@ import Wire
     bench.wire.arriving = (0..<10).map { frame($0, byteCount: 60 + 100 * $0) }
     var sending = Burst(capacity: 64)
     for number in 0..<10 {
-      (bench.arena + (600 + number) * 1024).copyMemory(from: frame(number), byteCount: 64)
+      (bench.arena.address + (600 + number) * 1024).copyMemory(from: frame(number), byteCount: 64)
       sending.append(
         Descriptor(segment: UInt32(600 + number), length: 30, flags: .more, tag: UInt16(number)))
       sending.append(Descriptor(segment: UInt32(600 + number), offset: 30, length: 34))
@@ -62,10 +62,7 @@ import Wire
       _ = try VirtioNet(
         DriverResources(
           function: bench.function,
-          rings: DMAZone(
-            DMARange(address: bench.rings, iova: Bench.ringsIOVA, byteCount: Bench.ringsBytes)),
-          arena: DMARange(
-            address: bench.arena, iova: Bench.arenaIOVA, byteCount: Bench.arenaBytes),
+          rings: DMAZone(bench.rings), arena: bench.arena,
           requiresPlatformAccess: true))
     } catch { refused = error.description.contains("iommu_platform") }
     #expect(refused)
@@ -81,7 +78,7 @@ import Wire
     var bytes = frame(0, byteCount: 54)
     bytes[24] = 0
     bytes[25] = 0
-    (bench.arena + 600 * 1024).copyMemory(from: bytes, byteCount: 54)
+    (bench.arena.address + 600 * 1024).copyMemory(from: bytes, byteCount: 54)
     var sending = Burst(capacity: 8)
     sending.append(Offload(needsChecksum: true, checksumStart: 14, checksumOffset: 10, tag: 5).slot)
     sending.append(Descriptor(segment: 600, length: 54))
@@ -172,7 +169,7 @@ import Wire
     ledger.lend(upTo: 64, into: &posts)
     try pair.postReceive(&posts)
     // The used ring of the first queue: index 1, element (77, 100).
-    let used = bench.rings + 64 * 16 + 256
+    let used = bench.rings.address + 64 * 16 + 256
     used.storeBytes(of: 77, toByteOffset: 4, as: UInt32.self)
     used.storeBytes(of: 1, toByteOffset: 2, as: UInt16.self)
     var received = Burst(capacity: 128)
@@ -216,7 +213,7 @@ import Wire
     for index in 0..<count {
       let slot = received[index]
       bytes += UnsafeRawBufferPointer(
-        start: bench.arena + Int(slot.position), count: Int(slot.length))
+        start: bench.arena.address + Int(slot.position), count: Int(slot.length))
       #expect(slot.flags.contains(.more) == (index < count - 1))
     }
     #expect(count > 4 && bytes == large)

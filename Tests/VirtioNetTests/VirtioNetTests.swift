@@ -15,38 +15,23 @@ final class Bench {
   let wire = MemoryWire()
   let device: VirtioNetDevice
   let function: InProcessFunction
-  let rings: UnsafeMutableRawPointer
-  let arena: UnsafeMutableRawPointer
-  static let ringsBytes = 1 << 20
-  static let arenaBytes = 1 << 20
-  static let ringsIOVA: UInt64 = 0x10_0000
-  static let arenaIOVA: UInt64 = 0x4000_0000
+  private let memory: DriverMemory
 
   init(_ options: VirtioNetDevice.Options = .init(), carriesOffloads: Bool = false) throws {
     wire.carriesOffloads = carriesOffloads
     device = VirtioNetDevice(wire: wire, options: options)
     function = InProcessFunction(device)
-    rings = .allocate(byteCount: Self.ringsBytes, alignment: 4096)
-    arena = .allocate(byteCount: Self.arenaBytes, alignment: 4096)
-    try device.iommu.map(
-      iova: Self.ringsIOVA, byteCount: UInt64(Self.ringsBytes), address: rings,
-      rights: [.read, .write])
-    try device.iommu.map(
-      iova: Self.arenaIOVA, byteCount: UInt64(Self.arenaBytes), address: arena,
-      rights: [.read, .write])
+    memory = try DriverMemory(mappedIn: device.iommu, arenaByteCount: 1 << 20)
   }
 
-  deinit {
-    rings.deallocate()
-    arena.deallocate()
-  }
+  var rings: DMARange { memory.rings }
+  var arena: DMARange { memory.arena }
 
   func resources(pairs: Int = 1, ringSize: Int = 256) -> DriverResources {
     DriverResources(
       function: function,
-      rings: DMAZone(
-        DMARange(address: rings, iova: Self.ringsIOVA, byteCount: Self.ringsBytes)),
-      arena: DMARange(address: arena, iova: Self.arenaIOVA, byteCount: Self.arenaBytes),
+      rings: DMAZone(rings),
+      arena: arena,
       queuePairs: pairs, ringSize: ringSize)
   }
 }
@@ -79,7 +64,7 @@ func frame(_ number: Int, byteCount: Int = 64) -> [UInt8] {
     for index in 0..<received.count {
       let slot = received[index]
       let bytes = UnsafeRawBufferPointer(
-        start: bench.arena + Int(slot.position), count: Int(slot.length))
+        start: bench.arena.address + Int(slot.position), count: Int(slot.length))
       #expect(Array(bytes) == frame(seen))
       seen += 1
       ledger.give(slot.segment)
@@ -96,7 +81,7 @@ func frame(_ number: Int, byteCount: Int = 64) -> [UInt8] {
   var done: [UInt16] = []
   for number in 0..<count {
     let unit = 512 + number % 256
-    (bench.arena + unit * 1024).copyMemory(from: frame(number), byteCount: 64)
+    (bench.arena.address + unit * 1024).copyMemory(from: frame(number), byteCount: 64)
     // Every third packet in three pieces.
     if number % 3 == 0 {
       for (index, length) in [20, 30, 14].enumerated() {
