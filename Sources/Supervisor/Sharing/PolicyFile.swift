@@ -28,6 +28,7 @@ extension Policy {
     } catch {
       throw PolicyError(path: path, problems: error.problems)
     }
+    try readConfigurations(besides: path)
   }
 
   /// - Parameter text: TOML.
@@ -51,6 +52,15 @@ extension Policy {
       problems: problems.enumerated().sorted {
         ($0.element.line, $0.offset) < ($1.element.line, $1.offset)
       }.map(\.element))
+  }
+
+  /// Reads the files that stages are configured with.
+  private mutating func readConfigurations(besides path: String) throws(PolicyError) {
+    let folder = path.lastIndex(of: "/").map { path[...$0] } ?? ""
+    for index in stages.indices {
+      guard let file = stages[index].configurationFile else { continue }
+      stages[index].configuration = try Self.read(file.hasPrefix("/") ? file : folder + file)
+    }
   }
 
   private static func read(_ path: String) throws(PolicyError) -> String {
