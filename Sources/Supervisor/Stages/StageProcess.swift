@@ -42,7 +42,6 @@ final class StageProcess {
       arguments: [
         "--name", rule.name, "--kind", rule.kind, "--queues", "\(interface.queues)",
         "--slots", "\(StageRule.slots)", "--arena-bytes", "\(arena.byteCount)",
-        "--configuration-bytes", "\(configuration.byteCount)",
         "--mac", "\(interface.macAddress)", "--mtu", "\(interface.mtu)",
         "--mode", plan.mode.rawValue, "--confined", plan.isConfined ? "yes" : "no",
       ],
