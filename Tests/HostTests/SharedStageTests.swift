@@ -331,7 +331,8 @@ final class PlayedStage {
       case 1:
         stage.burst.append(Descriptor(segment: 1, length: 64))
         stage.give([])
-      default: stage.memory.bytes.storeBytes(of: 0x7fff_ffff, toByteOffset: 4096 + 128, as: UInt32.self)
+      default:
+        stage.memory.bytes.storeBytes(of: 0x7fff_ffff, toByteOffset: 4096 + 128, as: UInt32.self)
       }
       #expect(try bench.waits(for: "stage-closed place=0"), "\(number)")
       #expect(try numbers(peer) == (number == 0 ? [1] : []))

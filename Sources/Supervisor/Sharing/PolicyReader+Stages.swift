@@ -27,7 +27,8 @@ extension PolicyReader {
     let section = section(
       tree, path,
       keys: [
-        "name", "kind", "program", "configuration", "configuration-file", "packets", "ways", "fails",
+        "name", "kind", "program", "configuration", "configuration-file", "packets", "ways",
+        "fails",
         "hang-milliseconds",
       ], name: "[[stage]]")
     var rule = StageRule()

@@ -169,7 +169,9 @@ final class StageService {
       guard let process = stage.process else { return }
       stages[place].state = .running
       path.tell(text(place) + " slots=\(StageRule.slots)", process.channelDescriptors)
-      if stage.restarts > 0 { report("stage \(stage.rule.name) goes on: process \(process.identifier)") }
+      if stage.restarts > 0 {
+        report("stage \(stage.rule.name) goes on: process \(process.identifier)")
+      }
     default: report("stage \(stage.rule.name): \(message.word) \(message.rest)")
     }
   }
@@ -227,7 +229,8 @@ final class StageService {
       lose(place, "it has broken the channel's rules: \(message["reason"] ?? "?")", at: now)
     case "refused":
       report(
-        "the driver host refuses stage \(stages[place].rule.name): \(message["reason"] ?? "no reason")")
+        "the driver host refuses stage \(stages[place].rule.name): \(message["reason"] ?? "no reason")"
+      )
       if message["what"] == "stage-end" {
         stages[place].state = .down
       } else if stages[place].state == .running {

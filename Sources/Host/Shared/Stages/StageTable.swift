@@ -182,7 +182,8 @@ struct StageTable: ~Copyable {
   /// Looks for the next stage that runs; those that do not and may be left out are left out.
   /// - Parameter flight: its way, and what it has been through.
   func nextStep(
-    _ flight: StagedFlight, position: UInt64, byteCount: UInt32, _ instances: borrowing InstanceTable
+    _ flight: StagedFlight, position: UInt64, byteCount: UInt32,
+    _ instances: borrowing InstanceTable
   ) -> Step {
     var passed = flight.passed
     while let place = next(flight.way, passed, position, byteCount, instances) {
