@@ -61,7 +61,7 @@ setup:
 	Setup/lwip.sh
 
 lint:
-	swift format lint --strict -r Sources Drivers Hardware Benchmarks Examples Tests Package.swift
+	swift format lint --strict -r Sources Drivers Stages Hardware Benchmarks Examples Tests Package.swift
 
 format:
-	swift format -i -r Sources Drivers Hardware Benchmarks Examples Tests Package.swift
+	swift format -i -r Sources Drivers Stages Hardware Benchmarks Examples Tests Package.swift

@@ -1,9 +1,9 @@
 import ArgumentParser
 
-/// `martlet stages`: what packets of a shared run go through.
-struct StagesCommand: ParsableCommand {
+/// `martlet stage list`: what packets of a shared run go through.
+struct ListStages: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "stages", abstract: "Show the stages of a shared run.",
+    commandName: "list", abstract: "Show the stages of a shared run.",
     discussion: """
       Stages stand in the policy ([[stage]], `martlet policy --help`), the first one nearest to the wire. Each is a process \
       of its own: what it is, whether it runs, what goes through it, and how often it had to be started anew. What each has \
