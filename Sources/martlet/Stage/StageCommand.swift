@@ -8,12 +8,12 @@ import StageKinds
 /// `martlet stage`: what stands between the driver and the instances.
 struct StageCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "stage", abstract: "Try stages: what filters, changes, holds and makes packets.",
+    commandName: "stage", abstract: "Show and try stages: what filters, changes, holds and makes packets.",
     discussion: """
       A stage is a program between the driver and the instances, in a process of its own. Kinds: \
       \(stageKinds.map(\.kind).joined(separator: ", ")).
       """,
-    subcommands: [TestStage.self])
+    subcommands: [ListStages.self, TestStage.self])
 }
 
 /// `martlet stage test`: a capture through a stage, without any run.
