@@ -16,6 +16,7 @@ PCI.RegisterWindow.(load|store)Elsewhere    registers that are not mapped: one c
 Host.(PacketPath|SharedPath)<.*>.timedTurn.* -> clock_gettime@   the clock, in one turn of 32 (vdso)
 Host.(PathTimes.look|.*.lookAtMarks|InstanceTable.look)\(.* -> clock_gettime@   the same: what was marked there has been taken
 Host.InstanceTable.noteBurstTime            the clock, once a burst, where rules have limits (vdso)
+Host.StageTable..noteTime in                the clock, for packets that entered a stage in one turn of 32 (vdso)
 Steering.ClassifierView.walk.* -> memset@   fields of protocols of one's own, where there are such
 Capture.CaptureTapState.takeUpdate          an order of what to capture, or its end: once for each
 Capture.CaptureTapState.* -> clock_gettime@   the kernel's page of code (vdso) answers: once a burst, while somebody captures

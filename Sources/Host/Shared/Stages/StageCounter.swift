@@ -11,6 +11,9 @@ enum StageCounter: Int, CaseIterable {
   case bypassed
   case inside
 
+  /// Of all counters: known when this is compiled.
+  static let count = 10
+
   /// By DPDK's xstats grammar.
   /// - Parameter stage: its name.
   func name(_ stage: String) -> String {

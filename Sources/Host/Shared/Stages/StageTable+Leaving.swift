@@ -32,11 +32,7 @@ extension StageTable {
         close(place, .notItsSegment, &ledger, &instances)
         break
       }
-      let since = flights[number].since
-      if since != 0 {
-        times.record(.stage, monotonic_nanoseconds() &- since)
-        flights[number].since = 0
-      }
+      if flights[number].since != 0 { noteTime(number, &times) }
       if flights[number].origin == .spare { port.pointee.spares &-= 1 }
       goOn(number, packet, from: place, &ledger, &instances)
     }
@@ -44,8 +40,15 @@ extension StageTable {
     return worked
   }
 
+  /// How long a packet has been in its stage.
+  @inline(never)
+  private mutating func noteTime(_ number: Int, _ times: inout PathTimes) {
+    times.record(.stage, monotonic_nanoseconds() &- flights[number].since)
+    flights[number].since = 0
+  }
+
   /// Whether a stage has this packet, and its head lies where it may.
-  private func isIn(_ packet: StagedPacket, _ place: Int) -> Bool {
+  private mutating func isIn(_ packet: StagedPacket, _ place: Int) -> Bool {
     guard Int(packet.number) < StagedFlights.capacity else { return false }
     let flight = flights[Int(packet.number)]
     guard flight.holder == .stage, Int(flight.place) == place else { return false }
@@ -74,7 +77,7 @@ extension StageTable {
     flight.way = packet.way
     flights[number] = flight
     move(number, to: packet)
-    switch nextStep(flight, position: packet.position, byteCount: packet.byteCount, instances) {
+    switch nextStep(flight, position: packet.position, byteCount: packet.byteCount, &instances) {
     case .stage(let next): hand(number, to: next, packet, &ledger, &instances)
     case .dropped: end(number, &ledger, &instances)
     case .out:
@@ -87,7 +90,7 @@ extension StageTable {
   }
 
   /// The head lies where the stage has left it. What it is a piece of stays as it was.
-  private func move(_ number: Int, to packet: StagedPacket) {
+  private mutating func move(_ number: Int, to packet: StagedPacket) {
     let head = flights.pieces(number)
     let unit = UInt64(Descriptor.unit)
     if flights[number].origin == .sent {

@@ -34,7 +34,7 @@ struct StageTable: ~Copyable {
   /// How long packets are inside is counted of what enters while this is not 0: nanoseconds of the monotonic clock.
   @usableFromInline var now: UInt64 = 0
 
-  private static let words = StagePlan.maximumStages * StageCounter.allCases.count
+  private static let words = StagePlan.maximumStages * StageCounter.count
 
   init() {
     ports = .allocate(capacity: StagePlan.maximumStages)
@@ -53,12 +53,15 @@ struct StageTable: ~Copyable {
     counts.deallocate()
   }
 
+  @inline(__always)
   func port(_ place: Int) -> Port? { ports[place & (StagePlan.maximumStages &- 1)] }
 
+  @inline(__always)
   func isUp(_ place: Int) -> Bool { up &>> UInt8(truncatingIfNeeded: place) & 1 != 0 }
 
+  @inline(__always)
   func count(_ place: Int, _ counter: StageCounter, _ change: UInt64 = 1) {
-    counts[place &* StageCounter.allCases.count &+ counter.rawValue] &+= change
+    counts[place &* StageCounter.count &+ counter.rawValue] &+= change
   }
 
   // MARK: Entering
@@ -109,7 +112,7 @@ struct StageTable: ~Copyable {
     for position in first..<count { total &+= slots[position].length }
     flight.unseen = total &- head.length
     let step = nextStep(
-      flight, position: head.position, byteCount: head.length, instances)
+      flight, position: head.position, byteCount: head.length, &instances)
     guard case .stage(let place) = step else {
       if case .out = step { return false }
       drop(slots + first, count &- first, flight, &ledger, &instances)
@@ -181,12 +184,12 @@ struct StageTable: ~Copyable {
 
   /// Looks for the next stage that runs; those that do not and may be left out are left out.
   /// - Parameter flight: its way, and what it has been through.
-  func nextStep(
+  mutating func nextStep(
     _ flight: StagedFlight, position: UInt64, byteCount: UInt32,
-    _ instances: borrowing InstanceTable
+    _ instances: inout InstanceTable
   ) -> Step {
     var passed = flight.passed
-    while let place = next(flight.way, passed, position, byteCount, instances) {
+    while let place = Self.next(flight.way, passed, position, byteCount, &instances) {
       if isUp(place) { return .stage(place) }
       if instances.table.stages.failsClosed &>> UInt8(truncatingIfNeeded: place) & 1 != 0 {
         count(place, .droppedDown)
@@ -199,9 +202,9 @@ struct StageTable: ~Copyable {
   }
 
   /// Those for all packets come first, then those that a rule names.
-  private func next(
+  private static func next(
     _ way: StagedPacket.Way, _ passed: UInt8, _ position: UInt64, _ byteCount: UInt32,
-    _ instances: borrowing InstanceTable
+    _ instances: inout InstanceTable
   ) -> Int? {
     if let place = instances.table.stages.next(way, passed: passed) { return place }
     guard way == .receive, let rules = instances.table.rules, rules.hasStages else { return nil }
@@ -344,7 +347,7 @@ struct StageTable: ~Copyable {
           && flights[number].origin != .spare
         { inside &+= 1 }
       }
-      counts[place &* StageCounter.allCases.count &+ StageCounter.inside.rawValue] = inside
+      counts[place &* StageCounter.count &+ StageCounter.inside.rawValue] = inside
     }
     for index in 0..<Self.words where counts[index] != published[index] {
       statistics.add(counts[index] &- published[index], stageWord: index)
