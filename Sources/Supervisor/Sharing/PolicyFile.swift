@@ -22,7 +22,12 @@ public struct PolicyError: Error, CustomStringConvertible {
 extension Policy {
   /// Reads a file and checks all of it.
   public init(path: String, user: uid_t = geteuid()) throws(PolicyError) {
-    let text = try Self.read(path)
+    let text: String
+    do throws(TextFile.Failure) {
+      text = try TextFile.read(path, limit: 1 << 18)
+    } catch {
+      throw PolicyError(path: path, problems: [], reason: error.reason)
+    }
     do throws(PolicyError) {
       try self.init(text: text, user: user)
     } catch {
@@ -51,23 +56,5 @@ extension Policy {
       problems: problems.enumerated().sorted {
         ($0.element.line, $0.offset) < ($1.element.line, $1.offset)
       }.map(\.element))
-  }
-
-  private static func read(_ path: String) throws(PolicyError) -> String {
-    guard let file = fopen(path, "re") else {
-      throw PolicyError(path: path, problems: [], reason: String(cString: strerror(errno)))
-    }
-    defer { fclose(file) }
-    let limit = 1 << 18
-    var bytes = [UInt8](repeating: 0, count: limit + 1)
-    let count = fread(&bytes, 1, bytes.count, file)
-    guard ferror(file) == 0, count <= limit else {
-      let reason = count > limit ? "longer than \(limit) bytes" : String(cString: strerror(errno))
-      throw PolicyError(path: path, problems: [], reason: reason)
-    }
-    guard let text = String(validating: bytes[..<count], as: UTF8.self) else {
-      throw PolicyError(path: path, problems: [], reason: "it is not UTF-8")
-    }
-    return text
   }
 }
