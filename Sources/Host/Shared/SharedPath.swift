@@ -110,7 +110,7 @@ package struct SharedPath<Pair: NetworkQueuePair & ~Copyable>: ~Copyable, QueueP
   mutating func deliver() {
     if instances.tap.isOn {
       instances.tap.beginBurst()
-      instances.tap.capture(.wireReceive, received)
+      instances.captureReceived(received)
     }
     instances.deliver(received)
     for index in 0..<received.count where !received[index].flags.contains(.offload) {
