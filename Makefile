@@ -10,6 +10,7 @@ run: build
 build: setup
 	$(BUILD) --product martlet-host
 	$(BUILD) --product martlet-stack
+	$(BUILD) --product martlet-stage
 	$(BUILD) --product martlet
 	$(BUILD) --product martlet-loops
 
@@ -61,7 +62,7 @@ setup:
 	Setup/lwip.sh
 
 lint:
-	swift format lint --strict -r Sources Drivers Hardware Benchmarks Examples Tests Package.swift
+	swift format lint --strict -r Sources Drivers Stages Hardware Benchmarks Examples Tests Package.swift
 
 format:
-	swift format -i -r Sources Drivers Hardware Benchmarks Examples Tests Package.swift
+	swift format -i -r Sources Drivers Stages Hardware Benchmarks Examples Tests Package.swift

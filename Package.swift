@@ -65,6 +65,9 @@ func driver(_ name: String, _ definitions: [Target.Dependency] = []) -> [Target]
   return targets
 }
 
+/// The stages of Martlet's own program: Stages/NAME.
+let stageNames = ["Firewall", "NAT44", "VLANTagger", "Shaper"]
+
 /// The drivers of Martlet's own programs: one line each.
 let drivers = [
   driver("E1000e"),
@@ -135,6 +138,8 @@ var targets: [Target] = [
       "Capture", "CLinux",
     ]),
   part("Stacks", ["Driver", "Handles", "Channel", "Steering", "Memory", "Virtio", "CLinux"]),
+  part("Stage", ["Channel", "Steering", "Memory", "Confinement", "CLinux"]),
+  part("StageKinds", ["Stage"] + stageNames.map { .target(name: $0) }),
   // gVisor itself is built by `make gvisor`, and loaded at run time where it is.
   .target(name: "CGVisor", path: "Sources/CGVisor", exclude: ["Go"]),
   part("GVisorStack", ["CGVisor", "Stacks", "Channel", "Steering", "Memory", "CLinux"]),
@@ -198,6 +203,7 @@ var targets: [Target] = [
     path: "Benchmarks/Seal", swiftSettings: swift),
   program(
     "martlet-host", ["Host", "Driver"] + driverNames, plugins: ["RegisterDrivers"]),
+  program("martlet-stage", ["Stage", "StageKinds"]),
   program(
     "martlet-stack", ["Stacks", "GVisorStack"] + (hasLwIP ? ["LwIPStack"] : [])),
   program(
@@ -209,7 +215,7 @@ var targets: [Target] = [
       "EmulatedPCI", "NewDriver", "Benchmarks", "Handles", "Loops", "Stacks", "Statistics",
       "Steering", "Top", "Trace", "VFIO",
       "Driver",
-      "Channel", "Capture", "CaptureFile", "CPcap",
+      "Channel", "Capture", "CaptureFile", "CPcap", "Stage", "StageKinds",
       "Memory", "PCI", "CLinux", arguments, logging,
     ] + driverNames, plugins: ["RegisterDrivers"]),
 
@@ -285,6 +291,10 @@ var targets: [Target] = [
     "StacksTests",
     ["Stacks", "Channel", "PlayedSupervisor", "Steering", "Memory", "CLinux"]
       + (hasLwIP ? ["LwIPStack"] : [])),
+  tests(
+    "StageTests",
+    ["Stage", "StageKinds", "Channel", "Steering", "Memory", "CLinux"]
+      + stageNames.map { .target(name: $0) }),
   tests("CommandTests", ["Supervisor", "Confinement", "CLinux"]),
   tests(
     "SharingTests",
@@ -311,6 +321,11 @@ var targets: [Target] = [
 ]
 
 targets += drivers.flatMap { $0 }
+targets += stageNames.map {
+  .target(
+    name: $0, dependencies: ["Stage", "Channel", "Steering", "Memory"], path: "Stages/\($0)",
+    exclude: ["README.md"], swiftSettings: swift)
+}
 
 if hasLwIP {
   targets += [
@@ -347,7 +362,7 @@ if Context.environment["MARTLET_FUZZING"] != nil {
       "martlet-fuzz-messages", in: "Messages",
       [
         "VFIOUserMessages", "VhostUserMessages", "Steering", "PlainClassifier", "Channel", "Trace",
-        "Confinement", "Capture", "CPcap",
+        "Confinement", "Capture", "CPcap", "Stage", "StageKinds", "Memory",
       ]),
     fuzzer(
       "martlet-fuzz-system", in: "System",
@@ -404,9 +419,11 @@ let package = Package(
     .library(name: "MartletMetrics", targets: ["MartletMetrics", "Statistics"]),
     .library(name: "CMartletChannel", targets: ["CMartletChannel"]),
     .library(name: "MartletInstance", targets: ["Stacks", "Channel", "Steering", "Memory"]),
+    .library(name: "MartletStage", targets: ["Stage", "Channel", "Steering", "Memory"]),
     .executable(name: "martlet", targets: ["martlet"]),
     .executable(name: "martlet-host", targets: ["martlet-host"]),
     .executable(name: "martlet-stack", targets: ["martlet-stack"]),
+    .executable(name: "martlet-stage", targets: ["martlet-stage"]),
     .executable(name: "martlet-loops", targets: ["martlet-loops"]),
   ],
   dependencies: [

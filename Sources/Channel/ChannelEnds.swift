@@ -69,6 +69,14 @@ public struct ChannelMemory: ~Copyable {
   /// Changes with each ``announceNews()``.
   public var newsWord: UnsafeMutableRawPointer { arena.address + ChannelLayout.newsWord }
 
+  /// How far a queue's receive ring has been written and read, as both ends say: not checked.
+  public func receiveProgress(_ queue: Int) -> (written: UInt32, taken: UInt32) {
+    (
+      relaxed_load32(arena.address + layout.producerIndex(queue, .receive)),
+      relaxed_load32(arena.address + layout.consumerIndex(queue, .receive))
+    )
+  }
+
   func producer(
     _ queue: Int, _ ring: ChannelLayout.Ring, from index: UInt32 = 0
   ) -> RingProducer {

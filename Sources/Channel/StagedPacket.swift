@@ -64,7 +64,9 @@ public struct StagedPacket: BitwiseCopyable, Sendable, Equatable {
   /// Reads three slots that have been copied from shared memory.
   /// - Returns: nil where they are no such packet. Nothing else of what they say is checked.
   public init?(_ slots: UnsafePointer<Descriptor>) {
-    guard let metadata = Offload(slots[0]), let way = Way(rawValue: slots[1].tag) else { return nil }
+    guard let metadata = Offload(slots[0]), let way = Way(rawValue: slots[1].tag) else {
+      return nil
+    }
     let flags = Descriptor.Flags.more.union(.checksumValid)
     guard slots[1].flags.rawValue & ~flags.rawValue == 0, slots[1].flags.contains(.more),
       slots[2].flags.rawValue == 0

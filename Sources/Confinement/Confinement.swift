@@ -40,29 +40,38 @@ public enum Confinement {
   /// calls: those of the loop, and what a driver needs to set up its device. Any other one ends it.
   /// - Throws: the step that the kernel refused. The process should then exit.
   public static func close(_ host: ConfinedHost) throws(ConfinementError) {
+    try limitResources()
+    try SystemCallFilter.initialisation(host).load()
+  }
+
+  /// No thread, process, file or core dump from now on.
+  static func limitResources() throws(ConfinementError) {
     for limit in [
       LINUX_RLIMIT_CORE, LINUX_RLIMIT_FSIZE, LINUX_RLIMIT_NPROC, LINUX_RLIMIT_MEMLOCK,
       LINUX_RLIMIT_LOCKS, LINUX_RLIMIT_SIGPENDING, LINUX_RLIMIT_MSGQUEUE, LINUX_RLIMIT_NICE,
       LINUX_RLIMIT_RTPRIO,
     ] { try check("limits", linux_limit(Int32(limit), 0)) }
-    try SystemCallFilter.initialisation(host).load()
   }
 
   /// After this the process maps no more than it has and some room for its heap, and its threads are left with what the loop
   /// needs. No other thread may map memory meanwhile.
   /// - Throws: the step that the kernel refused. The process should then exit.
   public static func closeLoop(_ host: ConfinedHost) throws(ConfinementError) {
-    let mapped = linux_mapped_bytes()
-    guard mapped > 0 else { throw ConfinementError(step: "memory limit", errno: EINVAL) }
-    try check(
-      "memory limit",
-      linux_limit(Int32(LINUX_RLIMIT_AS), mapped + UInt64(host.roomToGrow)))
+    try limitMemory(roomToGrow: host.roomToGrow)
     if !host.getsDescriptors {
       let count = UInt64(linux_descriptor_count())
       try check(
         "descriptor limit", linux_limit(Int32(LINUX_RLIMIT_NOFILE), count))
     }
     try SystemCallFilter.loop(host).load()
+  }
+
+  /// - Parameter roomToGrow: bytes that may be mapped beyond what is.
+  static func limitMemory(roomToGrow: Int) throws(ConfinementError) {
+    let mapped = linux_mapped_bytes()
+    guard mapped > 0 else { throw ConfinementError(step: "memory limit", errno: EINVAL) }
+    try check(
+      "memory limit", linux_limit(Int32(LINUX_RLIMIT_AS), mapped + UInt64(roomToGrow)))
   }
 
   static func check(_ step: String, _ result: Int32) throws(ConfinementError) {

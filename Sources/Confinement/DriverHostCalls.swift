@@ -54,7 +54,12 @@ extension SystemCallFilter {
       // Sleeping and time.
       "poll", "ppoll", "epoll_wait", "epoll_pwait", "clock_gettime", "clock_nanosleep", "nanosleep",
       "sched_yield", "restart_syscall",
-      // The C library's heap and random numbers; the end of threads and process.
+    ].map { Rule($0) } + anyProcess
+
+  /// What the C library and Swift need, whatever the process does.
+  static let anyProcess: [Rule] =
+    [
+      // The heap and random numbers; the end of threads and process.
       "brk", "munmap", "getrandom", "getpid", "gettid", "rt_sigreturn", "rt_sigprocmask", "exit",
       "exit_group",
     ].map { Rule($0) }
@@ -87,7 +92,7 @@ extension SystemCallFilter {
   }
 
   /// More memory for the heap.
-  private static let heap = [
+  static let heap = [
     Rule(
       "mmap", .argument(2, within: PROT_READ | PROT_WRITE),
       .argument(3, is: Int32(MAP_PRIVATE) | Int32(MAP_ANONYMOUS)))

@@ -31,7 +31,9 @@ package final class HostStatistics: Sendable {
   /// - Parameter isShared: whether there may be many instances.
   static func capacity(queues: Int, isShared: Bool = false) -> Int {
     hostNames.count + queues * queueNames.count + maximumDeviceCounters
-      + (isShared ? SharedCounter.allCases.count + 64 * InstanceCounter.allCases.count : 0)
+      + (isShared
+        ? SharedCounter.allCases.count + 64 * InstanceCounter.allCases.count
+          + StagePlan.maximumStages * StageCounter.allCases.count : 0)
   }
   /// Counters of the device that are shown; a driver that names more has the rest left out.
   private static let maximumDeviceCounters = 64
@@ -153,6 +155,26 @@ package final class HostStatistics: Sendable {
 
   func add(_ change: UInt64, shared counter: Int) {
     if let firstShared { page.add(firstShared + counter, change) }
+  }
+
+  /// Names a stage's counters, which go on where a stage of that place has counted before.
+  func show(stage place: Int, _ name: String) {
+    for counter in StageCounter.allCases {
+      let word = place * StageCounter.allCases.count + counter.rawValue
+      if let entry = stageEntry(word) {
+        self.name(entry, counter.name(name), keepsValue: counter != .inside)
+      }
+    }
+  }
+
+  func add(_ change: UInt64, stageWord word: Int) {
+    if let entry = stageEntry(word) { page.add(entry, change) }
+  }
+
+  private func stageEntry(_ word: Int) -> Int? {
+    firstShared.map {
+      $0 + SharedCounter.allCases.count + 64 * InstanceCounter.allCases.count + word
+    }
   }
 
   private func entry(_ instance: Int, _ counter: Int) -> Int? {

@@ -35,6 +35,8 @@ package struct PathTimes {
     case transmit
     /// From there until the device has done with it.
     case ring
+    /// In a stage.
+    case stage
 
     /// By DPDK's xstats grammar, in nanoseconds.
     func name(_ queue: Int) -> String {
@@ -44,6 +46,7 @@ package struct PathTimes {
       case .channel: "rx_q\(queue)_time_channel"
       case .transmit: "tx_q\(queue)_time_host"
       case .ring: "tx_q\(queue)_time_ring"
+      case .stage: "rx_q\(queue)_time_stage"
       }
     }
   }

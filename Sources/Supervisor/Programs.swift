@@ -5,6 +5,7 @@ public enum Programs {
   public static let martlet = folder + "/martlet"
   public static let host = folder + "/martlet-host"
   public static let stack = folder + "/martlet-stack"
+  public static let stage = folder + "/martlet-stage"
   /// Runs one loop of the data path by itself, for the benchmarks.
   public static let loops = folder + "/martlet-loops"
   /// Seals packets, for the benchmarks; built with them only.

@@ -39,6 +39,16 @@ struct PolicyCommand: ParsableCommand {
         segments = 4096                # received segments that it may hold
         credential-seconds = 86400     # how long its credential is good
 
+        [[stage]]                      # what packets go through; the first one is the nearest to the wire
+        name = "wall"                  # lower-case letters, digits and _
+        kind = "firewall"              # of martlet-stage: firewall, nat44, vlan or shaper
+        program = "/usr/local/bin/x"   # or one of your own, which gets the kind too
+        configuration-file = "wall.rules"  # from this file's folder; or the text itself: configuration = "…"
+        packets = "all"                # or "rules": those that a rule sends there by stage=wall
+        ways = ["receive", "transmit"] # of all packets
+        fails = "closed"               # without its process packets are dropped; "open": they pass it by
+        hang-milliseconds = 200        # that it may leave packets waiting before it is started anew, 10 to 60000
+
       What one rule names exactly (one address, ports of one address, rest) is kept for it. A token is not in the file, \
       only its digest: take 16 random bytes or more.
       """, subcommands: [Check.self])
@@ -54,7 +64,7 @@ struct PolicyCommand: ParsableCommand {
       do {
         let policy = try Policy(path: file)
         say(
-          "\(file): \(policy.instances.count) instances by name, others \(policy.unnamed == nil ? "refused" : "by [default]")"
+          "\(file): \(policy.instances.count) instances by name, others \(policy.unnamed == nil ? "refused" : "by [default]")\(policy.stages.isEmpty ? "" : "; stages " + policy.stages.map(\.name).joined(separator: ", "))"
         )
       } catch {
         writeLine("\(error)", to: 2)

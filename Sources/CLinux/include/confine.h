@@ -121,3 +121,6 @@ LINUX_CALL int linux_landlock_deny_all(int version) {
 
 /// mallopt(3): threads that are made from now on allocate from the first one's heap.
 LINUX_CALL void linux_use_one_heap(void) { mallopt(M_ARENA_MAX, 1); }
+
+/// mallopt(3): the heap grows by brk(2) alone, however much is asked for at once.
+LINUX_CALL void linux_grow_heap_in_place(void) { mallopt(M_MMAP_MAX, 0); }

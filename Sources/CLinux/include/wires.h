@@ -58,6 +58,13 @@ LINUX_CALL int linux_wait_readable(int fd, long nanoseconds) {
   return linux_result(syscall(SYS_ppoll, &p, 1, &t, NULL, 0));
 }
 
+/// Waits until one of some descriptors is readable, or for so many nanoseconds: as ppoll(2) returns. Descriptors below 0 are
+/// left out.
+LINUX_CALL int linux_await_any(struct pollfd *_Nonnull p, nfds_t count, uint64_t nanoseconds) {
+  struct timespec t = {.tv_sec = nanoseconds / 1000000000, .tv_nsec = nanoseconds % 1000000000};
+  return linux_result(syscall(SYS_ppoll, p, count, &t, NULL, 0));
+}
+
 /// A socket for all frames of an interface, whatever their destination. Returns it, or -errno.
 LINUX_CALL int linux_open_frame_socket(const char *_Nonnull name) {
   int fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);

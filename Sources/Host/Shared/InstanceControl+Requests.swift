@@ -22,7 +22,7 @@ extension InstanceControl {
   func refuse(_ message: ControlMessage, _ reason: String, _ descriptors: [Int32]) {
     close(descriptors)
     let text = reason.replacing(" ", with: "_")
-    let place = ["offset", "generation"].compactMap { name in
+    let place = ["offset", "generation", "place"].compactMap { name in
       message[name].map { " \(name)=\($0)" }
     }.joined()
     supervisor.say(
@@ -34,6 +34,15 @@ extension InstanceControl {
   func begin(_ message: ControlMessage, _ descriptors: [Int32]) throws(Refusal) {
     if message.word == "rules" {
       try setRules(message, descriptors)
+      return
+    }
+    if message.word == "stage" {
+      try setStage(message, descriptors)
+      return
+    }
+    if message.word == "stage-end" {
+      guard descriptors.isEmpty else { throw Refusal("wrong number of descriptors") }
+      try endStage(message)
       return
     }
     guard let id: UInt32 = message.number("id") else { throw Refusal("no id") }

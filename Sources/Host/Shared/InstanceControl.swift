@@ -25,6 +25,9 @@ final class InstanceControl {
   var claims: [(instance: Int, claim: Claim)] = []
   /// What stands before claims; nil where there are no rules.
   var rules: RuleProgram?
+  /// What packets go through before they come here, by place.
+  var stages: [Int: PlannedStage] = [:]
+  var stagePlan = StagePlan()
   private var table: ForwardingTableBox
   /// What the supervisor has asked for and has not been begun.
   private var requests: [(message: ControlMessage, descriptors: [Int32])] = []
@@ -41,6 +44,8 @@ final class InstanceControl {
     var oldTable: ForwardingTableBox?
     /// What to tell the supervisor then.
     var answer: String?
+    /// Of a stage that they close.
+    var oldChannel: StageChannel?
   }
 
   /// - Parameters:
@@ -114,6 +119,7 @@ final class InstanceControl {
         finish(current)
       }
       closeOffenders()
+      reportStageOffenders()
       if current != nil { continue }
       noteReleased()
       noteSettled()
@@ -132,7 +138,8 @@ final class InstanceControl {
   // MARK: Changes
 
   func post(
-    _ answer: String?, newTable: ForwardingTableBox? = nil, _ body: (Int, inout PathUpdate) -> Void
+    _ answer: String?, newTable: ForwardingTableBox? = nil, keeping channel: StageChannel? = nil,
+    _ body: (Int, inout PathUpdate) -> Void
   ) {
     let oldTable = newTable == nil ? nil : table
     if let newTable { table = newTable }
@@ -146,7 +153,8 @@ final class InstanceControl {
       mailboxes[queue].put(update)
       wakes[queue].ring()
     }
-    current = Change(updates: updates, oldTable: oldTable, answer: answer)
+    current = Change(
+      updates: updates, oldTable: oldTable, answer: answer, oldChannel: channel)
   }
 
   private func finish(_ change: Change) {
@@ -234,7 +242,11 @@ final class InstanceControl {
       try DeliveryTable(
         station: plan.station, claims: claims,
         attached: staying.reduce(0) { $0 | bit($1.index) }),
-      rules: rules.map { RuleTableBox($0, instances: staying.map { ($0.index, $0.name) }) })
+      rules: rules.map {
+        RuleTableBox(
+          $0, instances: staying.map { ($0.index, $0.name) },
+          stages: Dictionary(uniqueKeysWithValues: stages.values.map { ($0.name, $0.place) }))
+      }, stages: stagePlan)
   }
 
   /// A table of claims that stand beside each other already.

@@ -16,6 +16,10 @@ struct PathUpdate {
   var resize: (instance: Int, transmitEnd: UInt64)?
   /// Positions of an instance that it may send from, or no longer.
   var register: (instance: Int, range: Range<UInt64>, isRegistered: Bool)?
+  /// A stage more.
+  var installStage: UnsafeMutablePointer<StagePort>?
+  /// A stage less, by place.
+  var closeStage: Int?
 }
 
 /// The words by which the control thread and one queue thread talk. A plain view of memory that the control thread owns
@@ -36,7 +40,7 @@ struct PathMailbox: @unchecked Sendable {
   /// Readable when the queue thread has written something.
   private let changed: Int32
 
-  private static let byteCount = 64 + 64 * 16
+  private static let byteCount = 64 + 64 * 16 + StagePlan.maximumStages * 4
 
   init(changed: Int32) {
     words = .allocate(byteCount: Self.byteCount, alignment: 64)
@@ -49,6 +53,11 @@ struct PathMailbox: @unchecked Sendable {
   private func instance(_ index: Int) -> UnsafeMutableRawPointer {
     precondition((0..<64).contains(index))
     return words + 64 + index * 16
+  }
+
+  private func stage(_ place: Int) -> UnsafeMutableRawPointer {
+    precondition((0..<StagePlan.maximumStages).contains(place))
+    return words + 64 + 64 * 16 + place * 4
   }
 
   // MARK: Control thread
@@ -78,6 +87,12 @@ struct PathMailbox: @unchecked Sendable {
     release_store32(instance(index), State.absent.rawValue)
   }
 
+  /// Why the path has closed a stage; none where it has not.
+  func reason(stage place: Int) -> EndReason {
+    EndReason(rawValue: relaxed_load32(stage(place))) ?? .none
+  }
+  func forget(stage place: Int) { relaxed_store32(stage(place), 0) }
+
   // MARK: Queue thread
 
   @usableFromInline var hasUpdate: Bool {
@@ -101,6 +116,11 @@ struct PathMailbox: @unchecked Sendable {
 
   func offended(_ index: Int, _ reason: EndReason) {
     relaxed_store32(instance(index) + 4, reason.rawValue)
+    tell()
+  }
+
+  func offendedByStage(_ place: Int, _ reason: EndReason) {
+    relaxed_store32(stage(place), reason.rawValue)
     tell()
   }
 

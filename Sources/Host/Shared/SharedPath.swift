@@ -17,6 +17,8 @@ package struct SharedPath<Pair: NetworkQueuePair & ~Copyable>: ~Copyable, QueueP
 
   @usableFromInline var queuePair: Pair
   @usableFromInline var instances: InstanceTable
+  /// What packets go through between the two.
+  @usableFromInline var stages = StageTable()
   /// Who owns each of the host's own receive segments: the host or the device.
   @usableFromInline var ledger: SegmentLedger
 
@@ -41,7 +43,10 @@ package struct SharedPath<Pair: NetworkQueuePair & ~Copyable>: ~Copyable, QueueP
   @inlinable package var hasUpdate: Bool { instances.mailbox.hasUpdate || instances.tap.hasUpdate }
   @inlinable package mutating func takeUpdate() {
     instances.tap.takeUpdate()
-    if instances.mailbox.hasUpdate { instances.takeUpdate() }
+    if instances.mailbox.hasUpdate {
+      stages.takeUpdate(&ledger, &instances)
+      instances.takeUpdate()
+    }
   }
 
   @inlinable @inline(never)
@@ -49,9 +54,11 @@ package struct SharedPath<Pair: NetworkQueuePair & ~Copyable>: ~Copyable, QueueP
     instances.beginTurn()
     var worked = instances.takeReturnedSegments()
     try postSegments(of: &ledger, to: &queuePair, by: &posts)
+    if stages.isOn, stages.serve(&ledger, &instances, &times) { worked = true }
     if try receive() { worked = true }
     if try transmit() { worked = true }
     if try complete() { worked = true }
+    if stages.isOn { stages.ring() }
     instances.ringDoorbells()
     return worked
   }
@@ -63,6 +70,10 @@ package struct SharedPath<Pair: NetworkQueuePair & ~Copyable>: ~Copyable, QueueP
     var worked = instances.takeReturnedSegments()
     try postSegments(of: &ledger, to: &queuePair, by: &posts)
     let begin = monotonic_nanoseconds()
+    if stages.isOn {
+      stages.now = begin
+      if stages.serve(&ledger, &instances, &times) { worked = true }
+    }
     try takeReceived()
     if !received.isEmpty {
       let driven = monotonic_nanoseconds()
@@ -81,6 +92,10 @@ package struct SharedPath<Pair: NetworkQueuePair & ~Copyable>: ~Copyable, QueueP
       worked = true
     }
     if try complete() { worked = true }
+    if stages.isOn {
+      stages.ring()
+      stages.now = 0
+    }
     instances.ringDoorbells()
     return worked
   }
@@ -112,6 +127,7 @@ package struct SharedPath<Pair: NetworkQueuePair & ~Copyable>: ~Copyable, QueueP
       instances.tap.beginBurst()
       instances.captureReceived(received)
     }
+    if stages.isOn { stages.enter(&received, isSent: false, &ledger, &instances) }
     instances.deliver(received)
     for index in 0..<received.count where !received[index].flags.contains(.offload) {
       ledger.reclaim(received[index].segment)
@@ -125,6 +141,10 @@ package struct SharedPath<Pair: NetworkQueuePair & ~Copyable>: ~Copyable, QueueP
     if sending.isEmpty {
       if instances.tap.isOn { instances.tap.beginBurst() }
       instances.gather(into: &sending)
+      if stages.isOn {
+        stages.enter(&sending, isSent: true, &ledger, &instances)
+        stages.depart(into: &sending)
+      }
       if instances.tap.isOn { instances.tap.capture(.wireTransmit, sending) }
     }
     if sending.isEmpty { return false }
@@ -147,6 +167,7 @@ package struct SharedPath<Pair: NetworkQueuePair & ~Copyable>: ~Copyable, QueueP
     }
     let worked = !completed.isEmpty
     handedBack &+= UInt32(truncatingIfNeeded: completed.count)
+    if stages.isOn { stages.takeCompleted(&completed, &ledger, &instances) }
     instances.complete(&completed)
     return worked
   }
@@ -154,7 +175,9 @@ package struct SharedPath<Pair: NetworkQueuePair & ~Copyable>: ~Copyable, QueueP
   @usableFromInline
   package mutating func prepareToSleep() -> Bool {
     times.forgetChannel()
-    guard instances.prepareToSleep(isBlocked: !sending.isEmpty) else { return false }
+    guard instances.prepareToSleep(isBlocked: !sending.isEmpty),
+      !stages.isOn || stages.prepareToSleep(isBlocked: !sending.isEmpty)
+    else { return false }
     return queuePair.armInterrupts(transmit: instances.inFlight > 0)
   }
 
@@ -166,6 +189,7 @@ package struct SharedPath<Pair: NetworkQueuePair & ~Copyable>: ~Copyable, QueueP
   @usableFromInline
   package mutating func wake(by rings: UInt64) {
     queuePair.disarmInterrupts()
+    if stages.isOn { stages.wake() }
     instances.wake(by: rings)
   }
 
@@ -177,6 +201,7 @@ package struct SharedPath<Pair: NetworkQueuePair & ~Copyable>: ~Copyable, QueueP
       if posts.isEmpty && completed.isEmpty { break }
       for index in 0..<posts.count { ledger.reclaim(posts[index].segment) }
       posts.removeAll()
+      if stages.isOn { stages.takeCompleted(&completed, &ledger, &instances) }
       instances.complete(&completed)
     }
     instances.ringDoorbells()
@@ -200,5 +225,8 @@ package struct SharedPath<Pair: NetworkQueuePair & ~Copyable>: ~Copyable, QueueP
   }
 
   @usableFromInline
-  package mutating func publish(to statistics: HostStatistics) { instances.publish(to: statistics) }
+  package mutating func publish(to statistics: HostStatistics) {
+    instances.publish(to: statistics)
+    if stages.isOn { stages.publish(to: statistics) }
+  }
 }

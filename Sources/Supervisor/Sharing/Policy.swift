@@ -18,6 +18,8 @@ public struct Policy: Sendable, Equatable {
   public var unnamed: InstanceRule?
   public var instances: [InstanceRule] = []
   public var memory = MemoryRule()
+  /// What packets go through, the first one nearest to the wire.
+  public var stages: [StageRule] = []
 
   /// Without a file: the supervisor's own user and root, with what nobody else has claimed.
   public static func usual(user: uid_t = geteuid()) -> Policy {

@@ -22,17 +22,13 @@ public struct PolicyError: Error, CustomStringConvertible {
 extension Policy {
   /// Reads a file and checks all of it.
   public init(path: String, user: uid_t = geteuid()) throws(PolicyError) {
-    let text: String
-    do throws(TextFile.Failure) {
-      text = try TextFile.read(path, limit: 1 << 18)
-    } catch {
-      throw PolicyError(path: path, problems: [], reason: error.reason)
-    }
+    let text = try Self.read(path)
     do throws(PolicyError) {
       try self.init(text: text, user: user)
     } catch {
       throw PolicyError(path: path, problems: error.problems)
     }
+    try readConfigurations(besides: path)
   }
 
   /// - Parameter text: TOML.
@@ -56,5 +52,22 @@ extension Policy {
       problems: problems.enumerated().sorted {
         ($0.element.line, $0.offset) < ($1.element.line, $1.offset)
       }.map(\.element))
+  }
+
+  /// Reads the files that stages are configured with.
+  private mutating func readConfigurations(besides path: String) throws(PolicyError) {
+    let folder = path.lastIndex(of: "/").map { path[...$0] } ?? ""
+    for index in stages.indices {
+      guard let file = stages[index].configurationFile else { continue }
+      stages[index].configuration = try Self.read(file.hasPrefix("/") ? file : folder + file)
+    }
+  }
+
+  private static func read(_ path: String) throws(PolicyError) -> String {
+    do throws(TextFile.Failure) {
+      return try TextFile.read(path, limit: 1 << 18)
+    } catch {
+      throw PolicyError(path: path, problems: [], reason: error.reason)
+    }
   }
 }

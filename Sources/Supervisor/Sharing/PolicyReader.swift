@@ -8,7 +8,7 @@ struct PolicyReader {
   mutating func policy(_ tree: TOMLTree, user: uid_t) -> Policy {
     var policy = Policy(user: user)
     let root = section(
-      tree, [], keys: ["socket", "memory", "default", "instance"], name: "the file")
+      tree, [], keys: ["socket", "memory", "default", "instance", "stage"], name: "the file")
     if let socket = root.value("socket") {
       readSocket(socket, [.key("socket")], into: &policy)
     }
@@ -25,11 +25,12 @@ struct PolicyReader {
       }
     default: note([.key("instance")], "instance is written [[instance]], once for each")
     }
+    readStages(root.value("stage"), into: &policy)
     checkTogether(policy)
     return policy
   }
 
-  private mutating func note(_ path: TOMLTree.Path, _ text: String) {
+  mutating func note(_ path: TOMLTree.Path, _ text: String) {
     problems.append((path, text))
   }
 
@@ -151,7 +152,7 @@ struct PolicyReader {
 
   // MARK: Values
 
-  private struct Section {
+  struct Section {
     var path: TOMLTree.Path
     var members: [String: TOMLTree]
 
@@ -159,7 +160,7 @@ struct PolicyReader {
     func place(_ key: String) -> TOMLTree.Path { path + [.key(key)] }
   }
 
-  private mutating func section(
+  mutating func section(
     _ tree: TOMLTree, _ path: TOMLTree.Path, keys: [String], name: String
   ) -> Section {
     guard case .table(let members) = tree else {
@@ -174,7 +175,7 @@ struct PolicyReader {
     return Section(path: path, members: members)
   }
 
-  private mutating func one<Value>(
+  mutating func one<Value>(
     _ key: String, _ section: Section, _ read: (TOMLTree) -> PolicyValue.Reading<Value>
   ) -> Value? {
     guard let tree = section.value(key) else { return nil }
@@ -186,7 +187,7 @@ struct PolicyReader {
     }
   }
 
-  private mutating func list<Value>(
+  mutating func list<Value>(
     _ key: String, _ section: Section, _ read: (TOMLTree) -> PolicyValue.Reading<Value>
   ) -> [Value]? {
     guard let tree = section.value(key) else { return nil }
@@ -213,7 +214,7 @@ struct PolicyReader {
     list(key, section, PolicyValue.user).map(Set.init)
   }
 
-  private mutating func number(
+  mutating func number(
     _ key: String, _ section: Section, in range: ClosedRange<Int>
   ) -> Int? {
     one(key, section) { tree in

@@ -67,6 +67,26 @@ enum PolicyValue {
     return .value(text)
   }
 
+  /// Counters are named after it.
+  static func stageName(_ tree: TOMLTree) -> Reading<String> {
+    guard case .string(let text) = tree, (1...16).contains(text.utf8.count),
+      text.utf8.allSatisfy({ (97...122).contains($0) || (48...57).contains($0) || $0 == 95 })
+    else { return .wrong("1 to 16 lower-case letters, digits and _") }
+    return .value(text)
+  }
+
+  static func text(_ tree: TOMLTree) -> Reading<String> {
+    guard case .string(let text) = tree else { return .wrong("a text") }
+    return .value(text)
+  }
+
+  static func word(_ tree: TOMLTree, _ words: [String]) -> Reading<String> {
+    guard case .string(let text) = tree, words.contains(text) else {
+      return .wrong(words.map { "\"\($0)\"" }.joined(separator: " or "))
+    }
+    return .value(text)
+  }
+
   static func digest(_ tree: TOMLTree) -> Reading<[UInt8]> {
     guard case .string(let text) = tree, let bytes = Hexadecimal.bytes(text), bytes.count == 32
     else {

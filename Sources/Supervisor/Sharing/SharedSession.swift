@@ -65,9 +65,10 @@ public struct SharedSession: ~Copyable {
     host.onReset = { [weak server] in server?.noteHostGone(at: RunSession.now()) }
     server.hostBytes = memory.arena.byteCount + memory.rings.byteCount
     // Captured by what the server has: without the server, nothing is asked for.
-    let ownCounters: () -> [(name: String, value: UInt64)] = {
+    let ownCounters: () -> [(name: String, value: UInt64)] = { [weak server] in
       hostPath.host.ownCounters + commands.counters + device.ownCounters
         + handles.counters.map { (name: "handles_" + $0.name, value: $0.value) }
+        + (server?.stages?.counters ?? [])
     }
     server.counters = { device.counters + hostPath.host.pageCounters + ownCounters() }
     server.publication = CounterPublication(
@@ -77,6 +78,12 @@ public struct SharedSession: ~Copyable {
         device.process?.add(to: &handout)
         hostPath.host.add(to: &handout)
       })
+    if !policy.stages.isEmpty {
+      server.stages = try StageService(
+        policy.stages, plan, interface, path: hostPath,
+        arena: (memory.arena.descriptor, memory.arena.byteCount), report: report,
+        at: RunSession.now())
+    }
     if let rules {
       do throws(RuleError) {
         try server.set(rules)
@@ -222,7 +229,25 @@ public struct SharedSession: ~Copyable {
     }
   }
 
-  /// Ends everything in order: instances, host, device.
+  /// Stages pass on what they have; what they do not give back, the host takes when they are gone.
+  private func endStages() -> [String] {
+    guard let stages = server.stages else { return [] }
+    stages.close()
+    for limit: UInt64 in [500, 1000] {
+      let end = RunSession.now() + limit
+      while !stages.areDown, RunSession.now() < end {
+        do throws(SupervisorError) {
+          _ = try turn(until: min(end, RunSession.now() + 20), -1)
+        } catch {
+          return ["\(error)"]
+        }
+      }
+      stages.endAll(at: RunSession.now())
+    }
+    return stages.areDown ? [] : ["the driver host has not let go of all stages"]
+  }
+
+  /// Ends everything in order: instances, stages, host, device.
   /// - Returns: what did not end as it should.
   public mutating func stop() -> [String] {
     var complaints: [String] = []
@@ -241,6 +266,7 @@ public struct SharedSession: ~Copyable {
       server.leaveAll("the run ends", at: RunSession.now())
     }
     complaints += first?.end() ?? []
+    complaints += endStages()
     complaints += path.host.stop()
     do throws(PCIError) {
       try memory.release(

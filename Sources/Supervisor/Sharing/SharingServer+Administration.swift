@@ -2,7 +2,7 @@ import Channel
 import Memory
 
 /// What administrators ask for over the same socket: `stats`, `counters`, `memory`, `close id=`, `revoke id=`,
-/// `grow id= bytes=`, `shrink id= bytes=`, `restart [program=]`, `rules …`, `filter code=` and
+/// `grow id= bytes=`, `shrink id= bytes=`, `restart [program=]`, `rules …`, `stages`, `filter code=` and
 /// `capture points= snap= ring= [precise=yes]`.
 extension SharingServer {
   func serveAdministrator(
@@ -10,12 +10,12 @@ extension SharingServer {
   ) {
     let words = [
       "stats", "counters", "memory", "close", "revoke", "grow", "shrink", "restart", "rules",
-      "filter", "capture",
+      "stages", "filter", "capture",
     ]
     guard words.contains(message.word) else {
       return refuse(
         connection,
-        "message: there is attach, stats, counters, memory, close, revoke, grow, shrink, restart, rules and capture"
+        "message: there is attach, stats, counters, memory, close, revoke, grow, shrink, restart, rules, stages and capture"
       )
     }
     guard policy.administrators.contains(connection.uid) else {
@@ -27,6 +27,9 @@ extension SharingServer {
     case "stats": sayStatistics(connection)
     case "counters": handCounters(connection)
     case "rules": serveRules(message, connection)
+    case "stages":
+      for line in stages?.descriptions ?? [] { connection.say(line) }
+      connection.say("end")
     case "memory": sayMemory(connection, at: now)
     case "filter", "capture":
       guard let captures else { return refuse(connection, "capture: there is none here") }

@@ -6,6 +6,7 @@ extension SharingServer {
   /// There is no driver host, and the device does no DMA: nobody has what instances on their way out had. Before the device
   /// learns of any memory again.
   func noteHostGone(at now: UInt64) {
+    stages?.noteHostGone(at: now)
     for case let instance? in instances {
       instance.missingUnmaps = 0
       instance.missingExtents = 0
@@ -37,6 +38,7 @@ extension SharingServer {
   /// Another driver host is in place. It hears of all claims before any instance is on it: one that claims a whole address would
   /// get what is for another one that claims a port of it.
   func restore(at now: UInt64) {
+    stages?.restore()
     tellOfRules(isAgain: true)
     let instances = instances.compactMap(\.self)
     let known = instances.filter { $0.state == .welcomed || $0.state == .running }

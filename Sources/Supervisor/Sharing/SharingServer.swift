@@ -48,6 +48,8 @@ final class SharingServer {
   var ruleBook: RuleBook
   /// Who waits for the driver host to go by a set of rules.
   var rulesWaiting: [(generation: UInt64, connection: PeerConnection)] = []
+  /// What packets go through; nil where nothing was started yet.
+  var stages: StageService?
   /// Counters of the host and the device, for administrators.
   var counters: () -> [(name: String, value: UInt64)] = { [] }
   /// Where the counters of all can be read; nil where nobody can ask for it.
@@ -115,19 +117,21 @@ final class SharingServer {
   func descriptors(at now: UInt64) -> [Int32] {
     (isClosed || now < acceptsFrom ? [] : [listener]) + [commands.descriptor]
       + (handles.map { [$0.descriptor] } ?? [])
-      + connections.values.flatMap { [$0.socket, $0.process] }
+      + (stages?.descriptors ?? []) + connections.values.flatMap { [$0.socket, $0.process] }
   }
 
   /// When ``step(at:)`` is due at the latest.
   var deadline: UInt64? {
     (connections.values.map(\.deadline) + instances.map { $0?.deadline }
       + instances.map { $0?.move?.deadline }
-      + [acceptsFrom == 0 ? nil : acceptsFrom, handleDeadline]).compactMap(\.self).min()
+      + [acceptsFrom == 0 ? nil : acceptsFrom, handleDeadline, stages?.due])
+      .compactMap(\.self).min()
   }
 
   /// Does all that is due.
   func step(at now: UInt64) {
     keeper.giveBackFree(&unusedPages)
+    stages?.step(at: now)
     captures?.tidy(at: now)
     noteTraffic(at: now)
     publishCounters(at: now)

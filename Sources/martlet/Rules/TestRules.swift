@@ -48,7 +48,7 @@ struct TestRules: ParsableCommand {
         var number = 0
         for frame in try CaptureReader.frames(of: path) {
           number += 1
-          try explain(frame, "\(path):\(number)", set, classifier, &hits)
+          try explain(frame.bytes, "\(path):\(number)", set, classifier, &hits)
         }
       }
       for rule in set.rules { say("\(rule.name): \(hits[rule.name] ?? 0)") }

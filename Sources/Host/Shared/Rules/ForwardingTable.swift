@@ -7,6 +7,8 @@ struct ForwardingTable: BitwiseCopyable {
   var claims: DeliveryRules
   /// nil where there are no rules.
   var rules: RuleTable?
+  /// What packets go through before.
+  var stages = StagePlan()
 
   /// Whether an instance may send a packet: its answer would go to that instance, by claims or by a rule.
   func maySend(_ packet: PacketHeader, _ frame: UnsafeRawPointer, _ byteCount: Int, from index: Int)
@@ -22,10 +24,14 @@ struct ForwardingTable: BitwiseCopyable {
 final class ForwardingTableBox {
   private let claims: DeliveryTable
   private let rules: RuleTableBox?
+  private let stages: StagePlan
 
-  init(_ claims: consuming DeliveryTable, rules: RuleTableBox? = nil) {
+  init(
+    _ claims: consuming DeliveryTable, rules: RuleTableBox? = nil, stages: StagePlan = StagePlan()
+  ) {
     self.claims = claims
     self.rules = rules
+    self.stages = stages
   }
 
   /// Of an interface without instances.
@@ -39,6 +45,7 @@ final class ForwardingTableBox {
 
   /// As one queue thread has it.
   func table(queue: Int) -> ForwardingTable {
-    ForwardingTable(claims: claims.rules, rules: rules?.table(queue: queue))
+    ForwardingTable(
+      claims: claims.rules, rules: rules?.table(queue: queue), stages: stages)
   }
 }

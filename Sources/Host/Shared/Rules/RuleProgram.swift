@@ -60,8 +60,12 @@ final class RuleTableBox {
   private let actions: UnsafeMutableBufferPointer<RuleAction>
   private let members: UnsafeMutableBufferPointer<UInt8>
 
-  /// - Parameter instances: names of those that take part, by number.
-  init(_ program: RuleProgram, instances: [(index: Int, name: String)]) {
+  /// - Parameters:
+  ///   - instances: names of those that take part, by number.
+  ///   - stages: names of stages, and their places.
+  init(
+    _ program: RuleProgram, instances: [(index: Int, name: String)], stages: [String: Int] = [:]
+  ) {
     self.program = program
     var numbers: [String: [UInt8]] = [:]
     for (index, name) in instances.sorted(by: { $0.index < $1.index }) {
@@ -70,8 +74,11 @@ final class RuleTableBox {
     var members: [UInt8] = []
     actions = .allocate(capacity: program.set.rules.count)
     for (place, rule) in program.set.rules.enumerated() {
-      actions.initializeElement(
-        at: place, to: Self.action(rule, numbers, program.limits[rule.name], &members))
+      var action = Self.action(rule, numbers, program.limits[rule.name], &members)
+      for stage in rule.actions.stages.compactMap({ stages[$0] }).prefix(8).reversed() {
+        action.stages = action.stages << 8 | UInt64(stage + 1)
+      }
+      actions.initializeElement(at: place, to: action)
     }
     self.members = .allocate(capacity: members.count)
     _ = self.members.initialize(from: members)
@@ -86,7 +93,8 @@ final class RuleTableBox {
     RuleTable(
       classifier: program.classifier.view, actions: UnsafePointer(actions.baseAddress!),
       members: UnsafePointer(members.baseAddress!), counters: program.counters(queue: queue),
-      hasLimits: !program.limits.isEmpty, firstNumber: program.firstNumber)
+      hasLimits: !program.limits.isEmpty, hasStages: actions.contains { $0.stages != 0 },
+      firstNumber: program.firstNumber)
   }
 
   private static func action(

@@ -17,6 +17,8 @@ struct RuleAction: BitwiseCopyable {
   var firstMember: UInt32 = 0
   var memberCount: UInt32 = 0
   var limit: Policer?
+  /// Places of the stages that it goes through, in this order: a byte each, the first one lowest, 1 for place 0; 0 ends them.
+  var stages: UInt64 = 0
 }
 
 /// The rules as one queue thread has them: which one a packet hits, what that says, and what is counted of it.
@@ -28,6 +30,7 @@ struct RuleTable: BitwiseCopyable {
   let members: UnsafePointer<UInt8>
   let counters: UnsafeMutableRawPointer
   let hasLimits: Bool
+  let hasStages: Bool
   /// The first rule's number in captures; the others' follow.
   let firstNumber: UInt32
 
@@ -89,6 +92,23 @@ struct RuleTable: BitwiseCopyable {
   @inline(__always)
   private func number(_ index: Int) -> UInt32 {
     firstNumber &+ UInt32(truncatingIfNeeded: index)
+  }
+
+  /// The first stage that a packet's rule names and that it has not been through; nil where there is none. Nothing is
+  /// counted.
+  /// - Parameter passed: places, a bit for each.
+  func stage(
+    for packet: PacketHeader, _ frame: UnsafeRawPointer, byteCount: Int, passed: UInt8
+  ) -> Int? {
+    let index = classifier.match(packet, frame: frame, byteCount: byteCount)
+    guard index >= 0 else { return nil }
+    var left = actions[index].stages
+    while left != 0 {
+      let place = UInt8(truncatingIfNeeded: left) &- 1
+      if passed &>> place & 1 == 0 { return Int(place) }
+      left &>>= 8
+    }
+    return nil
   }
 
   /// Who would get the answer to a packet by a rule.

@@ -46,10 +46,12 @@ extension SharingServer {
   /// Takes rules in place of those before.
   /// - Throws: where they cannot be looked up.
   func set(_ new: RuleSet) throws(RuleError) {
-    if let stage = new.rules.lazy.flatMap(\.actions.stages).first {
+    for stage in Set(new.rules.lazy.flatMap(\.actions.stages)).sorted()
+    where !policy.stages.contains(where: { $0.name == stage }) {
+      let names = policy.stages.map(\.name).joined(separator: ", ")
       throw RuleError(
         word: "stage=\(stage)", problem: "this run has no stage of that name",
-        advice: "leave it out")
+        advice: names.isEmpty ? "add it to the policy: [[stage]]" : "there is \(names)")
     }
     for rule in new.rules where (rule.actions.mark ?? 0) > UInt16.max {
       throw RuleError(

@@ -1,0 +1,4 @@
+import Stage
+import StageKinds
+
+StageProgram.main(stageKinds)
