@@ -121,7 +121,8 @@ var targets: [Target] = [
   part(
     "Statistics",
     [
-      "Channel", "Memory", "CLinux", .product(name: "Histogram", package: "hdrhistogram-swift"),
+      "Steering", "Channel", "Memory", "CLinux",
+      .product(name: "Histogram", package: "hdrhistogram-swift"),
     ]),
   part("Top", ["Statistics", "CLinux"]),
   // For programs that have a metrics system; nothing of Martlet's own links it.
@@ -304,7 +305,7 @@ var targets: [Target] = [
   tests(
     "StatisticsTests",
     [
-      "Statistics", "MartletMetrics", "Channel", "Memory", "CLinux",
+      "Statistics", "MartletMetrics", "Steering", "Channel", "Memory", "CLinux",
       .product(name: "CoreMetrics", package: "swift-metrics"),
       .product(name: "MetricsTestKit", package: "swift-metrics"),
     ]),

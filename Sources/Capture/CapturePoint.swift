@@ -50,7 +50,8 @@ public struct CaptureRecord: BitwiseCopyable, Sendable, Equatable {
   public var capturedBytes: UInt32 = 0
   /// Bytes of the packet as it was.
   public var packetBytes: UInt32 = 0
-  /// The steering rule that matched, by its place in the set; ``noRule`` for none.
+  /// The steering rule that matched, by the number that the supervisor has given it; ``noRule`` for none, and for what is
+  /// sent.
   public var rule: UInt32 = noRule
   /// In nanoseconds since 1970 (CLOCK_REALTIME).
   public var time: UInt64 = 0

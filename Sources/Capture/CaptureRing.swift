@@ -110,6 +110,21 @@ public struct CaptureCounts: Sendable, Equatable {
   }
 }
 
+extension CaptureArea {
+  /// What a capture has counted on all queues and at all points.
+  public func counts(slot: Int, session: UInt64) -> CaptureCounts {
+    var sum = CaptureCounts()
+    for queue in 0..<queues {
+      let page = UnsafeRawPointer(ring(slot, queue))
+      guard acquire_load64(page) == session else { continue }
+      for counter in 0..<CapturePoint.counterCount {
+        sum += CaptureRingWriter.counts(page, counter)
+      }
+    }
+    return sum
+  }
+}
+
 /// The rings of one capture as its reader sees them. The host is not believed where that could hurt the reader. One thread.
 public struct CaptureReader: ~Copyable {
   private let area: CaptureArea

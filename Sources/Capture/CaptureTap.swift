@@ -56,10 +56,16 @@ public struct CaptureTap: BitwiseCopyable, @unchecked Sendable {
   public func beginBurst() { state.pointee.beginBurst() }
 
   /// Packets at the wire.
-  /// - Parameter burst: each packet has its metadata, if any, and its pieces.
+  /// - Parameters:
+  ///   - burst: each packet has its metadata, if any, and its pieces.
+  ///   - rules: which rule matches each, where there are any.
   @inline(never)
-  public func capture(_ point: CapturePoint, _ burst: borrowing Burst) {
-    state.pointee.capture(point, burst.start, burst.count, first: 0, instance: 0, base: 0)
+  public func capture(
+    _ point: CapturePoint, _ burst: borrowing Burst, rules: RuleFinder? = nil
+  ) {
+    state.pointee.capture(
+      point, burst.start, burst.count, first: 0, instance: 0, base: 0,
+      rule: rules.map(CapturedRule.found) ?? .none)
   }
 
   /// Packets of the only instance, in the first so many slots.
@@ -67,7 +73,7 @@ public struct CaptureTap: BitwiseCopyable, @unchecked Sendable {
   public func capture(_ point: CapturePoint, _ burst: borrowing Burst, upTo count: Int) {
     precondition(count <= burst.count)
     state.pointee.capture(
-      point, burst.start, count, first: 0, instance: Self.onlyInstance, base: 0)
+      point, burst.start, count, first: 0, instance: Self.onlyInstance, base: 0, rule: .none)
   }
 
   /// The identifier of an instance that shares its device with nobody.
@@ -79,11 +85,13 @@ public struct CaptureTap: BitwiseCopyable, @unchecked Sendable {
   ///   - number: the first one's place in the burst.
   ///   - instance: its identifier.
   ///   - base: where its descriptors count from, in bytes from where those of the wire do.
+  ///   - rule: the number of the one that has sent them there.
   @inline(never)
   public func capture(
     _ point: CapturePoint, _ slots: UnsafePointer<Descriptor>, _ count: Int, number: Int,
-    instance: UInt32, base: Int
+    instance: UInt32, base: Int, rule: UInt32 = CaptureRecord.noRule
   ) {
-    state.pointee.capture(point, slots, count, first: number, instance: instance, base: base)
+    state.pointee.capture(
+      point, slots, count, first: number, instance: instance, base: base, rule: .known(rule))
   }
 }

@@ -80,7 +80,7 @@ struct CaptureTapState: ~Copyable {
   ///   - base: what positions count from, in bytes behind `packets`.
   mutating func capture(
     _ point: CapturePoint, _ descriptors: UnsafePointer<Descriptor>, _ count: Int, first: Int,
-    instance: UInt32, base: Int
+    instance: UInt32, base: Int, rule: CapturedRule
   ) {
     guard let slots else { return }
     var set = active
@@ -90,7 +90,7 @@ struct CaptureTapState: ~Copyable {
       if !slots[slot].wants(point, instance) { continue }
       slots[slot].capture(
         point, descriptors, count, number: numbered &+ UInt32(truncatingIfNeeded: first),
-        instance: instance, packets + base, byteCount &- UInt64(base))
+        instance: instance, packets + base, byteCount &- UInt64(base), rule)
     }
   }
 }
@@ -146,7 +146,7 @@ struct CaptureTapSlot: ~Copyable {
 
   mutating func capture(
     _ point: CapturePoint, _ slots: UnsafePointer<Descriptor>, _ count: Int, number: UInt32,
-    instance: UInt32, _ packets: UnsafeRawPointer, _ byteCount: UInt64
+    instance: UInt32, _ packets: UnsafeRawPointer, _ byteCount: UInt64, _ rule: CapturedRule
   ) {
     var seen = 0
     var matched = 0
@@ -181,7 +181,7 @@ struct CaptureTapSlot: ~Copyable {
           matched &+= 1
           let isKept = keep(
             packet, length: length, point, instance,
-            number: number &+ UInt32(truncatingIfNeeded: first))
+            number: number &+ UInt32(truncatingIfNeeded: first), rule)
           if !isKept { dropped &+= 1 }
         }
       }
@@ -216,7 +216,7 @@ struct CaptureTapSlot: ~Copyable {
   /// - Returns: whether there was room.
   private mutating func keep(
     _ packet: CapturedPacket, length: UInt32, _ point: CapturePoint, _ instance: UInt32,
-    number: UInt32
+    number: UInt32, _ rule: CapturedRule
   ) -> Bool {
     let captured = min(packet.byteCount, length, order.snapLength)
     let byteCount = (CaptureRecord.byteCount &+ Int(captured) &+ 7) & ~7
@@ -229,6 +229,7 @@ struct CaptureTapSlot: ~Copyable {
     record.time = time
     record.instance = instance
     record.number = number
+    record.rule = packet.rule(rule)
     record.point = point.rawValue
     if let offload = packet.offload {
       if offload.needsChecksum {
@@ -255,6 +256,15 @@ struct CapturedPacket: BitwiseCopyable {
   let packets: UnsafeRawPointer
 
   var offload: Offload? { slots == pieces ? nil : Offload(slots.pointee) }
+
+  /// The number of the rule that matches it.
+  func rule(_ rule: CapturedRule) -> UInt32 {
+    switch rule {
+    case .known(let number): number
+    case .found(let finder):
+      finder.rule(of: packets + Int(pieces.pointee.position), byteCount: Int(pieces.pointee.length))
+    }
+  }
 
   /// The first bytes, of which there must be as many.
   func copy(to target: UnsafeMutableRawPointer, byteCount: Int) {

@@ -8,6 +8,10 @@ struct FilterTests: ~Copyable {
   // only, and each leads to one behind it, to `refused` or to `unknown`.
   let tests: UnsafeMutablePointer<Test>
   private let known: UnsafeMutablePointer<Known>
+  /// Of a packet that was refused not long ago.
+  private let path: UnsafeMutablePointer<FilterPath>
+  /// Packets that were refused another way.
+  private let strays: UnsafeMutablePointer<UInt32>
   private(set) var first = unknown
   /// Bytes that a frame must have.
   private(set) var reach: UInt32 = 0
@@ -25,6 +29,11 @@ struct FilterTests: ~Copyable {
     var value: UInt32 = 0
     var ifTrue = FilterTests.unknown
     var ifFalse = FilterTests.unknown
+
+    @inline(__always)
+    func holds(_ frame: UnsafeRawPointer) -> Bool {
+      frame.loadUnaligned(fromByteOffset: Int(offset), as: UInt32.self) & mask == value
+    }
   }
 
   /// What A and X are before an instruction, whichever way leads there.
@@ -41,15 +50,24 @@ struct FilterTests: ~Copyable {
   init() {
     tests = .allocate(capacity: FilterProgram.maximumInstructions)
     known = .allocate(capacity: FilterProgram.maximumInstructions)
+    path = .allocate(capacity: 1)
+    path.initialize(to: FilterPath())
+    strays = .allocate(capacity: 1)
+    strays.initialize(to: 0)
   }
 
   deinit {
     tests.deallocate()
     known.deallocate()
+    path.deallocate()
+    strays.deallocate()
   }
 
   /// Nothing is refused.
-  mutating func removeAll() { first = Self.unknown }
+  mutating func removeAll() {
+    first = Self.unknown
+    path.pointee = FilterPath()
+  }
 
   /// Whether the filter takes nothing of a frame; false where that is not known.
   @inline(__always)
@@ -61,10 +79,7 @@ struct FilterTests: ~Copyable {
     var place = first
     while place < refused {
       let test = tests + Int(place)
-      let bytes = frame.loadUnaligned(fromByteOffset: Int(test.pointee.offset), as: UInt32.self)
-      place =
-        bytes & test.pointee.mask == test.pointee.value
-        ? test.pointee.ifTrue : test.pointee.ifFalse
+      place = test.pointee.holds(frame) ? test.pointee.ifTrue : test.pointee.ifFalse
     }
     return place == refused
   }
@@ -79,19 +94,31 @@ struct FilterTests: ~Copyable {
     _ byteCount: UInt64
   ) -> Int {
     let special = Descriptor.Flags.more.rawValue | Descriptor.Flags.offload.rawValue
-    let tests = tests
-    let start = self.first
-    let reach = reach
+    let path = path.pointee
     var index = first
     while index < count {
       let slot = slots[index]
       let position = slot.position
-      guard slot.flags.rawValue & special == 0, position &+ UInt64(slot.length) <= byteCount,
-        Self.refuse(tests, start, reach: reach, packets + Int(position), slot.length)
+      guard slot.flags.rawValue & special == 0, position &+ UInt64(slot.length) <= byteCount
       else { break }
+      let frame = packets + Int(position)
+      guard path.isWay(of: frame, slot.length) || refuse(frame, slot.length) else { break }
       index &+= 1
     }
     return index
+  }
+
+  /// As ``refuse(_:_:reach:_:_:)``; now and then the way that it takes is tried first from then on.
+  @inline(never)
+  private func refuse(_ frame: UnsafeRawPointer, _ present: UInt32) -> Bool {
+    guard Self.refuse(tests, first, reach: reach, frame, present) else { return false }
+    if strays.pointee & 63 == 0,
+      let new = FilterPath(tests, from: first, reach: reach, of: frame)
+    {
+      path.pointee = new
+    }
+    strays.pointee &+= 1
+    return true
   }
 
   /// Of a program that has been checked. Jumps lead forward only: each instruction is looked at once.
@@ -109,6 +136,8 @@ struct FilterTests: ~Copyable {
       tests[place].ifFalse = target(tests[place].ifFalse, program)
     }
     first = target(0, program)
+    path.pointee = FilterPath()
+    strays.pointee = 0
   }
 
   private func target(_ place: UInt16, _ program: UnsafePointer<FilterInstruction>) -> UInt16 {

@@ -6,7 +6,6 @@ import Glibc
 import Memory
 import PCI
 import Trace
-import VFIO
 import VhostUser
 
 /// The driver host process, from its start to its end: takes what it inherits, gives up everything else, then drives
@@ -343,33 +342,6 @@ public struct DriverHost: DriverVisitor, ~Copyable {
 
   private func noDriver() -> HostError {
     .arguments("\(arguments.deviceName) (\(identity)) is a function for none of the drivers")
-  }
-
-  private static func identify(_ function: any PCIFunction) throws(HostError) -> PCIMatch {
-    do throws(PCIError) {
-      return PCIMatch(vendor: try function.vendor, device: try function.device)
-    } catch {
-      throw .pci(error)
-    }
-  }
-
-  private static func openFunction(
-    _ arguments: HostArguments, _ device: Int32, _ doorbells: VhostUserDoorbells?
-  ) throws(HostError) -> any PCIFunction {
-    do throws(PCIError) {
-      switch arguments.access {
-      case .vfio:
-        return try KernelVFIOFunction(descriptor: device, name: arguments.deviceName)
-      case .vfioUser:
-        return try VFIOUserFunction(negotiated: device, name: arguments.deviceName)
-      case .vhostUser:
-        return try VhostUserFunction(
-          negotiated: device, name: arguments.deviceName,
-          doorbells: doorbells ?? VhostUserDoorbells(queuePairs: arguments.queues))
-      }
-    } catch {
-      throw .pci(error)
-    }
   }
 
   /// One path for each queue pair, with an equal part of the receive segments. Each goes on where the host before ended, if

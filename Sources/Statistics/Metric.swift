@@ -39,10 +39,19 @@ public struct Metric: Hashable, Sendable {
   /// - Returns: nil where it is the sum of others.
   public init?(counter: String, instanceNames: [Int: String] = [:]) {
     if counter == "host_restarts" { return nil }
+    if let (rule, what) = Self.rule(counter) {
+      family = "rule_\(what)"
+      labels = [Label("rule", rule)]
+      kind = .counter
+      return
+    }
     var words = counter.split(separator: "_").map(String.init)
     var labels: [Label] = []
     var scope = ""
-    if let at = words.firstIndex(where: { Self.number($0, after: "q") != nil }) {
+    if words.count > 2, words[0] == "capture", let slot = Int(words[1]) {
+      labels.append(Label("capture", "\(slot)"))
+      words.remove(at: 1)
+    } else if let at = words.firstIndex(where: { Self.number($0, after: "q") != nil }) {
       labels.append(Label("queue", String(words[at].dropFirst())))
       words.remove(at: at)
     } else if let at = words.firstIndex(where: { Self.number($0, after: "i") != nil }),
@@ -68,6 +77,16 @@ public struct Metric: Hashable, Sendable {
     kind = Self.isGauge(name) ? .gauge : .counter
   }
 
+  /// - Returns: nil where it is no rule's counter. A rule's name may have any of these words in it.
+  private static func rule(_ counter: String) -> (name: String, what: String)? {
+    let prefix = "rule_"
+    guard counter.hasPrefix(prefix), let last = counter.lastIndex(of: "_") else { return nil }
+    let what = String(counter[counter.index(after: last)...])
+    let start = counter.index(counter.startIndex, offsetBy: prefix.count)
+    guard start < last, helps["rule_\(what)"] != nil else { return nil }
+    return (String(counter[start..<last]), what)
+  }
+
   private static func number(_ word: String, after letter: Character) -> Int? {
     guard word.first == letter, word.count > 1, word.dropFirst().allSatisfy(\.isNumber) else {
       return nil
@@ -88,7 +107,7 @@ public struct Metric: Hashable, Sendable {
 
   private static let gauges: Set<String> = [
     "rx_segments", "ring_level", "ring_peak", "host_restart", "host_process", "device_process",
-    "supervisor_process", "process",
+    "supervisor_process", "process", "captures",
     "landlock_version", "instances", "connections", "handles_handles", "handles_connections",
     "memory_used_bytes", "memory_budget_bytes", "memory_host_bytes", "memory_bytes",
     "stack_segment_references", "stack_copies_per_byte",
@@ -141,5 +160,15 @@ public struct Metric: Hashable, Sendable {
     "memory_budget_bytes": "Memory that instances may have; 0 for no bound",
     "memory_host_bytes": "Memory of the driver host", "memory_bytes": "Memory in use",
     "process": "Process id",
+    "rules_changes": "Times that the driver host was told of other rules",
+    "rule_packets": "Packets that a rule matched",
+    "rule_bytes": "Bytes of packets that a rule matched",
+    "rule_limited": "Packets that a rule matched and dropped for its limit",
+    "rule_absent": "Packets that a rule matched for instances that are not there",
+    "captures": "Captures that go on",
+    "capture_seen": "Packets that a capture has looked at",
+    "capture_matched": "Packets that a capture's filter took",
+    "capture_written": "Packets that a capture was given",
+    "capture_lost": "Packets that a capture lost because its buffer was full",
   ]
 }

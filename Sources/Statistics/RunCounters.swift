@@ -7,6 +7,8 @@ import Memory
 public final class RunCounters {
   private let path: String
   private var pages: [Page] = []
+  /// In the order of the sets of rules.
+  private var rules: [RuleReadings] = []
   /// Readable once the supervisor has ended.
   private var supervisor: Int32 = -1
   private var comings: UInt64 = 0
@@ -73,8 +75,9 @@ public final class RunCounters {
     try askForPages()
   }
 
-  /// All counters by name, in the order supervisor, device, host, instances. A name that an instance of a shared run has
-  /// given has its slot before it: `i3_stack_rx_packets`.
+  /// All counters by name, in the order supervisor, device, host, instances, rules. A name that an instance of a shared run has
+  /// given has its slot before it: `i3_stack_rx_packets`. Those of a rule are `rule_NAME_packets`, `_bytes`, `_limited` and
+  /// `_absent`.
   public func read() -> [(name: String, value: UInt64)] {
     var result: [(name: String, value: UInt64)] = []
     for page in pages {
@@ -86,7 +89,7 @@ public final class RunCounters {
         result.append((prefix + counter.name, counter.value))
       }
     }
-    return result
+    return result + RuleReadings.counters(rules)
   }
 
   /// How long packets stay where, as the driver host has sampled it.
@@ -94,25 +97,34 @@ public final class RunCounters {
     pages.flatMap { $0.page.readHistograms() }.map(TimeSummary.init)
   }
 
-  /// Changes when an instance has come or gone.
+  /// Changes when an instance has come or gone, or rules have changed.
   private var comingsNow: UInt64 {
     pages.first { $0.owner == .supervisor }.map { Self.comings(in: $0.page.read()) } ?? 0
   }
 
   private static func comings(in counters: [(name: String, value: UInt64)]) -> UInt64 {
     counters.reduce(0) {
-      ["instances_attached", "instances_detached"].contains($1.name) ? $0 &+ $1.value : $0
+      ["instances_attached", "instances_detached", "rules_changes"].contains($1.name)
+        ? $0 &+ $1.value : $0
     }
   }
 
   private func askForPages() throws(AdministrationError) {
     let client = try AdministrationClient(path: path)
     var arrived: [Page] = []
+    var arrivedRules: [RuleReadings] = []
     var summary: [String: String] = [:]
     var failure: String?
     _ = try client.ask("counters") { message, descriptors in
       if message.word == "run" {
         for (name, value) in message.pairs { summary[name] = value }
+      }
+      if message.word == "rules" {
+        if let page = RuleReadings(message, descriptors) {
+          arrivedRules.append(page)
+        } else {
+          failure = "rules \(message.rest)"
+        }
       }
       guard message.word == "page" else { return }
       guard let owner = Owner(message), let entries: Int = message.number("entries"),
@@ -137,6 +149,7 @@ public final class RunCounters {
     if supervisor >= 0 { close(supervisor) }
     supervisor = client.supervisorProcess()
     pages = arrived
+    rules = arrivedRules
     self.summary = summary
     instances = pages.compactMap {
       if case .instance(let instance) = $0.owner { instance } else { nil }

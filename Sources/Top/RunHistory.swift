@@ -51,9 +51,22 @@ public struct RunHistory {
     var rate: Double
   }
 
+  /// A steering rule: what it matched, and what of that it did not let through, each a second.
+  struct RuleRow: Equatable {
+    var name: String
+    var packets = 0.0
+    var bytes = 0.0
+    var limited = 0.0
+    var absent = 0.0
+    /// Packets since it was set.
+    var total: UInt64 = 0
+  }
+
   private(set) var queues: [Row] = []
   private(set) var instances: [Row] = []
   private(set) var drops: [Drop] = []
+  /// Those that match most now come first.
+  private(set) var rules: [RuleRow] = []
   /// Since the run began.
   private(set) var times: [TimeSummary] = []
   /// Gauges and totals that belong to no queue and no instance.
@@ -82,6 +95,7 @@ public struct RunHistory {
         process: UInt64(instance.pid))
     }
     var drops: [Drop] = []
+    var rules: [RuleRow] = []
     var values: [String: UInt64] = [:]
     var seen: [String: UInt64] = [:]
     for (name, value) in reading.counters {
@@ -95,7 +109,11 @@ public struct RunHistory {
       let rate = seconds > 0 ? Double(change) / seconds : 0
       let reason = metric.labels.first { $0.name == "reason" }?.value
       let isDrop = metric.kind == .counter && Self.isDrop(metric.family)
-      if let queue = metric.number("queue") {
+      if metric.family.hasPrefix("rule_"), let rule = metric.labels.first?.value {
+        // The counters of a rule follow one another.
+        if rules.last?.name != rule { rules.append(RuleRow(name: rule)) }
+        rules[rules.count - 1].note(metric.family, value, rate)
+      } else if let queue = metric.number("queue") {
         queues[queue, default: Row(key: queue, name: "\(queue)")].note(metric, value, rate, isDrop)
       } else if let slot = metric.number("instance") {
         instances[slot]?.note(metric, value, rate, isDrop)
@@ -131,6 +149,9 @@ public struct RunHistory {
     self.queues = queues.values.sorted { $0.key < $1.key }
     self.instances = keyed.values.sorted { $0.key < $1.key }
     self.drops = drops.sorted { ($0.rate, Double($0.total)) > ($1.rate, Double($1.total)) }
+    self.rules = rules.sorted {
+      ($0.packets, Double($0.total)) > ($1.packets, Double($1.total))
+    }
     self.values = values
     times = reading.times.filter { $0.count > 0 }
     total = Self.sum(self.queues)
@@ -205,6 +226,20 @@ extension RunHistory.Row {
       let label = metric.labels.last?.value ?? ""
       levels[name == "rx_segments" ? label : "\(name.dropFirst(5)) \(label)"] = value
     default: if isDrop { drops += rate }
+    }
+  }
+}
+
+extension RunHistory.RuleRow {
+  fileprivate mutating func note(_ family: String, _ value: UInt64, _ rate: Double) {
+    switch family {
+    case "rule_packets":
+      packets = rate
+      total = value
+    case "rule_bytes": bytes = rate
+    case "rule_limited": limited = rate
+    case "rule_absent": absent = rate
+    default: break
     }
   }
 }

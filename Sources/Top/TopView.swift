@@ -46,6 +46,7 @@ public struct TopView {
     var lines = head(history)
     let sections = [
       instanceSection(history), queueSection(history), timeSection(history), dropSection(history),
+      ruleSection(history),
     ].filter { !$0.rows.isEmpty }
     lines += place(sections, in: max(0, rows - lines.count - 1))
     lines = Array(lines.prefix(max(0, rows - 1)))
@@ -75,6 +76,11 @@ public struct TopView {
     }
     if let bytes = history.values["memory_host_bytes"], bytes > 0 {
       facts.append("host \(Figures.bytes(bytes))")
+    }
+    if let captures = history.values["captures"], captures > 0 {
+      let lost = history.values.filter { $0.key.hasPrefix("capture_") && $0.key.hasSuffix("_lost") }
+        .values.reduce(0, &+)
+      facts.append("captures \(captures)" + (lost > 0 ? ", \(lost) packets lost" : ""))
     }
     let restarts = RunHistory.restarts(history.values)
     if restarts > 0 { facts.append("restarts \(restarts)") }
@@ -200,6 +206,21 @@ public struct TopView {
     return Section(
       title: "dropped, by reason",
       header: cut(padded("WHAT", width) + right("TOTAL", 14) + right("/s", 8), columns), rows: rows)
+  }
+
+  private func ruleSection(_ history: RunHistory) -> Section {
+    let width = min(32, max(10, columns - 46))
+    func line(_ name: String, _ figures: [String]) -> String {
+      cut(padded(name, width) + figures.map { right($0, 9) }.joined(), columns)
+    }
+    let rows = history.rules.map { rule in
+      let figures = [rule.packets, rule.bytes * 8, rule.limited, rule.absent, Double(rule.total)]
+      let text = line(rule.name, figures.map(Figures.short))
+      return rule.limited + rule.absent >= 1 ? style(.alarm, text) : text
+    }
+    return Section(
+      title: "rules: packets that they match; over their limits, for nobody there",
+      header: line("RULE", ["p/s", "bit/s", "LIMITED/s", "ABSENT/s", "TOTAL"]), rows: rows)
   }
 
   private func timeSection(_ history: RunHistory) -> Section {

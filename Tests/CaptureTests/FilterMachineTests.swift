@@ -1,3 +1,4 @@
+import Memory
 import Testing
 
 @testable import Capture
@@ -49,6 +50,91 @@ import Testing
     var longer = frame
     longer[14] = 0x46
     #expect(longer.withUnsafeBytes { machine.run($0) } == 0)
+  }
+
+  /// The way of a packet that was refused is one of few comparisons, and refuses nothing that the tests do not.
+  @Test(arguments: [
+    "udp port 99", "tcp port 80", "host 192.0.2.9", "ip6", "not ip",
+    "net 198.51.100.0/24", "arp", "vlan 5 and ip", "host 10.0.0.9 and tcp port 22",
+  ])
+  func theWayOfARefusedPacketIsThatOfOthersLikeIt(expression: String) throws {
+    var machine = FilterMachine()
+    try machine.load(try #require(Libpcap.compile(expression)))
+    let frame: [UInt8] =
+      [UInt8](repeating: 2, count: 12)
+      + [8, 0, 0x45, 0, 0, 46, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2, 0, 54, 0, 7]
+      + [UInt8](repeating: 0, count: 22)
+    func refuses(_ frame: [UInt8]) -> Bool {
+      frame.withUnsafeBytes {
+        FilterTests.refuse(
+          machine.tests.tests, machine.tests.first, reach: machine.tests.reach, $0.baseAddress!,
+          UInt32($0.count))
+      }
+    }
+    let path = try #require(
+      frame.withUnsafeBytes {
+        FilterPath(
+          machine.tests.tests, from: machine.tests.first, reach: machine.tests.reach,
+          of: $0.baseAddress!)
+      })
+    // What the filter takes has no way.
+    let isTaken = frame.withUnsafeBytes {
+      var machine = FilterMachine()
+      guard (try? machine.load([.accept(1)])) != nil else { return false }
+      return FilterPath(
+        machine.tests.tests, from: machine.tests.first, reach: machine.tests.reach,
+        of: $0.baseAddress!) == nil
+    }
+    #expect(isTaken)
+    func isWay(_ frame: [UInt8]) -> Bool {
+      frame.withUnsafeBytes { path.isWay(of: $0.baseAddress!, UInt32($0.count)) }
+    }
+    #expect(isWay(frame) && !isWay(Array(frame[..<13])))
+    var numbers = Numbers(state: 3)
+    var ways = 0
+    for _ in 0..<5000 {
+      var other = frame
+      for _ in 0..<Int.random(in: 1...3, using: &numbers) {
+        // Addresses, ports and what is asked for are near each other.
+        other[Int.random(in: 12..<38, using: &numbers)] ^=
+          1
+          << UInt8.random(
+            in: 0..<8, using: &numbers)
+      }
+      if isWay(other) {
+        ways += 1
+        #expect(refuses(other), "\(other)")
+      }
+    }
+    #expect(ways > 100)
+  }
+
+  /// Packets of one kind after the other, as they come: none is refused that libpcap takes.
+  @Test(arguments: expressions)
+  func whatIsSkippedInABurstIsRefused(expression: String) throws {
+    let program = try #require(Libpcap.compile(expression))
+    var machine = FilterMachine()
+    try machine.load(program)
+    var numbers = Numbers(state: 5)
+    var frames: [[UInt8]] = []
+    for _ in 0..<400 {
+      let frame = [UInt8].frame(&numbers)
+      for _ in 0..<Int.random(in: 1...20, using: &numbers) {
+        var other = frame
+        if let place = other.indices.randomElement(using: &numbers), Bool.random(using: &numbers) {
+          other[place] = UInt8.random(in: 0...255, using: &numbers)
+        }
+        frames.append(other)
+      }
+    }
+    for frame in frames {
+      frame.withUnsafeBytes { bytes in
+        var slot = Descriptor(segment: 0, length: UInt32(bytes.count))
+        let next = machine.tests.firstNotRefused(
+          &slot, 0, 1, bytes.baseAddress!, UInt64(bytes.count))
+        if next == 1 { #expect(Libpcap.run(program, frame) == 0, "\(expression) of \(frame)") }
+      }
+    }
   }
 
   /// Every program that the check lets through, however it was made, ends and gives what libpcap gives.

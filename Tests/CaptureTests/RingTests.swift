@@ -71,6 +71,37 @@ struct CaptureBench: ~Copyable {
     bench.order.session = 2
   }
 
+  /// Only what is kept is looked up.
+  @Test func recordsSayWhichRuleMatched() throws {
+    let bench = try CaptureBench(program: [
+      .init(code: 0x80, operand: 0), .init(code: 0x35, jumpTrue: 0, jumpFalse: 1, operand: 100),
+      .accept(262_144), .accept(0),
+    ])
+    bench.tap.takeUpdate()
+    var burst = Burst(capacity: 16)
+    for length in [99, 100, 101] as [UInt32] {
+      burst.append(Descriptor(segment: length, length: length))
+    }
+    var asked = 0
+    withUnsafeMutablePointer(to: &asked) { asked in
+      // The number is the packet's length; how often it is asked for is counted.
+      let finder = RuleFinder(UnsafeRawPointer(asked)) { context, frame, byteCount in
+        UnsafeMutableRawPointer(mutating: context).assumingMemoryBound(to: Int.self).pointee += 1
+        return UInt32(byteCount)
+      }
+      bench.tap.capture(.wireReceive, burst, rules: finder)
+    }
+    bench.tap.capture(
+      .channelReceive, burst.start + 2, 1, number: 2, instance: 257, base: 0, rule: 7)
+    var reader = try bench.reader()
+    var rules: [UInt32] = []
+    reader.read(queue: 0) { record, _ in rules.append(record.rule) }
+    #expect(rules == [100, 101, 7] && asked == 2)
+    #expect(
+      bench.area.counts(slot: 0, session: 1) == CaptureCounts(seen: 4, matched: 3, dropped: 0))
+    #expect(bench.area.counts(slot: 0, session: 2) == CaptureCounts())
+  }
+
   /// Packets of one and of several pieces, with and without metadata.
   @Test func packetsComeWhole() throws {
     let bench = try CaptureBench()

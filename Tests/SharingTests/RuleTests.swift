@@ -102,6 +102,39 @@ import Testing
   }
 }
 
+@Suite struct RuleNamesTests {
+  /// A record from before a change says what it said then.
+  @Test func noTwoSetsHaveANumberInCommon() throws {
+    var book = RuleBook(queues: 1)
+    var known = KnownRules()
+    var firsts: [UInt32] = []
+    for (round, text) in ["rule a drop\nrule b drop", "", "rule c drop", "rule b drop"].enumerated()
+    {
+      book.replace(with: try RuleSet(text))
+      let message = try #require(try book.message())
+      let names = try #require(book.numbered)
+      #expect(message.text.hasSuffix(" first=\(names.first)"))
+      // Another host is told the same.
+      #expect(try book.message(isAgain: true)?.text == message.text)
+      book.confirm(UInt64(round + 1))
+      known.note(names)
+      firsts.append(names.first)
+    }
+    #expect(firsts == [0, 2, 2, 3] && book.changes == 4)
+    #expect((0..<5).map { known[$0] } == ["a", "b", "c", "b", nil])
+    #expect(known[.max] == nil)
+  }
+
+  @Test func theOldestAreForgotten() {
+    var known = KnownRules()
+    for set in 0..<40 as Range<UInt32> {
+      known.note(RuleNames(first: set * 10_000, names: (0..<10_000).map { "r\(set)-\($0)" }))
+    }
+    #expect(known[0] == nil && known[129_999] == nil)
+    #expect(known[130_000] == "r13-0" && known[399_999] == "r39-9999")
+  }
+}
+
 extension ServerTests {
   @Suite struct RuleServerTests {
     private func ask(_ served: Served, _ peer: Peer, _ request: String, _ text: String? = nil)

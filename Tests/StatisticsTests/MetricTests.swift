@@ -20,6 +20,10 @@ import Testing
     #expect(shown("rx_q0_segments_device") == "rx_segments gauge queue=0,owner=device")
     #expect(shown("host_restarts_hung") == "host_restarts counter reason=hung")
     #expect(shown("instances_closed") == "instances_closed counter ")
+    #expect(shown("rule_web_packets") == "rule_packets counter rule=web")
+    #expect(shown("rule_q0_i3-A_bytes_limited") == "rule_limited counter rule=q0_i3-A_bytes")
+    #expect(shown("capture_2_lost") == "capture_lost counter capture=2")
+    #expect(shown("captures") == "captures gauge ")
     #expect(shown("i3_memory_bytes") == "instance_memory_bytes gauge instance=3,name=web")
   }
 
@@ -27,6 +31,10 @@ import Testing
 
   @Test func wordsThatOnlyLookLikeAPlaceAreNone() {
     #expect(shown("rx_quiet_packets") == "rx_quiet_packets counter ")
+    #expect(shown("rules_changes") == "rules_changes counter ")
+    #expect(shown("rule_packets") == "rule_packets counter ")
+    #expect(shown("rule_web_other") == "rule_web_other counter ")
+    #expect(shown("capture_x_lost") == "capture_x_lost counter ")
     #expect(shown("iommu_faults") == "iommu_faults counter ")
     #expect(shown("q_i_x") == "q_i_x counter ")
     #expect(

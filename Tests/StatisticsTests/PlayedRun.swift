@@ -13,6 +13,8 @@ final class PlayedRun: @unchecked Sendable {
   private var thread = pthread_t()
   /// What is said of each page, and times that it was asked for; under the lock of the one thread that serves.
   nonisolated(unsafe) var lines: [(text: String, descriptor: Int32)] = []
+  /// Messages with several descriptors.
+  nonisolated(unsafe) var more: [(text: String, descriptors: [Int32])] = []
   nonisolated(unsafe) var requests = 0
 
   init() throws {
@@ -61,6 +63,9 @@ final class PlayedRun: @unchecked Sendable {
       for line in lines {
         ControlMessage.send(
           line.text, descriptors: line.descriptor < 0 ? [] : [line.descriptor], to: connection)
+      }
+      for line in more {
+        ControlMessage.send(line.text, descriptors: line.descriptors, to: connection)
       }
       ControlMessage.send("end", to: connection)
       close(connection)

@@ -2,7 +2,9 @@ import Channel
 import CoreMetrics
 import Glibc
 import MartletMetrics
+import Memory
 import MetricsTestKit
+import Steering
 import Testing
 
 @testable import Statistics
@@ -42,6 +44,71 @@ import Testing
     run.lines.append((line, run.own.descriptor))
     run.serving {
       #expect(throws: AdministrationError.self) { _ = try RunCounters(socket: run.path) }
+    }
+  }
+
+  /// While one set of rules takes the place of another, both pages count.
+  @Test func rulesAreReadWhereTheyAreCounted() throws {
+    let run = try PlayedRun()
+    run.own.name(0, "rules_changes")
+    let old = try RulePage("web 0 0 0 0\ngone 0 0 0 0\n", rules: 2)
+    let new = try RulePage("dns 1 2 3 4\nweb 100 0 0 0\n", rules: 2)
+    run.more = [(old.text, old.descriptors)]
+    try run.serving {
+      let counters = try RunCounters(socket: run.path)
+      func rules() -> [String: UInt64] {
+        Dictionary(uniqueKeysWithValues: counters.read().filter { $0.name.hasPrefix("rule_") })
+      }
+      old.set(.packets, rule: 0, queue: 1, 5)
+      #expect(rules()["rule_web_packets"] == 5 && rules()["rule_gone_packets"] == 0)
+      old.set(.packets, rule: 0, queue: 0, 2)
+      try counters.refresh()
+      #expect(rules()["rule_web_packets"] == 7 && run.requests == 1)
+      run.more.append((new.text, new.descriptors))
+      run.own.set(0, 1)
+      try counters.refresh()
+      new.set(.bytes, rule: 0, queue: 1, 40)
+      new.set(.packets, rule: 1, queue: 0, 3)
+      #expect(run.requests == 2 && rules().count == 8)
+      #expect(rules()["rule_web_packets"] == 110 && rules()["rule_dns_bytes"] == 42)
+      #expect(rules()["rule_dns_absent"] == 4)
+      var page = PrometheusText(isUp: true)
+      page.add(counters.read())
+      #expect(page.text.contains("\nmartlet_rule_packets_total{rule=\"web\"} 110\n"))
+    }
+  }
+
+  @Test(arguments: [
+    "web 0 0 0", "we\"b 0 0 0 0", "web 0 0 0 -1", "web 0 0 0 0 0",
+    String(repeating: "a 0 0 0 0\n", count: 100),
+  ])
+  func rulesThatMakeNoSenseAreRefused(_ list: String) throws {
+    let run = try PlayedRun()
+    let page = try RulePage(list, rules: 1)
+    run.more = [(page.text, page.descriptors)]
+    run.serving {
+      #expect(throws: AdministrationError.self) { _ = try RunCounters(socket: run.path) }
+    }
+  }
+
+  /// Of two queues.
+  private final class RulePage {
+    private let list: SharedText
+    private let page: Arena
+    private let rules: Int
+
+    init(_ list: String, rules: Int) throws {
+      self.list = try SharedText(list, name: "test")
+      self.rules = rules
+      page = try Arena(byteCount: 4096, pageSize: .ordinary, name: "test")
+    }
+
+    var text: String { "rules queues=2 bytes=\(list.byteCount) counters=4096" }
+    var descriptors: [Int32] { [list.descriptor, page.descriptor] }
+
+    func set(_ counter: RuleCounterLayout.Counter, rule: Int, queue: Int, _ value: UInt64) {
+      let offset = RuleCounterLayout.offset(of: counter, rule: rule, queue: queue, rules: rules)
+      page.address.storeBytes(of: value, toByteOffset: offset, as: UInt64.self)
     }
   }
 

@@ -48,6 +48,55 @@ import Testing
     )
   }
 
+  /// Nothing is of two protocols.
+  @Test(arguments: [
+    ("ethertype=arp", "protocol=tcp"), ("ethertype=arp", "destination-port=80"),
+    ("ethertype=arp", "source=10.0.0.0/8"), ("ethertype=arp", "fragment=no"),
+    ("ethertype=ipv6", "source=10.0.0.0/8"), ("ethertype=ipv4", "destination=fd00::/8"),
+    ("ethertype=0x88b5", "protocol=udp"), ("ethertype=0x88b5", "dscp=46"),
+    ("protocol=icmp", "destination-port=80"), ("protocol=47", "source-port=1-1000"),
+    ("protocol=tcp", "icmp-type=8"), ("protocol=58", "icmp-type=8 source=10.0.0.0/8"),
+    ("protocol=icmp", "icmp-type=128 source=fd00::/8"),
+    ("protocol=icmp icmp-type=8", "destination=fd00::/8"),
+  ])
+  func rulesOfOtherProtocolsHaveNothingInCommon(one: String, other: String) throws {
+    #expect(try remarks("rule one \(one) drop\nrule other \(other) to=a") == [])
+    #expect(try remarks("rule other \(other) to=a\nrule one \(one) drop") == [])
+    // They do have something in common with what says less.
+    #expect(try remarks("rule one \(one) drop\nrule any priority=1 to=a") == [])
+    #expect(try remarks("rule any to=a\nrule one \(one) drop") == ["one shadowed any"])
+  }
+
+  @Test func whatComesWithoutIPByAProtocolOfOnesOwnCounts() throws {
+    let raw = "protocol raw above=ethernet type=0x88b5 header=1 next=0:1:ip-protocol\n"
+    let pair = "rule one ethertype=0x88b5 drop\nrule other protocol=udp to=a"
+    #expect(try remarks(raw + pair) == ["other conflict one"])
+    #expect(try remarks(raw + pair.replacing("0x88b5", with: "arp")) == [])
+  }
+
+  /// Of two rules that a packet meets, one is named.
+  @Test func nothingInCommonIsTrue() throws {
+    var seen = 0
+    for round in 0..<10 {
+      let set = try RandomRules.set(25, withProtocols: round % 2 == 1)
+      for _ in 0..<40 {
+        let packet = PlainPacket(RandomFrames.frame(), set.protocols)
+        let met = set.rules.filter { packet.matches($0.match) }
+        guard met.count > 1 else { continue }
+        var pair = set
+        pair.rules = Array(met.prefix(2))
+        for (place, action) in [RuleActions(.drop), RuleActions(.to(["a"]))].enumerated() {
+          pair.rules[place].priority = 0
+          pair.rules[place].actions = action
+        }
+        seen += 1
+        let kinds = try pair.remarks().map(\.kind)
+        #expect(kinds == [.conflict] || kinds == [.shadowed], "\(pair)")
+      }
+    }
+    #expect(seen > 20)
+  }
+
   @Test func whatChangesNothingIsNamed() throws {
     #expect(
       try remarks(

@@ -165,6 +165,35 @@ out=$($martlet extcap --extcap-interface martlet --extcap-capture-filter 'tcp po
 [[ $out == *banana* ]] || fail "Wireshark is not told of a filter that is none"
 echo "traced from room to room; captured by tshark through extcap"
 
+# Each packet has the rule that it met, by name: of the rules that were in force then, also those that are gone.
+rules() { $martlet rules "$1" --socket "$socket" "${@:2}" 2>> "$work/rules.log" || fail "rules $1"; }
+comments() { tshark -n -r "$work/$1.pcapng" -Y "frame.interface_name contains \"$2\"" -T fields -e frame.comment 2> /dev/null | sort | uniq -c | awk '{ print $2 $3 "x" $1 }' | tr '\n' ' '; }
+rules add 'rule first protocol=tcp destination=192.0.2.1 drop' 'rule pings protocol=icmp icmp-type=8 to=lwip'
+capture ruled -i wire-rx,wire-tx,channel-rx,channel-tx icmp
+ruled=$capturing
+captures ruled
+timeout 20 $martlet trace --socket "$socket" icmp -c 10 > "$work/trace.log" 2>&1 &
+tracing=$!
+pids+=($tracing)
+until_true grep -q '^tracing' "$work/trace.log" || fail "a trace does not begin"
+$inside ping -n -q -c 2 -i 0.05 -W 2 10.0.0.2 > /dev/null || fail "no ping by a rule"
+wait $tracing || fail "a trace does not end"
+rules replace /dev/stdin <<< 'rule other destination=10.0.0.2 to=lwip'
+$inside ping -n -q -c 3 -i 0.05 -W 2 10.0.0.2 > /dev/null || fail "no ping by another rule"
+rules replace /dev/stdin <<< 'rule deaf protocol=icmp drop'
+$inside ping -n -q -c 1 -W 1 10.0.0.2 > /dev/null && fail "a dropped ping is answered"
+rules replace /dev/null
+$inside ping -n -q -c 1 -W 2 10.0.0.2 > /dev/null || fail "no ping without rules"
+[ "$($martlet stats --socket "$socket" | sed -n 's/^ *capture_0_written //p')" = 25 ] ||
+  fail "what is written is not counted: $($martlet stats --socket "$socket" | grep capture)"
+end $ruled
+clean ruled
+[ "$(comments ruled wire-rx)" = "x1 ruledeafx1 ruleotherx3 rulepingsx2 " ] || fail "rules at the wire: $(comments ruled wire-rx)"
+[ "$(comments ruled channel-rx)" = "x1 ruleotherx3 rulepingsx2 " ] || fail "rules at the channel: $(comments ruled channel-rx)"
+[ "$(comments ruled tx)" = "x12 " ] || fail "rules of what is sent: $(comments ruled tx)"
+[ "$(grep -A 1 ' wire-rx ' "$work/trace.log" | grep -c 'in #[0-9]* steering  rule pings$')" = 2 ] || fail "no rules in a trace: $(cat "$work/trace.log")"
+echo "packets with their rules, over three changes"
+
 # What nobody may ask for is refused in one line, and does the run no harm.
 python3 - "$socket" << 'P' > "$work/hostile.log" 2>&1 || fail "hostile requests"
 import socket, sys

@@ -100,6 +100,42 @@ watching=$!
 pids+=($watching)
 pings > /dev/null || fail "pings"
 
+# Rules by their names, and captures by their places.
+$martlet rules add --socket "$socket" 'rule first protocol=tcp destination=192.0.2.1 drop' 'rule pings-q0_i1 protocol=icmp icmp-type=8 to=lwip' || fail "rules"
+$martlet capture --socket "$socket" -w "$work/capture.pcapng" icmp 2> "$work/capture.log" &
+capturing=$!
+pids+=($capturing)
+until_true grep -q '^capturing' "$work/capture.log" || fail "a capture does not begin"
+pings > /dev/null || fail "pings"
+sleep 0.6
+scrape > "$work/page"
+$martlet stats --socket "$socket" --json > "$work/json" || fail "json"
+/usr/bin/python3 - "$work/page" "$work/json" << 'P' || fail "rules and captures"
+import json, sys
+counters = json.load(open(sys.argv[2]))
+assert counters["rule_pings-q0_i1_packets"] == 20 and counters["rule_first_packets"] == 0, counters
+assert counters["rule_pings-q0_i1_bytes"] > 20 * 60 and counters["rule_pings-q0_i1_absent"] == 0, counters
+assert counters["captures"] == 1 and counters["capture_0_written"] == 40 and counters["capture_0_lost"] == 0, counters
+try:
+    from prometheus_client.parser import text_string_to_metric_families as parse
+except ImportError:
+    sys.exit(0)
+families = {family.name: family for family in parse(open(sys.argv[1]).read())}
+rules = {sample.labels["rule"]: sample.value for sample in families["martlet_rule_packets"].samples}
+assert rules == {"first": 0, "pings-q0_i1": 20}, rules
+assert [sample.labels for sample in families["martlet_capture_written"].samples] == [{"capture": "0"}]
+for name in ("rule_bytes", "rule_limited", "rule_absent"): assert len(families["martlet_" + name].samples) == 2, name
+P
+kill -INT $capturing
+wait $capturing || fail "the capture"
+# They go on in the page of another set, and are gone with their rule.
+$martlet rules remove --socket "$socket" first || fail "a rule is not removed"
+pings > /dev/null || fail "pings"
+sleep 0.6
+[ "$(value 'martlet_rule_packets_total{rule="pings-q0_i1"}')" = 40 ] || fail "a rule counts anew"
+[ -z "$(value 'martlet_rule_packets_total{rule="first"}')" ] || fail "a rule that is gone is counted"
+$martlet rules replace --socket "$socket" /dev/null || fail "rules are left"
+
 # Another host counts on; the page does not know of it but by its number.
 packets=$(value 'martlet_rx_packets_total{queue="0"}')
 kill -9 "$(value martlet_host_process)"

@@ -133,7 +133,7 @@ for columns, rows in [(80, 24), (120, 40), (200, 60)]:
     top = Top(columns, rows)
     top.until("instances, by received")
     top.read(4 if PICTURES else 0.6)
-    for part in ["martlet top", "packets/s", "queues", "one", "two", "q quit"]:
+    for part in ["martlet top", "packets/s", "queues", "one", "two", "rules", "pings", "q quit"]:
         assert part in top.text(), f"no {part} at {columns}x{rows}:\n{top.text()}"
     assert any(mark in top.text() for mark in "▁▂▃▄▅▆▇█"), "no sparkline"
     assert len(top.screen.display[-1].strip()) > 10 and top.screen.display[-1].strip().startswith("q quit"), top.text()

@@ -42,6 +42,7 @@ pids+=($!)
 $inside ping -q -i 0.01 10.0.0.4 > /dev/null 2>&1 &
 pids+=($!)
 
+$martlet rules add --socket "$socket" 'rule pings protocol=icmp to=two' || fail "no rule"
 out=$($martlet top --socket "$socket" < /dev/null 2>&1) && fail "top without a terminal"
 [[ $out == *"needs a terminal"* ]] || fail "no clear line: $out"
 /usr/bin/python3 -B Tests/System/terminal.py "$martlet" "$socket" ${2:+"$2"} || fail "the terminal"

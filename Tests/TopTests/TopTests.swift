@@ -41,6 +41,7 @@ import Testing
             ("rx_i0_packets", second * 900), ("rx_i0_dropped_ring_full", second * 4),
             ("rx_i1_packets", second * 100), ("i0_memory_bytes", 2 << 20), ("host_process", 7),
             ("rx_dropped_unclaimed", 3), ("host_restarts_hung", 1), ("host_restarts", 1),
+            ("rule_deny_packets", second),
           ],
           instances: [web, dns], processorTime: [7: second * 500_000_000, 11: second * 250_000_000])
       )
@@ -67,6 +68,32 @@ import Testing
     #expect(history.total.receivedPackets == 1000 && history.total.drops == 4)
     #expect(history.trends["rx"] == [64_000, 64_000])
     #expect(RunHistory.restarts(history.values) == 1)
+  }
+
+  @Test func rulesAreShownByWhatTheyMatchNow() {
+    var history = RunHistory()
+    for second in 0..<2 as Range<UInt64> {
+      let counters: [(name: String, value: UInt64)] = [
+        ("rule_q0_packets", 900), ("rule_q0_bytes", 900), ("rule_q0_limited", 0),
+        ("rule_q0_absent", 0), ("rule_web_1_packets", 10 + second * 500),
+        ("rule_web_1_bytes", second * 64_000), ("rule_web_1_limited", second * 7),
+        ("rule_web_1_absent", second * 2), ("captures", 1), ("capture_0_lost", 3),
+      ]
+      history.add(
+        RunHistory.Reading(time: 5_000_000_000 + second * 1_000_000_000, counters: counters))
+    }
+    #expect(
+      history.rules == [
+        RunHistory.RuleRow(
+          name: "web_1", packets: 500, bytes: 64_000, limited: 7, absent: 2, total: 510),
+        RunHistory.RuleRow(name: "q0", total: 900),
+      ])
+    // The queue of that name is none.
+    #expect(history.queues.isEmpty)
+    var view = TopView()
+    view.hasColours = false
+    let text = view.lines(history).joined(separator: "\n")
+    #expect(text.contains("web_1") && text.contains("captures 1, 3 packets lost"), "\(text)")
   }
 
   @Test func aRunThatBeginsAnewHasNoRateBelowNothing() {
@@ -98,7 +125,7 @@ import Testing
     let text = view.lines(history()).joined(separator: "\n")
     for part in [
       "martlet top", "instances, by received", "web", "dns", "queues", "dropped, by reason",
-      "rx dropped, ring full, web", "q quit", "restarts 1", "host 50 %",
+      "rx dropped, ring full, web", "rules: ", "deny", "q quit", "restarts 1", "host 50 %",
     ] { #expect(text.contains(part), "\(part)\n\(text)") }
   }
 

@@ -1,4 +1,5 @@
 import CLinux
+import Capture
 import Memory
 import Steering
 
@@ -87,11 +88,12 @@ extension InstanceTable {
       bytes &+= Int(slots[position].length)
     }
     var mark: UInt16 = 0
-    var set = recipients(packet, frame, Int(piece.length), bytes, &mark)
+    var rule = CaptureRecord.noRule
+    var set = recipients(packet, frame, Int(piece.length), bytes, &mark, &rule)
     while set != 0 {
       deliver(
         slots, count, to: set.removeFirstInstance(), pieces: isDescribed ? count &- 1 : count,
-        bytes: bytes, mark: mark, number: number)
+        bytes: bytes, mark: mark, rule: rule, number: number)
     }
   }
 
@@ -100,14 +102,16 @@ extension InstanceTable {
   ///   - byteCount: of the frame's first piece.
   ///   - total: of the packet.
   ///   - mark: what a rule says of it.
+  ///   - rule: the number of the rule that matches it.
   private mutating func recipients(
     _ packet: PacketHeader, _ frame: UnsafeRawPointer, _ byteCount: Int, _ total: Int,
-    _ mark: inout UInt16
+    _ mark: inout UInt16, _ rule: inout UInt32
   ) -> UInt64 {
     var chosen: UInt64 = 0
     if let rules = table.rules {
       let decision = rules.decide(
         packet, frame, byteCount: byteCount, total: total, open: open, now: burstTime)
+      rule = decision.rule
       if !decision.isLeftToClaims {
         if decision.isDropped { counts[.droppedByRule] &+= 1 }
         mark = decision.mark
@@ -130,7 +134,7 @@ extension InstanceTable {
 
   private mutating func deliver(
     _ slots: UnsafePointer<Descriptor>, _ count: Int, to index: Int, pieces: Int, bytes: Int,
-    mark: UInt16, number: Int
+    mark: UInt16, rule: UInt32, number: Int
   ) {
     let port = port(index)
     let cost = PacketCost.of(pieces: pieces, bytes: bytes)
@@ -168,7 +172,7 @@ extension InstanceTable {
     if tap.isOnInstances {
       tap.capture(
         .channelReceive, slots, count, number: number, instance: port.pointee.id,
-        base: 0)
+        base: 0, rule: rule)
     }
   }
 

@@ -125,7 +125,7 @@ package struct SharedPath<Pair: NetworkQueuePair & ~Copyable>: ~Copyable, QueueP
   mutating func deliver() {
     if instances.tap.isOn {
       instances.tap.beginBurst()
-      instances.tap.capture(.wireReceive, received)
+      instances.captureReceived(received)
     }
     if stages.isOn { stages.enter(&received, isSent: false, &ledger, &instances) }
     instances.deliver(received)

@@ -11,6 +11,7 @@ public struct CaptureClient: ~Copyable {
   /// Names of instances by identifier, as far as they have been heard of.
   public private(set) var names: [UInt32: String] = [:]
   public private(set) var hasEnded = false
+  private var rules = KnownRules()
 
   /// What is to be captured.
   public struct Request: Sendable {
@@ -93,7 +94,16 @@ public struct CaptureClient: ~Copyable {
   /// What to watch: when it becomes readable, ``hear()`` is due.
   public var descriptor: Int32 { socket }
 
-  /// Reads what the supervisor has said: who attaches, or that the run has ended.
+  /// The name of the rule that a record says its packet met; nil for none.
+  public mutating func ruleName(_ record: CaptureRecord) -> String? {
+    if record.rule == CaptureRecord.noRule { return nil }
+    if let name = rules[record.rule] { return name }
+    // The supervisor says it before the driver host hears of the rule: it has come by now.
+    hear()
+    return rules[record.rule] ?? "\(record.rule)"
+  }
+
+  /// Reads what the supervisor has said: who attaches, which rules there are, or that the run has ended.
   public mutating func hear() {
     // Bounded: no more instances than there can be attach between two looks.
     for _ in 0..<1024 {
@@ -103,6 +113,7 @@ public struct CaptureClient: ~Copyable {
         hasEnded = true
         return
       case .message(let message, let descriptors):
+        if let names = RuleNames(message, descriptors) { rules.note(names) }
         for descriptor in descriptors { close(descriptor) }
         if message.word == "instance", let id: UInt32 = message.number("id"),
           let name = message["name"]

@@ -12,6 +12,8 @@ final class CaptureService {
   private var sessions: UInt64 = 0
   /// Instances that there are, by slot.
   private var instances: [Int: (id: UInt32, name: String)] = [:]
+  /// The rules that the driver host has been told of last, and those before: until it has taken them it goes by those.
+  private var rules: [RuleNames] = []
   /// Slots whose memory is looked at once more: a queue thread may have been writing when its capture ended.
   private var ended: [Int: UInt64] = [:]
 
@@ -29,9 +31,6 @@ final class CaptureService {
 
   /// What every host of the run inherits.
   var descriptors: (area: Int32, readers: Int32) { (area.descriptor, readers.descriptor) }
-
-  /// Packets that somebody captures at the moment.
-  var count: Int { captures.count }
 
   // MARK: Captures
 
@@ -93,6 +92,7 @@ final class CaptureService {
           [readOnly, readers.descriptor])
       else { return }
       for instance in instances.values { connection.say(Self.text(instance)) }
+      for names in rules { names.say(to: connection) }
       try area.begin(&order, program: program, slot: slot)
     } catch {
       throw CaptureRefusal("\(error)")
@@ -122,7 +122,13 @@ final class CaptureService {
     }
   }
 
-  // MARK: Instances
+  // MARK: Names
+
+  /// The driver host is about to be told of these rules.
+  func note(_ names: RuleNames) {
+    rules = rules.suffix(1) + [names]
+    for capture in captures.values { names.say(to: capture.connection) }
+  }
 
   /// There is an instance more; before the driver host hears of it.
   func note(instance id: UInt32, name: String) {
@@ -135,6 +141,23 @@ final class CaptureService {
       if capture.order != before { area.change(capture.order, slot: index) }
       captures[index] = capture
     }
+  }
+}
+
+extension CaptureService {
+  /// What captures have counted, on all queues and at all points, by slot: `written` is what is in the rings for whoever
+  /// captures, `lost` what found no room there.
+  var counters: [(name: String, value: UInt64)] {
+    var counters: [(name: String, value: UInt64)] = [("captures", UInt64(captures.count))]
+    for (slot, capture) in captures.sorted(by: { $0.key < $1.key }) {
+      let counts = area.counts(slot: slot, session: capture.order.session)
+      counters += [
+        ("capture_\(slot)_seen", counts.seen), ("capture_\(slot)_matched", counts.matched),
+        ("capture_\(slot)_written", counts.matched &- counts.dropped),
+        ("capture_\(slot)_lost", counts.dropped),
+      ]
+    }
+    return counters
   }
 }
 

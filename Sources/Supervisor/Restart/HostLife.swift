@@ -104,11 +104,11 @@ final class HostLife {
   /// Adds the page in which hosts count.
   func add(to handout: inout CounterHandout) { handout.add(page, "of=host") }
 
-  /// Which host there is, and how many there have been.
+  /// Which host there is, how many there have been, and what is captured of their packets.
   var ownCounters: [(name: String, value: UInt64)] {
     [("host_process", UInt64(identifier)), ("host_restarts", counts.values.reduce(0, +))]
       + RestartReason.allCases.map { ("host_restarts_\($0.rawValue)", counts[$0] ?? 0) }
-      + restartTimes
+      + restartTimes + captures.counters
   }
 
   /// When the last host that has taken over did what, in nanoseconds of the monotonic clock.

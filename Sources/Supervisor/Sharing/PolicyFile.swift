@@ -64,20 +64,10 @@ extension Policy {
   }
 
   private static func read(_ path: String) throws(PolicyError) -> String {
-    guard let file = fopen(path, "re") else {
-      throw PolicyError(path: path, problems: [], reason: String(cString: strerror(errno)))
+    do throws(TextFile.Failure) {
+      return try TextFile.read(path, limit: 1 << 18)
+    } catch {
+      throw PolicyError(path: path, problems: [], reason: error.reason)
     }
-    defer { fclose(file) }
-    let limit = 1 << 18
-    var bytes = [UInt8](repeating: 0, count: limit + 1)
-    let count = fread(&bytes, 1, bytes.count, file)
-    guard ferror(file) == 0, count <= limit else {
-      let reason = count > limit ? "longer than \(limit) bytes" : String(cString: strerror(errno))
-      throw PolicyError(path: path, problems: [], reason: reason)
-    }
-    guard let text = String(validating: bytes[..<count], as: UTF8.self) else {
-      throw PolicyError(path: path, problems: [], reason: "it is not UTF-8")
-    }
-    return text
   }
 }

@@ -31,6 +31,7 @@ extension SharingServer {
   /// What the server itself has counted, and who is there.
   var ownCounters: [(name: String, value: UInt64)] {
     var values = counts.sorted { $0.key < $1.key }.map { (name: $0.key, value: $0.value) }
+    values.append(("rules_changes", ruleBook.changes))
     values.append(("instances", UInt64(records.count)))
     values.append(("connections", UInt64(connections.count)))
     values.append(("memory_used_bytes", UInt64(records.reduce(0) { $0 + $1.arenaBytes })))
@@ -71,6 +72,7 @@ extension SharingServer {
         instance.memory.counters,
         "of=instance slot=\(record.index) id=\(record.id) name=\(record.name) pid=\(record.pid)")
     }
+    handout.add(ruleBook)
     handout.say(to: connection)
   }
 }

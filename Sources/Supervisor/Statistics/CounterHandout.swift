@@ -9,6 +9,7 @@ import VFIO
 struct CounterHandout: ~Copyable {
   private let summary: String
   private var pages: [(text: String, descriptor: Int32)] = []
+  private var rules: [(text: String, descriptors: [Int32])] = []
 
   /// - Parameter summary: what the run is, in `name=value` pairs.
   init(_ summary: String) { self.summary = summary }
@@ -21,16 +22,26 @@ struct CounterHandout: ~Copyable {
       ("page \(text) entries=\(page.count) histograms=\(page.histogramCount)", descriptor))
   }
 
-  var descriptors: [Int32] { pages.map(\.descriptor) }
+  var descriptors: [Int32] { pages.map(\.descriptor) + rules.flatMap(\.descriptors) }
+
+  /// Adds what the rules count that the driver host goes by.
+  mutating func add(_ book: RuleBook) {
+    for (page, before) in book.pages {
+      guard let handout = try? page.handout(before: before) else { continue }
+      rules.append(handout)
+    }
+  }
 
   func say(to connection: PeerConnection) {
     connection.say("run \(summary)")
     for page in pages { connection.say(page.text, [page.descriptor]) }
+    for page in rules { connection.say(page.text, page.descriptors) }
     connection.say("end")
   }
 
   deinit {
     for page in pages { close(page.descriptor) }
+    for descriptor in rules.flatMap(\.descriptors) { close(descriptor) }
   }
 }
 

@@ -128,12 +128,16 @@ struct CaptureWriter {
     }
     // Each queue's are in order.
     if client.reader.queues > 1 { records.sort { $0.record.time < $1.record.time } }
-    for (record, queue, bytes) in records { add(record, queue, bytes, client.names) }
+    for (record, queue, bytes) in records {
+      let rule = client.ruleName(record)
+      add(record, queue, bytes, client.names, rule: rule)
+    }
     return records.count
   }
 
   private mutating func add(
-    _ record: CaptureRecord, _ queue: Int, _ captured: [UInt8], _ names: [UInt32: String]
+    _ record: CaptureRecord, _ queue: Int, _ captured: [UInt8], _ names: [UInt32: String],
+    rule: String?
   ) {
     guard let point = CapturePoint(rawValue: record.point) else { return }
     let key = Key(point: point, instance: record.instance)
@@ -146,7 +150,7 @@ struct CaptureWriter {
     var bytes = captured
     record.completeChecksum(in: &bytes)
     var comments: [String] = []
-    if record.rule != CaptureRecord.noRule { comments.append("rule \(record.rule)") }
+    if let rule { comments.append("rule \(rule)") }
     if record.segmentBytes > 0 {
       comments.append("the device cuts it into segments of \(record.segmentBytes) bytes")
     }

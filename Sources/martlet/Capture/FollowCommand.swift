@@ -12,7 +12,8 @@ struct FollowCommand: ParsableCommand {
     abstract: "Follow packets through the rooms of a run, with a time at each.",
     discussion: """
       A line for each packet at each point: when, on which queue, its number among the packets of that queue, where, and \
-      how long after the point before. Received packets that no instance got are said to be so. For runs with --share and \
+      how long after the point before; between wire and channel, `steering` with the rule that a packet meets, if any. \
+      Received packets that no instance got are said to be so. For runs with --share and \
       with --control. The clock is read for each packet, which costs the path more than a capture does. Exit code: 1 \
       when it is refused, 2 for a filter that is none.
       """)
@@ -53,7 +54,8 @@ struct FollowCommand: ParsableCommand {
       }
       records.sort { $0.0.time < $1.0.time }
       for (record, queue, bytes) in records {
-        for line in trail.lines(record, queue: queue, bytes, client.names) {
+        let rule = client.ruleName(record)
+        for line in trail.lines(record, queue: queue, bytes, client.names, rule: rule) {
           say(line)
           lines += 1
           if let count, lines >= count { return }
@@ -74,13 +76,14 @@ struct PacketTrail {
   }
   private var last: [Key: UInt64] = [:]
   /// Received packets of which no instance's record has come yet, in order.
-  private var undelivered: [(key: Key, time: UInt64)] = []
+  private var undelivered: [(key: Key, time: UInt64, rule: String?)] = []
 
   /// Packets that are remembered.
   private static let limit = 4096
 
   mutating func lines(
-    _ record: CaptureRecord, queue: Int, _ bytes: [UInt8], _ names: [UInt32: String]
+    _ record: CaptureRecord, queue: Int, _ bytes: [UInt8], _ names: [UInt32: String],
+    rule: String?
   ) -> [String] {
     guard let point = CapturePoint(rawValue: record.point) else { return [] }
     let key = Key(queue: queue, number: record.number, isInbound: point.isInbound)
@@ -88,7 +91,7 @@ struct PacketTrail {
     // A burst is delivered as a whole: what comes after it at the wire says that it has been.
     if point == .wireReceive {
       lines = lost(before: record)
-      undelivered.append((key, record.time))
+      undelivered.append((key, record.time, rule))
     } else if point == .channelReceive {
       undelivered.removeAll { $0.key == key }
     }
@@ -98,9 +101,11 @@ struct PacketTrail {
     let since = last[key].map { "  +\(record.time &- $0) ns" } ?? ""
     if last.count > Self.limit { last = [:] }
     last[key] = record.time
-    lines.append(
-      "\(Self.clock(record.time)) q\(queue) \(point.isInbound ? "in" : "out") #\(record.number) \(place)\(since)  \(record.packetBytes) bytes  \(Self.summary(bytes))"
-    )
+    let packet =
+      "\(Self.clock(record.time)) q\(queue) \(point.isInbound ? "in" : "out") #\(record.number)"
+    lines.append("\(packet) \(place)\(since)  \(record.packetBytes) bytes  \(Self.summary(bytes))")
+    // The room behind the wire, whatever comes of it there.
+    if point == .wireReceive, let rule { lines.append("\(packet) steering  rule \(rule)") }
     return lines
   }
 
@@ -111,8 +116,11 @@ struct PacketTrail {
       record.number / 256 != first.key.number / 256 || undelivered.count > Self.limit
     {
       undelivered.removeFirst()
+      let why =
+        first.rule.map { "rule \($0) matches: `martlet rules list` says what it does" }
+        ?? "`martlet stats` says why"
       lines.append(
-        "\(Self.clock(first.time)) q\(first.key.queue) in #\(first.key.number) no instance got it: `martlet stats` says why"
+        "\(Self.clock(first.time)) q\(first.key.queue) in #\(first.key.number) no instance got it: \(why)"
       )
     }
     return lines

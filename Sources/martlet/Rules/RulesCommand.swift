@@ -35,7 +35,12 @@ struct RulesCommand: ParsableCommand {
 
   struct List: ParsableCommand {
     static let configuration = CommandConfiguration(
-      abstract: "Show the rules of a run, in the order in which they are set, with their counts.")
+      abstract: "Show the rules of a run, in the order in which they are set, with their counts.",
+      discussion: """
+        Each says who applies it: `host`, always. The filters that devices have for received packets know Ethernet \
+        addresses only; a packet that one of them dropped would be missing where the rule is counted, in captures, and with \
+        an instance that claims it tomorrow. No rule is left to them.
+        """)
 
     @OptionGroup var sharing: SharingOption
     @Flag(help: "Print a JSON object for each rule.") var json = false

@@ -19,7 +19,7 @@ struct RunRules {
 
     var line: String {
       guard let counts else { return text }
-      var notes = ["\(counts.packets) packets", "\(counts.bytes) bytes"]
+      var notes = ["by the host", "\(counts.packets) packets", "\(counts.bytes) bytes"]
       if counts.limited > 0 { notes.append("\(counts.limited) over the limit") }
       if counts.absent > 0 { notes.append("\(counts.absent) for instances that are not there") }
       return "\(text)  # \(notes.joined(separator: ", "))"
@@ -28,7 +28,7 @@ struct RunRules {
     func json(_ counts: RuleCounts) -> String {
       let name = text.split(separator: " ").dropFirst().first ?? ""
       return
-        "{\"name\":\"\(name)\",\"packets\":\(counts.packets),\"bytes\":\(counts.bytes),\"limited\":\(counts.limited),\"absent\":\(counts.absent),\"rule\":\"\(text)\"}"
+        "{\"name\":\"\(name)\",\"applied-by\":\"host\",\"packets\":\(counts.packets),\"bytes\":\(counts.bytes),\"limited\":\(counts.limited),\"absent\":\(counts.absent),\"rule\":\"\(text)\"}"
     }
   }
 
@@ -87,8 +87,8 @@ struct RunRules {
 
 /// What of rules is allowed and may not be meant.
 enum RuleRemarks {
-  /// Each is compared with each: more are left to `martlet rules check`.
-  private static let maximumRules = 1000
+  /// Each is compared with each, which takes a second: more are left to `martlet rules check`.
+  private static let maximumRules = 10_000
 
   static func say(of rules: RuleSet) throws {
     if rules.rules.count > maximumRules { return }

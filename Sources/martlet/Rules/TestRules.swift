@@ -73,11 +73,10 @@ struct TestRules: ParsableCommand {
         PacketHeader(frame: start, byteCount: bytes.count), frame: start, byteCount: bytes.count)
     }
     hits[index < 0 ? "" : set.rules[index].name, default: 0] += 1
-    let explanation = try set.explain(frame)
-    let rule = explanation.rule.map { "hits \($0)" } ?? "hits no rule: claims decide"
-    say("\(name): \(rule)")
+    let rule = index < 0 ? "no rule: claims decide" : set.rules[index].name
+    say("\(name): hits \(rule)")
     if why {
-      for miss in explanation.misses {
+      for miss in try set.explain(frame).misses {
         say("  not \(miss.rule): \(miss.condition), and the packet has \(miss.packet)")
       }
     }

@@ -1,7 +1,8 @@
 import Channel
 import Memory
 
-/// Rules that the supervisor tells of: `rules generation= bytes=` with two descriptors, the text and the counters.
+/// Rules that the supervisor tells of: `rules generation= bytes= counters= first=` with two descriptors, the
+/// text and the counters. `first` is the first rule's number in captures.
 extension InstanceControl {
   /// - Throws: where they are refused; the descriptors are the caller's then.
   func setRules(_ message: ControlMessage, _ descriptors: [Int32]) throws(Refusal) {
@@ -14,7 +15,8 @@ extension InstanceControl {
     let text = try adopt(descriptors[0], byteCount: max(1, textBytes), isWritable: false)
     let counters = try adopt(descriptors[1], byteCount: counterBytes, isWritable: true)
     let program = try RuleProgram(
-      text: text, byteCount: textBytes, counters: counters, queues: mailboxes.count, before: rules)
+      text: text, byteCount: textBytes, counters: counters, queues: mailboxes.count,
+      firstNumber: message.number("first") ?? 0, before: rules)
     close(descriptors)
     rules = program.set.rules.isEmpty ? nil : program
     post("ruled generation=\(generation)", newTable: tableOfNow()) { _, _ in }

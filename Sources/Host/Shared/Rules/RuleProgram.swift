@@ -10,6 +10,8 @@ final class RuleProgram {
   let classifier: Classifier
   /// A row for each queue, of a counter block for each rule.
   let counters: Arena
+  /// The first rule's number in captures.
+  let firstNumber: UInt32
   /// By rule's name.
   let limits: [String: PolicerState]
 
@@ -19,10 +21,11 @@ final class RuleProgram {
   /// - Parameters:
   ///   - text: of the set.
   ///   - counters: zeroes; written by the queue threads.
+  ///   - firstNumber: the first rule's in captures.
   ///   - before: what it takes the place of: limits go on.
   init(
     text: consuming Arena, byteCount: Int, counters: consuming Arena, queues: Int,
-    before: RuleProgram?
+    firstNumber: UInt32, before: RuleProgram?
   ) throws(InstanceControl.Refusal) {
     let bytes = UnsafeRawBufferPointer(start: text.address, count: byteCount)
     do throws(RuleError) {
@@ -36,6 +39,7 @@ final class RuleProgram {
       throw InstanceControl.Refusal("there are not as many counters as rules")
     }
     self.counters = counters
+    self.firstNumber = firstNumber
     var limits: [String: PolicerState] = [:]
     let now = monotonic_nanoseconds()
     for rule in set.rules where rule.actions.limit != nil {
@@ -89,8 +93,8 @@ final class RuleTableBox {
     RuleTable(
       classifier: program.classifier.view, actions: UnsafePointer(actions.baseAddress!),
       members: UnsafePointer(members.baseAddress!), counters: program.counters(queue: queue),
-      hasLimits: !program.limits.isEmpty,
-      hasStages: actions.contains { $0.stages != 0 })
+      hasLimits: !program.limits.isEmpty, hasStages: actions.contains { $0.stages != 0 },
+      firstNumber: program.firstNumber)
   }
 
   private static func action(

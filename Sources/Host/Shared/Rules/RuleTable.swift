@@ -1,4 +1,5 @@
 import CLinux
+import Capture
 import Steering
 
 /// What is done with a packet that a rule matches.
@@ -30,6 +31,8 @@ struct RuleTable: BitwiseCopyable {
   let counters: UnsafeMutableRawPointer
   let hasLimits: Bool
   let hasStages: Bool
+  /// The first rule's number in captures; the others' follow.
+  let firstNumber: UInt32
 
   /// A member that is not there.
   static let absent: UInt8 = 0xff
@@ -39,6 +42,8 @@ struct RuleTable: BitwiseCopyable {
     /// Who gets it.
     var recipients: UInt64 = 0
     var mark: UInt16 = 0
+    /// Its number in captures.
+    var rule = CaptureRecord.noRule
     /// Nobody gets it, and why is counted with the rule.
     var isDropped = false
     /// Claims decide, besides `recipients`.
@@ -61,10 +66,11 @@ struct RuleTable: BitwiseCopyable {
     count(index, .bytes, UInt64(truncatingIfNeeded: total))
     if let limit = action.pointee.limit, !limit.allows(byteCount: total, now: now) {
       count(index, .limited, 1)
-      return Decision(isDropped: true, isLeftToClaims: false)
+      return Decision(rule: number(index), isDropped: true, isLeftToClaims: false)
     }
     var decision = Decision(
-      recipients: action.pointee.clones & open, mark: action.pointee.mark, isLeftToClaims: false)
+      recipients: action.pointee.clones & open, mark: action.pointee.mark, rule: number(index),
+      isLeftToClaims: false)
     switch action.pointee.verdict {
     case .deliver: decision.isLeftToClaims = true
     case .drop: decision.isDropped = decision.recipients == 0
@@ -75,6 +81,17 @@ struct RuleTable: BitwiseCopyable {
       decision.isDropped = decision.recipients == 0
     }
     return decision
+  }
+
+  /// The number of the rule that matches a packet, in captures; nothing is counted.
+  func number(_ packet: PacketHeader, _ frame: UnsafeRawPointer, _ byteCount: Int) -> UInt32 {
+    let index = classifier.match(packet, frame: frame, byteCount: byteCount)
+    return index < 0 ? CaptureRecord.noRule : number(index)
+  }
+
+  @inline(__always)
+  private func number(_ index: Int) -> UInt32 {
+    firstNumber &+ UInt32(truncatingIfNeeded: index)
   }
 
   /// The first stage that a packet's rule names and that it has not been through; nil where there is none. Nothing is

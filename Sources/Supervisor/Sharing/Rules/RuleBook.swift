@@ -20,11 +20,16 @@ struct RuleBook {
   /// A page whose counts may still grow until the host has taken what it was told.
   private var former: RuleCounterPage?
   private let queues: Int
+  /// What the first rule of the next set gets.
+  private var nextNumber: UInt32 = 0
+  /// Sets that the host has been told of.
+  private(set) var changes: UInt64 = 0
 
   private struct Told {
     var generation: UInt64
     var rules: RuleSet
     var counters: RuleCounterPage
+    var firstNumber: UInt32
   }
 
   init(queues: Int) { self.queues = queues }
@@ -43,14 +48,30 @@ struct RuleBook {
   /// What to tell the host; the descriptors are good until the next call.
   /// - Parameter isAgain: it is another host, which has been told nothing.
   mutating func message(isAgain: Bool = false) throws(MemoryError) -> HostMessage? {
-    if isAgain, let told { return try HostMessage(told.generation, told.rules, told.counters) }
+    if isAgain, let told {
+      return try HostMessage(told.generation, told.rules, told.counters, told.firstNumber)
+    }
     guard isBehind else { return nil }
     let counters = try RuleCounterPage(rules, queues: queues)
-    let message = try HostMessage(generation, rules, counters)
+    let message = try HostMessage(generation, rules, counters, nextNumber)
     former = told?.counters
-    told = Told(generation: generation, rules: rules, counters: counters)
+    told = Told(
+      generation: generation, rules: rules, counters: counters, firstNumber: nextNumber)
+    // Each rule of each set has a number of its own, so that a record says which rule it was after the set has changed.
+    nextNumber = (nextNumber + UInt32(rules.rules.count)) & 0x7fff_ffff
+    changes += 1
     isUnderWay = true
     return message
+  }
+
+  /// The rules that the host has been told of last, by the numbers that captures have of them.
+  var numbered: RuleNames? {
+    told.map { RuleNames(first: $0.firstNumber, names: $0.rules.rules.map(\.name)) }
+  }
+
+  /// What has been counted: the pages that are written, each with what its rules had counted before.
+  var pages: [(page: RuleCounterPage, before: [String: RuleCounts])] {
+    (former.map { [($0, [:])] } ?? []) + (told.map { [($0.counters, earlier)] } ?? [])
   }
 
   /// The host goes by what it was told.
@@ -101,12 +122,13 @@ final class HostMessage {
 
   var descriptors: [Int32] { [rules.descriptor, counters.descriptor] }
 
+  /// - Parameter firstNumber: the first rule's in captures; the others' follow.
   init(
-    _ generation: UInt64, _ set: RuleSet, _ counters: RuleCounterPage
+    _ generation: UInt64, _ set: RuleSet, _ counters: RuleCounterPage, _ firstNumber: UInt32
   ) throws(MemoryError) {
     rules = try SharedText(set.description, name: "martlet-rules")
     self.counters = counters
     text =
-      "rules generation=\(generation) bytes=\(rules.byteCount) counters=\(counters.byteCount)"
+      "rules generation=\(generation) bytes=\(rules.byteCount) counters=\(counters.byteCount) first=\(firstNumber)"
   }
 }

@@ -1,30 +1,7 @@
-import CLinux
+import Channel
+import Glibc
 import Memory
 import Steering
-
-/// What a rule has counted.
-public struct RuleCounts: Sendable, Equatable {
-  public var packets: UInt64 = 0
-  public var bytes: UInt64 = 0
-  /// Packets that did not pass its limit.
-  public var limited: UInt64 = 0
-  /// Packets for instances that are not there.
-  public var absent: UInt64 = 0
-
-  public init(packets: UInt64 = 0, bytes: UInt64 = 0, limited: UInt64 = 0, absent: UInt64 = 0) {
-    self.packets = packets
-    self.bytes = bytes
-    self.limited = limited
-    self.absent = absent
-  }
-
-  static func += (sum: inout RuleCounts, other: RuleCounts) {
-    sum.packets &+= other.packets
-    sum.bytes &+= other.bytes
-    sum.limited &+= other.limited
-    sum.absent &+= other.absent
-  }
-}
 
 /// The counters of a set of rules: written by the driver host's queue threads, read here. A row for each queue, of a block
 /// for each rule.
@@ -48,19 +25,28 @@ final class RuleCounterPage {
   /// The sums over the queues, by rule's name.
   var counts: [(name: String, counts: RuleCounts)] {
     names.enumerated().map { index, name in
-      var sum = RuleCounts()
-      for queue in 0..<queues {
-        func value(_ counter: RuleCounterLayout.Counter) -> UInt64 {
-          relaxed_load64(
-            arena.address
-              + RuleCounterLayout.offset(
-                of: counter, rule: index, queue: queue, rules: names.count))
-        }
-        sum += RuleCounts(
-          packets: value(.packets), bytes: value(.bytes), limited: value(.limited),
-          absent: value(.absent))
-      }
-      return (name, sum)
+      (
+        name,
+        RuleCounts(reading: arena.address, rule: index, rules: names.count, queues: queues)
+      )
     }
+  }
+
+  /// For processes that read what is counted, without a word to anybody: a message and two descriptors, the caller's to
+  /// close.
+  /// - Parameter before: what these rules had counted before there was this page.
+  func handout(
+    before: [String: RuleCounts]
+  ) throws(MemoryError) -> (text: String, descriptors: [Int32]) {
+    let lines = names.map { name in
+      let counts = before[name] ?? RuleCounts()
+      return "\(name) \(counts.packets) \(counts.bytes) \(counts.limited) \(counts.absent)\n"
+    }
+    let list = try SharedText(lines.joined(), name: "martlet-rule-names")
+    let page = try arena.makeReadOnlyDescriptor()
+    return (
+      "rules queues=\(queues) bytes=\(list.byteCount) counters=\(byteCount)",
+      [dup(list.descriptor), page]
+    )
   }
 }

@@ -1,4 +1,4 @@
-import Glibc
+import Channel
 import Steering
 
 /// A file of rules that cannot be used: what is wrong with it, and where.
@@ -17,7 +17,12 @@ public struct RuleFile {
   public let rules: RuleSet
 
   public init(path: String) throws(RuleFileError) {
-    let content = try Self.read(path)
+    let content: String
+    do throws(TextFile.Failure) {
+      content = try TextFile.read(path, limit: SharedText.maximumBytes)
+    } catch {
+      throw RuleFileError(description: "\(path): \(error.reason)")
+    }
     guard path.hasSuffix(".toml") else {
       text = content
       do throws(RuleError) {
@@ -44,25 +49,6 @@ public struct RuleFile {
       throw RuleFileError(
         description: "\(path):\(line): \(error.word): \(error.problem); \(error.advice)")
     }
-  }
-
-  private static func read(_ path: String) throws(RuleFileError) -> String {
-    guard let file = fopen(path, "re") else {
-      throw RuleFileError(description: "\(path): \(String(cString: strerror(errno)))")
-    }
-    defer { fclose(file) }
-    var bytes = [UInt8](repeating: 0, count: SharedText.maximumBytes + 1)
-    let count = fread(&bytes, 1, bytes.count, file)
-    guard ferror(file) == 0, count <= SharedText.maximumBytes else {
-      let reason =
-        count > SharedText.maximumBytes
-        ? "longer than \(SharedText.maximumBytes) bytes" : String(cString: strerror(errno))
-      throw RuleFileError(description: "\(path): \(reason)")
-    }
-    guard let text = String(validating: bytes[..<count], as: UTF8.self) else {
-      throw RuleFileError(description: "\(path): it is not UTF-8")
-    }
-    return text
   }
 }
 

@@ -67,6 +67,8 @@ extension SharingServer {
   func tellOfRules(isAgain: Bool = false) {
     do throws(MemoryError) {
       guard let message = try ruleBook.message(isAgain: isAgain) else { return }
+      // Who captures hears of the names before a packet can meet the rules.
+      if !isAgain, let names = ruleBook.numbered { captures?.note(names) }
       path.tell(message.text, message.descriptors)
     } catch {
       report("the driver host cannot be told of rules: \(error)")

@@ -2,7 +2,7 @@ import CLinux
 import Glibc
 import Memory
 
-/// A text that one process gives another by descriptor, where it is longer than a message: in a memfd.
+/// A text that one process gives another by descriptor, where it is longer than a message: in a memfd. Any thread.
 public struct SharedText: ~Copyable {
   private let arena: Arena
   public let byteCount: Int
