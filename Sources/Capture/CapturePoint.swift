@@ -8,6 +8,10 @@ public enum CapturePoint: UInt8, CaseIterable, BitwiseCopyable, Sendable {
   case channelReceive
   /// As an instance sends them, before its sender addresses are looked at.
   case channelTransmit
+  /// As a stage lets them go, towards the instances.
+  case stageReceive
+  /// As a stage lets them go, towards the wire.
+  case stageTransmit
 
   /// As people name it.
   public var name: String {
@@ -16,6 +20,8 @@ public enum CapturePoint: UInt8, CaseIterable, BitwiseCopyable, Sendable {
     case .wireTransmit: "wire-tx"
     case .channelReceive: "channel-rx"
     case .channelTransmit: "channel-tx"
+    case .stageReceive: "stage-rx"
+    case .stageTransmit: "stage-tx"
     }
   }
 
@@ -27,18 +33,24 @@ public enum CapturePoint: UInt8, CaseIterable, BitwiseCopyable, Sendable {
   /// Whether it is one of each instance.
   public var isOfInstances: Bool { self == .channelReceive || self == .channelTransmit }
   /// Whether its packets come from the wire.
-  public var isInbound: Bool { self == .wireReceive || self == .channelReceive }
+  public var isInbound: Bool {
+    self == .wireReceive || self == .channelReceive || self == .stageReceive
+  }
+  /// Whether it is one of each stage, which a record then names as its instance, by place.
+  public var isOfStages: Bool { self == .stageReceive || self == .stageTransmit }
 
-  /// The counters of a point in a ring, by number: two of the wire, then two for each instance.
+  /// The counters of a point in a ring, by number: two of the wire, two for each instance, two for each stage.
   static func counterIndex(_ point: CapturePoint, instance: Int) -> Int {
     switch point {
     case .wireReceive: 0
     case .wireTransmit: 1
     case .channelReceive: 2 &+ (instance & 63)
     case .channelTransmit: 66 &+ (instance & 63)
+    case .stageReceive: 130 &+ (instance & 7)
+    case .stageTransmit: 138 &+ (instance & 7)
     }
   }
-  static let counterCount = 130
+  static let counterCount = 146
 }
 
 /// What stands before a packet's bytes in a capture ring: 48 bytes.

@@ -55,6 +55,16 @@ public struct CaptureTap: BitwiseCopyable, @unchecked Sendable {
   @inline(never)
   public func beginBurst() { state.pointee.beginBurst() }
 
+  /// The number of the packet in a slot of this burst.
+  public func number(of slot: Int) -> UInt32 {
+    state.pointee.numbered &+ UInt32(truncatingIfNeeded: slot)
+  }
+
+  /// Which slot of this burst a number would have.
+  public func slot(of number: UInt32) -> Int {
+    Int(Int32(bitPattern: number &- state.pointee.numbered))
+  }
+
   /// Packets at the wire.
   /// - Parameters:
   ///   - burst: each packet has its metadata, if any, and its pieces.

@@ -18,7 +18,7 @@ struct CaptureTapState: ~Copyable {
   private let packets: UnsafeRawPointer
   private let byteCount: UInt64
   /// Packets that have been numbered.
-  private var numbered: UInt32 = 0
+  private(set) var numbered: UInt32 = 0
 
   /// Without an area.
   init() {
@@ -138,7 +138,7 @@ struct CaptureTapSlot: ~Copyable {
     guard order.wants(point) else { return false }
     let bit = UInt64(1) &<< UInt64(instance & 63)
     return switch point {
-    case .wireReceive, .wireTransmit: true
+    case .wireReceive, .wireTransmit, .stageReceive, .stageTransmit: true
     case .channelReceive: order.receivers & bit != 0
     case .channelTransmit: order.senders & bit != 0
     }

@@ -55,17 +55,21 @@ enum PacketCost {
 
 extension InstanceTable {
   /// Copies received packets to whom they are for; the burst's segments are the host's again afterwards.
+  /// - Parameter numbers: of packets that come from stages, as captures number them from this burst on.
   @usableFromInline
-  mutating func deliver(_ received: borrowing Burst) {
+  mutating func deliver(_ received: borrowing Burst, numbers: UnsafePointer<Int>? = nil) {
+    if received.isEmpty { return }
     load.begin(isFull: received.count >= Descriptor.maximumSlots)
     if load.isOverloaded { giveCredit() }
     if table.rules?.hasLimits ?? false { noteBurstTime() }
     let slots = received.start
     var first = 0
+    var packet = 0
     while first < received.count {
       guard let last = received.endOfPacket(from: first) else { break }
-      deliver(slots + first, last &- first &+ 1, number: first)
+      deliver(slots + first, last &- first &+ 1, number: numbers?[packet] ?? first)
       first = last &+ 1
+      packet &+= 1
     }
     pushDelivered()
   }

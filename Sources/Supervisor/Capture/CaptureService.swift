@@ -92,6 +92,7 @@ final class CaptureService {
           [readOnly, readers.descriptor])
       else { return }
       for instance in instances.values { connection.say(Self.text(instance)) }
+      for (place, name) in stages.enumerated() { connection.say(Self.text((UInt32(place), name))) }
       for names in rules { names.say(to: connection) }
       try area.begin(&order, program: program, slot: slot)
     } catch {
@@ -103,6 +104,9 @@ final class CaptureService {
   private static func text(_ instance: (id: UInt32, name: String)) -> String {
     "instance id=\(instance.id) name=\(instance.name)"
   }
+
+  /// Names of stages, by place: no instance has such small identifiers.
+  var stages: [String] = []
 
   /// A connection has ended: so has its capture, if it had one.
   func end(_ connection: PeerConnection) {

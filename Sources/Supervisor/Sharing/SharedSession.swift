@@ -79,6 +79,7 @@ public struct SharedSession: ~Copyable {
         hostPath.host.add(to: &handout)
       })
     if !policy.stages.isEmpty {
+      host.captures.stages = policy.stages.map(\.name)
       server.stages = try StageService(
         policy.stages, plan, interface, path: hostPath,
         arena: (memory.arena.descriptor, memory.arena.byteCount), report: report,

@@ -10,7 +10,8 @@ struct CaptureCommand: ParsableCommand {
     commandName: "capture", abstract: "Write packets of a run to a pcapng file.",
     discussion: """
       For runs with --share and with --control. Points: wire-rx and wire-tx (what the driver receives and is given), \
-      channel-rx and channel-tx (what instances get and send; channel-rx:NAME for one of them). The filter is libpcap's, \
+      channel-rx and channel-tx (what instances get and send; channel-rx:NAME for one of them), stage-rx and stage-tx (what \
+      stages let go, each stage an interface of its own). The filter is libpcap's, \
       as tcpdump takes it. It can be started before the run, and goes on while driver hosts are replaced; it ends with \
       the run, after -c packets, or by Ctrl-C. Packets never wait for it: what it does not read in time is lost, and \
       counted in the file. Exit code: 1 when it is refused or cannot write, 2 for a filter that is none.

@@ -109,7 +109,7 @@ struct CaptureWriter {
     snapLength = request.snapLength
     points = request.points
     for point in CapturePoint.allCases
-    where !point.isOfInstances && request.points.contains(point.name) {
+    where !point.isOfInstances && !point.isOfStages && request.points.contains(point.name) {
       addInterface(Key(point: point, instance: 0), name: point.name, of: "")
     }
   }
@@ -177,6 +177,8 @@ struct CaptureWriter {
     case .wireTransmit: "what the driver is given to send"
     case .channelReceive: "what instance \(instance) gets"
     case .channelTransmit: "what instance \(instance) sends"
+    case .stageReceive: "what stage \(instance) lets go to instances"
+    case .stageTransmit: "what stage \(instance) lets go to the wire"
     }
   }
 

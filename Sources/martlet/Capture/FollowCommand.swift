@@ -76,6 +76,7 @@ struct PacketTrail {
   }
   private var last: [Key: UInt64] = [:]
   /// Received packets of which no instance's record has come yet, in order.
+  private var hasStages = false
   private var undelivered: [(key: Key, time: UInt64, rule: String?)] = []
 
   /// Packets that are remembered.
@@ -86,6 +87,7 @@ struct PacketTrail {
     rule: String?
   ) -> [String] {
     guard let point = CapturePoint(rawValue: record.point) else { return [] }
+    if point.isOfStages { hasStages = true }
     let key = Key(queue: queue, number: record.number, isInbound: point.isInbound)
     var lines: [String] = []
     // A burst is delivered as a whole: what comes after it at the wire says that it has been.
@@ -96,7 +98,7 @@ struct PacketTrail {
       undelivered.removeAll { $0.key == key }
     }
     let place =
-      point.isOfInstances
+      point.isOfInstances || point.isOfStages
       ? "\(point.name):\(names[record.instance] ?? "\(record.instance)")" : point.name
     let since = last[key].map { "  +\(record.time &- $0) ns" } ?? ""
     if last.count > Self.limit { last = [:] }
@@ -109,11 +111,20 @@ struct PacketTrail {
     return lines
   }
 
+  /// A burst is delivered before the next one comes, but for what a stage holds.
+  private func isLate(
+    _ record: CaptureRecord, behind first: (key: Key, time: UInt64, rule: String?)
+  ) -> Bool {
+    hasStages
+      ? record.time > first.time + 1_000_000_000
+      : record.number / 256 != first.key.number / 256
+  }
+
   /// What has come 256 packets before, at least, and went to no instance.
   private mutating func lost(before record: CaptureRecord) -> [String] {
     var lines: [String] = []
     while let first = undelivered.first,
-      record.number / 256 != first.key.number / 256 || undelivered.count > Self.limit
+      isLate(record, behind: first) || undelivered.count > Self.limit
     {
       undelivered.removeFirst()
       let why =

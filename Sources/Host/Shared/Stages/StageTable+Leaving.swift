@@ -77,6 +77,7 @@ extension StageTable {
     flight.way = packet.way
     flights[number] = flight
     move(number, to: packet)
+    if instances.tap.isOn { capture(number, packet, from: place, &instances) }
     switch nextStep(flight, position: packet.position, byteCount: packet.byteCount, &instances) {
     case .stage(let next): hand(number, to: next, packet, &ledger, &instances)
     case .dropped: end(number, &ledger, &instances)
@@ -120,6 +121,7 @@ extension StageTable {
     append(number, packet, tag: 0, to: .instances)
     flights[number].holder = .delivery
     arrivingNumbers[arrivingCount] = UInt16(truncatingIfNeeded: number)
+    arrivingSlots[arrivingCount] = instances.tap.slot(of: flights[number].number)
     arrivingCount &+= 1
   }
 
@@ -149,7 +151,7 @@ extension StageTable {
     }
   }
 
-  private enum Target { case instances, wire }
+  private enum Target { case instances, wire, captures }
 
   private mutating func append(
     _ number: Int, _ packet: StagedPacket, tag: UInt16, to target: Target
@@ -166,7 +168,7 @@ extension StageTable {
       var piece = pieces[position]
       piece.flags = position &+ 1 < count ? .more : Descriptor.Flags(rawValue: 0)
       piece.tag = position == 0 && !isDescribed ? tag : 0
-      if position == 0 && packet.isChecked && target == .instances {
+      if position == 0 && packet.isChecked && target != .wire {
         piece.flags.insert(.checksumValid)
       }
       append(piece, to: target)
@@ -177,7 +179,20 @@ extension StageTable {
     switch target {
     case .instances: arriving.append(slot)
     case .wire: departing.append(slot)
+    case .captures: captured.append(slot)
     }
+  }
+
+  @inline(never)
+  private mutating func capture(
+    _ number: Int, _ packet: StagedPacket, from place: Int, _ instances: inout InstanceTable
+  ) {
+    append(number, packet, tag: 0, to: .captures)
+    instances.tap.capture(
+      packet.way == .receive ? .stageReceive : .stageTransmit, captured.start, captured.count,
+      number: instances.tap.slot(of: flights[number].number),
+      instance: UInt32(truncatingIfNeeded: place), base: 0)
+    captured.removeAll()
   }
 
   /// The instances get what has come for them.
@@ -185,7 +200,7 @@ extension StageTable {
     _ ledger: inout SegmentLedger, _ instances: inout InstanceTable
   ) {
     if arriving.isEmpty { return }
-    instances.deliver(arriving)
+    instances.deliver(arriving, numbers: UnsafePointer(arrivingSlots))
     arriving.removeAll()
     for position in 0..<arrivingCount {
       end(Int(arrivingNumbers[position]), &ledger, &instances)

@@ -21,6 +21,10 @@ struct StageTable: ~Copyable {
   /// Packets that leave for the instances, and their numbers.
   var arriving = Burst(capacity: 256)
   let arrivingNumbers: UnsafeMutablePointer<UInt16>
+  /// The same as captures number them.
+  let arrivingSlots: UnsafeMutablePointer<Int>
+  /// One packet on its way into captures.
+  var captured = Burst(capacity: Descriptor.maximumSlots + 1)
   var arrivingCount = 0
   /// Packets that leave for the wire.
   var departing = Burst(capacity: 256)
@@ -41,6 +45,8 @@ struct StageTable: ~Copyable {
     ports.initialize(repeating: nil, count: StagePlan.maximumStages)
     arrivingNumbers = .allocate(capacity: 256)
     arrivingNumbers.initialize(repeating: 0, count: 256)
+    arrivingSlots = .allocate(capacity: 256)
+    arrivingSlots.initialize(repeating: 0, count: 256)
     counts = .allocate(capacity: 2 * Self.words)
     counts.initialize(repeating: 0, count: 2 * Self.words)
     published = counts + Self.words
@@ -50,6 +56,7 @@ struct StageTable: ~Copyable {
   deinit {
     ports.deallocate()
     arrivingNumbers.deallocate()
+    arrivingSlots.deallocate()
     counts.deallocate()
   }
 
@@ -77,7 +84,7 @@ struct StageTable: ~Copyable {
     while first < burst.count {
       guard let last = burst.endOfPacket(from: first) else { break }
       let slots = last &- first &+ 1
-      if enter(burst.start + first, slots, isSent: isSent, &ledger, &instances) {
+      if enter(burst.start + first, slots, at: first, isSent: isSent, &ledger, &instances) {
         first = last &+ 1
         continue
       }
@@ -96,7 +103,7 @@ struct StageTable: ~Copyable {
 
   /// - Returns: whether the packet is on no other way any more.
   private mutating func enter(
-    _ slots: UnsafePointer<Descriptor>, _ count: Int, isSent: Bool,
+    _ slots: UnsafePointer<Descriptor>, _ count: Int, at slot: Int, isSent: Bool,
     _ ledger: inout SegmentLedger, _ instances: inout InstanceTable
   ) -> Bool {
     let isDescribed = slots.pointee.flags.contains(.offload)
@@ -133,6 +140,7 @@ struct StageTable: ~Copyable {
       return true
     }
     flight.since = now
+    flight.number = instances.tap.number(of: slot)
     let number = flights.take()
     flights[number] = flight
     let pieces = flights.pieces(number)

@@ -31,6 +31,8 @@ struct StagedFlight: BitwiseCopyable {
   var unseen: UInt32 = 0
   /// When it entered, in nanoseconds of the monotonic clock; 0 where that is not counted.
   var since: UInt64 = 0
+  /// As captures number it.
+  var number: UInt32 = 0
 }
 
 /// All packets that stages of one queue have, by number. One thread.
