@@ -49,16 +49,17 @@ extension StagePacket {
       change.source.map({ $0.isIPv6 == isIPv6 }) ?? true,
       change.destination.map({ $0.isIPv6 == isIPv6 }) ?? true
     else { return false }
+    let end = self.end(of: header)
     let hasTransport = header.fragment != .later
     let sum = hasTransport ? ChecksumField(header.transport, isIPv6: isIPv6) : nil
-    if let sum, !has(2, at: transport + sum.offset) { return false }
+    if let sum, transport + sum.offset + 2 > end { return false }
     if change.sourcePort != nil || change.destinationPort != nil {
       let hasPorts = header.transport == 6 || header.transport == 17
-      guard hasTransport, hasPorts, has(4, at: transport) else { return false }
+      guard hasTransport, hasPorts, transport + 4 <= end else { return false }
     }
     if change.identifier != nil {
       guard hasTransport, header.message == .echoRequest || header.message == .echoReply,
-        has(6, at: transport)
+        transport + 6 <= end
       else { return false }
     }
     // Everything is there: now it is written.
@@ -83,6 +84,17 @@ extension StagePacket {
       correct(sum, at: transport, pseudoHeader: addresses, contents: ports)
     }
     return true
+  }
+
+  /// Where an IP packet ends: where its header says, as far as the bytes are there. What lies behind that in a frame is
+  /// padding, which no checksum covers. A length of 0 is that of a packet too long for the field, before it is cut.
+  @inlinable
+  public func end(of header: PacketHeader) -> Int {
+    let network = Int(header.networkOffset)
+    let isIPv6 = header.contents.contains(.ipv6)
+    guard header.contents.contains(.ip), has(6, at: network) else { return byteCount }
+    let length = Int(number16(at: network + (isIPv6 ? 4 : 2)))
+    return length == 0 ? byteCount : min(byteCount, network + length + (isIPv6 ? 40 : 0))
   }
 
   /// Brings a transport checksum along.

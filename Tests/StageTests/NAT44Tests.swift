@@ -200,6 +200,24 @@ import Testing
     expect(bench["unknown"] == 34)
   }
 
+  /// What lies behind the length that the IP header says is padding, whatever it looks like.
+  @Test func whatIsPaddingIsNotTranslated() throws {
+    var bench = try StageBench<NAT44>(Self.configuration)
+    let out = try #require(sent(&bench, Frame(transport: 6)))
+    let whole = error(about: out, bytes: 40, from: Self.remote, to: Self.outside)
+    let inner = Array(whole.bytes.suffix(40))
+    for count in [0, 27] {
+      let short = error(about: out, bytes: count, from: Self.remote, to: Self.outside).bytes
+      let padded = bench.send(BenchPacket(short + inner.suffix(40 - count), .receive))
+      #expect(padded.isEmpty)
+    }
+    // Of what is there the checksum is brought along, of what is padding nothing is written.
+    let short = error(about: out, bytes: 36, from: Self.remote, to: Self.outside).bytes
+    let back = bench.send(BenchPacket(short + inner.suffix(4), .receive))
+    #expect(back.map { Plain.problems($0.bytes) } == [""])
+    #expect(back.map { Array($0.bytes.suffix(4)) } == [Array(inner.suffix(4))])
+  }
+
   // MARK: Fragments and what is not translated
 
   @Test func fragmentsFollowTheFirst() throws {
