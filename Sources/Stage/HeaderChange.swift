@@ -37,7 +37,9 @@ extension StagePacket {
   /// addresses change that, ports do not. So it is with what is to be cut into segments. A UDP checksum of 0 stays. Of later
   /// fragments there is only the IP header, and the first one's checksum takes the same change. Where a routing header or a
   /// source route has still to be followed, the sum is over another destination, and becomes wrong.
-  /// - Parameter header: ``header``, with no bytes inserted or removed since.
+  /// - Parameters:
+  ///   - header: ``header``, with no bytes inserted or removed since.
+  ///   - change: what is to be written.
   /// - Returns: false where the packet has no such field, or is cut off before it; nothing is written then.
   @inlinable
   public mutating func rewrite(_ header: PacketHeader, _ change: HeaderChange) -> Bool {
@@ -144,7 +146,9 @@ public struct ChecksumField: BitwiseCopyable, Sendable {
   /// Whether 0 means none.
   public let mayBeMissing: Bool
 
-  /// - Parameter transport: the IP protocol.
+  /// - Parameters:
+  ///   - transport: the IP protocol.
+  ///   - isIPv6: of which family the packet is.
   /// - Returns: nil where it has no such checksum, or is not known.
   @inlinable
   public init?(_ transport: UInt8, isIPv6: Bool) {
