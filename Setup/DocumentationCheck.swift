@@ -57,7 +57,7 @@ func contains(_ lines: [String], _ excerpt: [String]) -> Bool {
   }
 }
 
-let folders = ["Sources", "Drivers", "Hardware", "Tests"]
+let folders = ["Sources", "Drivers", "Stages", "Hardware", "Tests"]
 let sources = folders.flatMap { files(below: $0, ".swift") }.map { significantLines(text($0)) }
 let guides = folders.flatMap { files(below: $0, ".md") }.filter { $0.contains(".docc/") }
 if guides.isEmpty { complaints.append("there is no guide") }
@@ -85,7 +85,7 @@ for guide in guides {
   if let excerpt { complaints.append("\(guide):\(excerpt.line): this excerpt has no end") }
 
   // MARK: Files that are named
-  for match in page.matches(of: #/`((?:Sources|Drivers|Hardware|Tests|Setup)/[^`{} ]+)`/#) {
+  for match in page.matches(of: #/`((?:Sources|Drivers|Stages|Hardware|Tests|Setup)/[^`{} ]+)`/#) {
     let path = String(match.1)
     if !FileManager.default.fileExists(atPath: path) && !path.contains(madeByReader) {
       complaints.append("\(guide): there is no \(path)")

@@ -3,7 +3,7 @@
 # is an error, and so is what DocumentationCheck.swift finds. What they all depend on comes first: links go up.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-modules="Memory PCI Rings Driver Stacks Handles"
+modules="Memory PCI Rings Driver Stacks Stage Handles"
 work=.build/documentation
 docc=$(command -v docc || true)
 [ -n "$docc" ] || docc=$(dirname "$(readlink -f "$(command -v swift)")")/docc
@@ -16,10 +16,11 @@ mkdir -p $work/graphs
 swift build --target Driver
 swift build --target Handles
 swift build --target Stacks
+swift build --target Stage
 built=$(swift build --show-bin-path)
 for module in $modules; do
   mkdir $work/graphs/$module
-  swift symbolgraph-extract -module-name $module -I "$built/Modules" -I Sources/CLinux/include \
+  swift symbolgraph-extract -module-name $module -I "$built/Modules" -I Sources/CLinux/include -I Sources/CSeccomp \
     -target "$(swiftc -print-target-info | sed -n 's/.*"triple": "\(.*\)".*/\1/p' | head -1)" \
     -minimum-access-level public -output-dir $work/graphs/$module
 done

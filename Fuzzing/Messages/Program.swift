@@ -13,6 +13,7 @@ private let program = FuzzProgram([
   traces,
   violations,
   filters,
+  stages,
 ])
 
 /// libFuzzer's main function calls this first (llvm.org/docs/LibFuzzer.html).

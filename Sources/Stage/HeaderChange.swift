@@ -37,7 +37,9 @@ extension StagePacket {
   /// addresses change that, ports do not. So it is with what is to be cut into segments. A UDP checksum of 0 stays. Of later
   /// fragments there is only the IP header, and the first one's checksum takes the same change. Where a routing header or a
   /// source route has still to be followed, the sum is over another destination, and becomes wrong.
-  /// - Parameter header: ``header``, with no bytes inserted or removed since.
+  /// - Parameters:
+  ///   - header: ``header``, with no bytes inserted or removed since.
+  ///   - change: what is to be written.
   /// - Returns: false where the packet has no such field, or is cut off before it; nothing is written then.
   @inlinable
   public mutating func rewrite(_ header: PacketHeader, _ change: HeaderChange) -> Bool {
@@ -49,16 +51,17 @@ extension StagePacket {
       change.source.map({ $0.isIPv6 == isIPv6 }) ?? true,
       change.destination.map({ $0.isIPv6 == isIPv6 }) ?? true
     else { return false }
+    let end = self.end(of: header)
     let hasTransport = header.fragment != .later
     let sum = hasTransport ? ChecksumField(header.transport, isIPv6: isIPv6) : nil
-    if let sum, !has(2, at: transport + sum.offset) { return false }
+    if let sum, transport + sum.offset + 2 > end { return false }
     if change.sourcePort != nil || change.destinationPort != nil {
       let hasPorts = header.transport == 6 || header.transport == 17
-      guard hasTransport, hasPorts, has(4, at: transport) else { return false }
+      guard hasTransport, hasPorts, transport + 4 <= end else { return false }
     }
     if change.identifier != nil {
       guard hasTransport, header.message == .echoRequest || header.message == .echoReply,
-        has(6, at: transport)
+        transport + 6 <= end
       else { return false }
     }
     // Everything is there: now it is written.
@@ -83,6 +86,17 @@ extension StagePacket {
       correct(sum, at: transport, pseudoHeader: addresses, contents: ports)
     }
     return true
+  }
+
+  /// Where an IP packet ends: where its header says, as far as the bytes are there. What lies behind that in a frame is
+  /// padding, which no checksum covers. A length of 0 is that of a packet too long for the field, before it is cut.
+  @inlinable
+  public func end(of header: PacketHeader) -> Int {
+    let network = Int(header.networkOffset)
+    let isIPv6 = header.contents.contains(.ipv6)
+    guard header.contents.contains(.ip), has(6, at: network) else { return byteCount }
+    let length = Int(number16(at: network + (isIPv6 ? 4 : 2)))
+    return length == 0 ? byteCount : min(byteCount, network + length + (isIPv6 ? 40 : 0))
   }
 
   /// Brings a transport checksum along.
@@ -132,7 +146,9 @@ public struct ChecksumField: BitwiseCopyable, Sendable {
   /// Whether 0 means none.
   public let mayBeMissing: Bool
 
-  /// - Parameter transport: the IP protocol.
+  /// - Parameters:
+  ///   - transport: the IP protocol.
+  ///   - isIPv6: of which family the packet is.
   /// - Returns: nil where it has no such checksum, or is not known.
   @inlinable
   public init?(_ transport: UInt8, isIPv6: Bool) {

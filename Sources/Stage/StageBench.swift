@@ -11,9 +11,9 @@ import Memory
 /// One thread.
 public struct StageBench<Stage: PacketStage & ~Copyable>: ~Copyable {
   @usableFromInline var running: RunningStage<Stage>
-  private let memory: BenchMemory
+  let memory: BenchMemory
   // Numbers that the stage does not have.
-  private var free: [UInt16]
+  var free: [UInt16]
   private var spares = 0
   private var unseen: [UInt16: ArraySlice<UInt8>] = [:]
   private var made: Set<UInt16> = []
@@ -62,14 +62,8 @@ public struct StageBench<Stage: PacketStage & ~Copyable>: ~Copyable {
       refused += 1
       return departures
     }
-    memory.write(packet.bytes[..<head], number)
     unseen[number] = packet.bytes[head...]
-    var staged = memory.packet(number, packet.way, head)
-    staged.metadata = packet.metadata
-    staged.isChecked = packet.isChecked
-    staged.mark = packet.mark
-    staged.unseenBytes = UInt32(packet.bytes.count - head)
-    give(staged)
+    give(memory.place(packet, number))
     departures += collect()
     return departures
   }
@@ -236,7 +230,19 @@ final class BenchMemory {
       roomBehind: UInt32(placeBytes - room - byteCount))
   }
 
-  func write(_ bytes: ArraySlice<UInt8>, _ number: UInt16) {
+  /// The packet, in the place of a number.
+  func place(_ packet: BenchPacket, _ number: UInt16) -> StagedPacket {
+    let head = min(packet.bytes.count, packet.seenBytes)
+    write(packet.bytes[..<head], number)
+    var staged = self.packet(number, packet.way, head)
+    staged.metadata = packet.metadata
+    staged.isChecked = packet.isChecked
+    staged.mark = packet.mark
+    staged.unseenBytes = UInt32(packet.bytes.count - head)
+    return staged
+  }
+
+  private func write(_ bytes: ArraySlice<UInt8>, _ number: UInt16) {
     bytes.withUnsafeBytes {
       guard let source = $0.baseAddress else { return }
       memcpy(start + Int(number) * placeBytes + room, source, $0.count)

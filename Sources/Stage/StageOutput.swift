@@ -37,7 +37,9 @@ public struct StageOutput: ~Copyable {
   // MARK: Held packets
 
   /// Lets go of a packet that is held, in the order of these calls.
-  /// - Parameter verdict: what becomes of it; `hold` leaves everything as it is.
+  /// - Parameters:
+  ///   - token: which one.
+  ///   - verdict: what becomes of it; `hold` leaves everything as it is.
   /// - Returns: false where no such packet is held.
   @inlinable @discardableResult
   public mutating func release(_ token: HeldPacket, _ verdict: Verdict = .pass) -> Bool {

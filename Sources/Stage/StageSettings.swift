@@ -41,7 +41,9 @@ public struct StageSettings {
   }
 
   /// The one of a key that there must be.
-  /// - Parameter example: of the whole setting, for who has left it out.
+  /// - Parameters:
+  ///   - key: which one.
+  ///   - example: of the whole setting, for who has left it out.
   public mutating func require(_ key: String, like example: String) throws(StageError)
     -> StageSetting
   {
@@ -101,7 +103,9 @@ public struct StageSetting: Sendable {
   }
 
   /// A number with one of some units behind it; the number times its unit.
-  /// - Parameter units: the longer ones first where one ends with another.
+  /// - Parameters:
+  ///   - units: the longer ones first where one ends with another.
+  ///   - range: of the number times its unit.
   public func number(
     units: [(suffix: String, factor: UInt64)], _ range: ClosedRange<UInt64>
   ) throws(StageError) -> UInt64 {

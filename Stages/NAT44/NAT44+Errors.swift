@@ -69,17 +69,19 @@ private struct InnerPacket {
   private let network: Int
   private let transportOffset: Int
   private let isEcho: Bool
+  private let packetEnd: Int
 
   enum End { case source, destination }
 
   /// - Returns: nil where it is cut off before its ports, a later fragment, or of a protocol that is not translated.
   init?(_ packet: borrowing StagePacket, _ header: PacketHeader) {
     let network = Int(header.transportOffset) + 8
-    guard packet.has(20, at: network) else { return nil }
+    packetEnd = packet.end(of: header)
+    guard network + 20 <= packetEnd else { return nil }
     let first = packet.number8(at: network)
     let headerBytes = Int(first & 15) * 4
     guard first >> 4 == 4, headerBytes >= 20, packet.number16(at: network + 6) & 0x1fff == 0,
-      packet.has(8, at: network + headerBytes)
+      network + headerBytes + 8 <= packetEnd
     else { return nil }
     self.network = network
     transportOffset = network + headerBytes
@@ -119,7 +121,7 @@ private struct InnerPacket {
     all.add(ports)
     // Where the device completed it, it was completed on the wire: what is inside is never a partial sum.
     if let sum = ChecksumField(transport, isIPv6: false),
-      packet.has(2, at: transportOffset + sum.offset)
+      transportOffset + sum.offset + 2 <= packetEnd
     {
       let old = packet.number16(at: transportOffset + sum.offset)
       if sum.mayBeMissing && old == 0 { return all }

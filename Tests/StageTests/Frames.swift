@@ -125,7 +125,8 @@ enum Plain {
       isIPv6
       ? Int(number(frame, network + 4)) : Int(number(frame, network + 2)) - headerBytes
     let segment = Array(frame[(network + headerBytes)...].prefix(length))
-    guard let place = ChecksumPlace(transport) else { return "" }
+    let isFragment = !isIPv6 && number(frame, network + 6) & 0x3fff != 0
+    guard let place = ChecksumPlace(transport), !isFragment else { return "" }
     if transport == 17 && !isIPv6 && number(segment, 6) == 0 { return "" }
     let addresses = header.suffix(from: network + (isIPv6 ? 8 : 12)).prefix(isIPv6 ? 32 : 8)
     let pseudo =
