@@ -129,6 +129,19 @@ for name in wall slow; do
   status=/proc/$(stage_process $name)/status
   grep -q '^Seccomp:.2' "$status" && grep -q '^NoNewPrivs:.1' "$status" && grep -q '^CapEff:.0000000000000000' "$status" || fail "$name is not confined: $(cat "$status")"
 done
+# What stages let go is what instances get: the same bytes at each point.
+if command -v tshark > /dev/null; then
+  $martlet capture --socket "$socket" -i wire-rx,stage-rx,channel-rx -w "$work/points.pcapng" -c 24 icmp > "$work/capture.log" 2>&1 &
+  capture=$!
+  pids+=($capture)
+  until_true grep -q "capturing" "$work/capture.log"
+  for _ in 1 2 3 4 5 6 7 8; do pings || fail "no ping beside a capture"; done
+  wait $capture || fail "the capture: $(cat "$work/capture.log")"
+  points=$(tshark -r "$work/points.pcapng" -T fields -e frame.interface_name 2> /dev/null | sort -u | tr '\n' ' ')
+  [[ $points == *"channel-rx:lwip "*"stage-rx:slow stage-rx:some stage-rx:wall wire-rx "* ]] || fail "points: $points"
+  [ "$(tshark -r "$work/points.pcapng" -Y 'frame.interface_name == "wire-rx"' -T fields -e icmp.seq 2> /dev/null | head -3 | tr '\n' ' ')" = \
+    "$(tshark -r "$work/points.pcapng" -Y 'frame.interface_name == "stage-rx:wall"' -T fields -e icmp.seq 2> /dev/null | head -3 | tr '\n' ' ')" ] || fail "other packets at the stage"
+fi
 echo "three stages: pinged, 20 MB fetched through two of them, one dropped what it should, a rule sent packets to the third"
 
 # Killed and stopped under load. Bytes are checked throughout, and no sum is wrong that would have to be sent again.
@@ -185,5 +198,36 @@ for fails in closed open; do
   fetches 5000000 || fail "a fetch after a restart of the host"
   stop
 done
+# Address translation, end to end: the kernel sees only the outside address, and reaches the instance by a forward.
+cat > "$work/policy.toml" << 'P'
+[default]
+claims = ["any"]
+
+[[stage]]
+name = "nat"
+kind = "nat44"
+configuration = "outside=10.0.0.200 inside=10.9.0.0/24 forward=tcp:8080:10.9.0.3:80 unknown=pass"
+P
+: > "$work/run.log"
+$martlet run --share "$socket" --policy "$work/policy.toml" --stack none --seconds 100 < /dev/null > "$work/run.log" 2>&1 &
+running=$!
+pids+=($running)
+until_true grep -q "until Ctrl-C" "$work/run.log" || fail "the run does not start"
+inside=$(sed -n "s/.*kernel's TCP.IP.*: \(nsenter.*\)/\1/p" "$work/run.log")
+$inside ip address add 10.9.0.1/24 dev "$($inside ip -o -4 address | awk '/10\.0\.0\.1/ { print $2 }')"
+mac=$(sed -n 's/.*confined; \([0-9a-f:]*\),.*/\1/p' "$work/run.log")
+$inside ip neighbour replace 10.0.0.200 lladdr "$mac" dev "$($inside ip -o -4 address | awk '/10\.0\.0\.1/ { print $2 }')"
+$martlet attach --socket "$socket" --stack lwip --address 10.9.0.3/24 --gateway 10.9.0.1 > "$work/stack.log" 2>&1 &
+instance=$!
+pids+=($instance)
+forwarded() {
+  [ "$($inside curl -sS --interface 10.0.0.1 --max-time 20 "http://10.0.0.200:8080/bytes/$1" | sha256sum)" = "$($martlet pattern "$1" | sha256sum)" ]
+}
+until_true forwarded 1000 || fail "nothing comes through the address translation"
+forwarded 5000000 || fail "wrong bytes through the address translation"
+[ "$(counter stage_nat_translated_in)" -gt 100 ] && [ "$(counter stage_nat_translated_out)" -gt 100 ] || fail "nothing is translated"
+[ "$(wrong_sums)" = 0 ] || fail "$(wrong_sums) packets had wrong sums"
+echo "NAT44: $(counter stage_nat_translated_out) packets out, $(counter stage_nat_translated_in) in, 5 MB right"
+stop
 [ "$(cat /proc/sys/vm/nr_hugepages)" = "$pages" ] || fail "huge pages were not given back"
 echo "stages: all well"
