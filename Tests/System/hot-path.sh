@@ -19,7 +19,9 @@ Host.InstanceTable.noteBurstTime            the clock, once a burst, where rules
 Host.StageTable..noteTime in                the clock, for packets that entered a stage in one turn of 32 (vdso)
 Steering.ClassifierView.walk.* -> memset@   fields of protocols of one's own, where there are such
 Capture.CaptureTapState.takeUpdate          an order of what to capture, or its end: once for each
-Capture.CaptureTapState.* -> clock_gettime@   the kernel's page of code (vdso) answers: once a burst, while somebody captures
+Capture.CaptureTap.* -> clock_gettime@        the kernel's page of code (vdso) answers: once a burst, while somebody captures
+Capture.CaptureTap.* -> [*]                   which rule a packet matches, of those that somebody captures at the wire
+Capture.FilterPath.init.* -> memcpy@         the way of a packet that a capture refused, once in 64 that went another
 Host.InstanceTable.settleTime               four times a millisecond, where an instance's time is limited
 Host.InstancePort..reason in                an instance is closed for what it did: once in its life
 Host.QueueLoop<.*>.pause\(                  publishes counters, once in 1024 turns; waits, where there is no work
