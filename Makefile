@@ -10,6 +10,7 @@ run: build
 build: setup
 	$(BUILD) --product martlet-host
 	$(BUILD) --product martlet-stack
+	$(BUILD) --product martlet-stage
 	$(BUILD) --product martlet
 	$(BUILD) --product martlet-loops
 
