@@ -3,7 +3,8 @@ import Stage
 
 /// Holds packets back, in their order, so that no more go than a token bucket lets through (RFC 2697, 3, with one bucket).
 public struct Shaper: PacketStage {
-  private let ways: Set<StagedPacket.Way>
+  private let shapesReceive: Bool
+  private let shapesTransmit: Bool
   private var lanes: [Lane]
 
   private enum Counter: Int {
@@ -25,7 +26,9 @@ public struct Shaper: PacketStage {
         units: [("KB", 1000), ("MB", 1_000_000), ("B", 1)], 64...TokenBucket.maximumBurst) ?? 16_000
     let limit = Int(
       try settings.take("queue")?.number(1...UInt64(StagedPacket.maximumPackets - 256)) ?? 100)
-    ways = try settings.take("way")?.ways() ?? [.transmit]
+    let ways = try settings.take("way")?.ways() ?? [.transmit]
+    shapesReceive = ways.contains(.receive)
+    shapesTransmit = ways.contains(.transmit)
     try settings.checkEnd("rate=, burst=, queue=, way=")
     // Each way has a bucket and a queue of its own.
     lanes = (0..<2).map { _ in Lane(TokenBucket(rate: rate, burst: burst), limit: limit) }
@@ -34,7 +37,7 @@ public struct Shaper: PacketStage {
   public mutating func process(
     _ packet: inout StagePacket, _ output: inout StageOutput
   ) -> Verdict {
-    guard ways.contains(packet.way) else { return .pass }
+    guard packet.way == .receive ? shapesReceive : shapesTransmit else { return .pass }
     let byteCount = packet.totalBytes
     guard byteCount <= 1 << 24 else {
       output.counters[Counter.turnedAway.rawValue] += 1
