@@ -57,7 +57,7 @@ stop() {
 counter() { $martlet stats --socket "$socket" | sed -n "s/^ *$1 *//p" | grep . || echo 0; }
 stage_process() { counter "stage_$1_process"; }
 runs() { $martlet stage list --socket "$socket" | grep -q "^[0-9]* $1 .*: running"; }
-pings() { $inside ping -n -q -c 1 -W 1 10.0.0.3; }
+pings() { $inside ping -n -q -c 1 -W 1 10.0.0.3 > /dev/null; }
 fetches() {
   [ "$($inside curl -sS --max-time 100 "http://10.0.0.3/bytes/$1" | sha256sum)" = "$($martlet pattern "$1" | sha256sum)" ]
 }

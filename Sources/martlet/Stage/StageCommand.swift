@@ -8,7 +8,8 @@ import StageKinds
 /// `martlet stage`: what stands between the driver and the instances.
 struct StageCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "stage", abstract: "Show and try stages: what filters, changes, holds and makes packets.",
+    commandName: "stage",
+    abstract: "Show and try stages: what filters, changes, holds and makes packets.",
     discussion: """
       A stage is a program between the driver and the instances, in a process of its own. Kinds: \
       \(stageKinds.map(\.kind).joined(separator: ", ")).
