@@ -34,6 +34,8 @@ public enum PathLoopName: String, CaseIterable, Sendable {
   case sharedReceiveTimed = "shared.receive.timed"
   case sharedReceive64 = "shared.receive.64"
   case sharedReceiveFiltered = "shared.receive.filtered"
+  case sharedReceiveRules = "shared.receive.rules8"
+  case sharedReceiveStaged = "shared.receive.staged"
   case sharedReceiveAll64 = "shared.receive.all64"
   case sharedTransmit = "shared.transmit.1"
   case sharedTransmit64 = "shared.transmit.64"
@@ -80,6 +82,10 @@ public enum PathLoopName: String, CaseIterable, Sendable {
       try visitor.visit(SharedReceiveLoop(attached: 1, active: 1, isTimed: true))
     case .sharedReceiveFiltered:
       try visitor.visit(SharedReceiveLoop(attached: 1, active: 1, isFiltered: true))
+    case .sharedReceiveRules:
+      try visitor.visit(SharedReceiveLoop(attached: 1, active: 1, rules: 8))
+    case .sharedReceiveStaged:
+      try visitor.visit(SharedReceiveLoop(attached: 1, active: 1, isStaged: true))
     case .sharedReceive64: try visitor.visit(SharedReceiveLoop(attached: 64, active: 1))
     case .sharedReceiveAll64: try visitor.visit(SharedReceiveLoop(attached: 64, active: 64))
     case .sharedTransmit: try visitor.visit(SharedTransmitLoop(attached: 1, active: 1))

@@ -58,6 +58,26 @@ struct SharedOnMemory: ~Copyable {
     self.host = host
   }
 
+  /// From now on rules are looked at, of which none decides anything else than claims do.
+  mutating func follow(rules count: Int) throws {
+    let text = (0..<count).map { number in
+      number == count - 1
+        ? "rule all protocol=udp deliver\n"
+        : "rule r\(number) source=10.1.\(number / 250).\(number % 250 + 1) protocol=tcp destination-port=\(1000 + number) drop\n"
+    }.joined()
+    let bytes = Array(text.utf8)
+    let pages = (bytes.count + 4095) / 4096 * 4096
+    let memory = try Arena(byteCount: pages, pageSize: .ordinary, name: "martlet-bench")
+    memory.address.copyMemory(from: bytes, byteCount: bytes.count)
+    let counterBytes = (count * 64 + 4095) / 4096 * 4096
+    let counters = try Arena(byteCount: counterBytes, pageSize: .ordinary, name: "martlet-bench")
+    guard
+      host.ask(
+        "rules generation=1 bytes=\(bytes.count) counters=\(counterBytes)",
+        [dup(memory.descriptor), dup(counters.descriptor)])
+    else { throw UnsupportedLoop(description: "the host does not take \(count) rules") }
+  }
+
   /// Turns between two looks of an instance: where there are more of them than packets in a burst, each has one then.
   private var period: Int { max(1, active / PoolLoop.burstSize) }
 
@@ -201,17 +221,24 @@ public struct SharedReceiveLoop: PathLoop, ~Copyable {
   private var sum: UInt64 = 0
   private var turns: UInt32 = 0
   private let isTimed: Bool
+  private var stage: PassingStage?
 
   /// - Parameters:
   ///   - attached: instances, a power of two up to 64.
   ///   - active: those that get packets: as many, or one.
   ///   - isFiltered: somebody captures, with a filter that takes none of the packets.
   ///   - isTimed: whether statistics of time are kept, as in a host process.
+  ///   - rules: how many are looked at for each packet.
+  ///   - isStaged: whether all packets go through a stage, in the same thread, that looks at nothing.
   public init(
-    attached: Int, active: Int, isFiltered: Bool = false, isTimed: Bool = false
+    attached: Int, active: Int, isFiltered: Bool = false, isTimed: Bool = false, rules: Int = 0,
+    isStaged: Bool = false
   ) throws {
-    shared = try SharedOnMemory(
+    var shared = try SharedOnMemory(
       attached: attached, active: active, capture: isFiltered ? try LoopCapture() : nil)
+    if rules > 0 { try shared.follow(rules: rules) }
+    stage = isStaged ? try PassingStage(shared.host) : nil
+    self.shared = shared
     self.isTimed = isTimed
   }
 
@@ -226,6 +253,7 @@ public struct SharedReceiveLoop: PathLoop, ~Copyable {
       } else {
         _ = try shared.host.turn()
       }
+      try stage?.pass()
       packets += try shared.takeReceived(&sum)
     }
     guard bursts &* Self.burstSize &- packets <= 2 &* Self.burstSize else {

@@ -7,7 +7,7 @@ private let program = FuzzProgram([
   vhostUserServer,
   vhostUserClient,
   packetPath,
-  sharedPath,
+  sharedPath, stagePath,
   delivery,
   policies,
   commandServer,

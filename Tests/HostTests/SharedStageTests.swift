@@ -377,6 +377,31 @@ final class PlayedStage {
     #expect(bench.counters["stage_one_dropped_invalid"] == 2)
   }
 
+  /// What the device would have cut has pieces longer than an instance's segments.
+  @Test func aLongPieceIsNotTurned() throws {
+    let bench = try SharedBench()
+    let peer = try bench.attach(0)
+    let stage = try start(bench)
+    var frame = outgoing(1, payload: 5000)
+    frame[23] = 6
+    frame[46] = 0x50
+    peer.send(
+      frame, tag: 2,
+      offload: Offload(
+        segmentation: .tcp4, needsChecksum: true, headerLength: 54, segmentSize: 1448,
+        checksumStart: 34, checksumOffset: 16))
+    try bench.turns(3)
+    try stage.take()
+    var head = try #require(stage.packets.first)
+    #expect(Int(head.byteCount + head.unseenBytes) == frame.count)
+    head.metadata = Offload()
+    stage.give(head, way: .receive)
+    try bench.turns(4)
+    try peer.take()
+    #expect(peer.received.isEmpty && peer.completed == [2])
+    #expect(bench.counters["stage_one_dropped_invalid"] == 1)
+  }
+
   @Test func theHostSleepsAndIsWoken() throws {
     let bench = try SharedBench()
     _ = try bench.attach(0)

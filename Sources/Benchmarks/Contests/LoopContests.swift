@@ -75,16 +75,16 @@ struct LoopContests {
   private func sample(_ loop: PathLoopName) throws -> Sample {
     pinThread(toCore: 0)
     defer { unpinThread() }
-    return try loop.visit(Timed(milliseconds: plan.window))
+    return try loop.visit(TimedLoop(milliseconds: plan.window))
   }
+}
 
-  /// Nanoseconds a packet over a window of time.
-  private struct Timed: PathLoopVisitor {
-    let milliseconds: Int
+/// Nanoseconds a packet over a window of time.
+struct TimedLoop: PathLoopVisitor {
+  let milliseconds: Int
 
-    func visit<L: PathLoop & ~Copyable>(_ loop: consuming L) throws -> Sample {
-      try timed(&loop, milliseconds: milliseconds)
-    }
+  func visit<L: PathLoop & ~Copyable>(_ loop: consuming L) throws -> Sample {
+    try timed(&loop, milliseconds: milliseconds)
   }
 }
 

@@ -29,13 +29,18 @@ extension Sweep {
   }
 }
 
-/// Rules looked up for each packet, beside packets whose headers are only read.
+/// Rules looked up for each packet, beside packets whose headers are only read; and the whole way of a received packet with
+/// 8 rules and through a stage, beside the same without.
 struct SteeringContests {
   let plan: BenchmarkPlan
 
   static var names: [String] {
-    Sweep.steering.flatMap { kind in kind.sweep.sizes.map(kind.sweep.name) }
+    Sweep.steering.flatMap { kind in kind.sweep.sizes.map(kind.sweep.name) } + wholeWays.map(\.name)
   }
+
+  private static let wholeWays: [(name: String, loop: PathLoopName)] = [
+    ("steering.receive.8", .sharedReceiveRules), ("steering.receive.stage", .sharedReceiveStaged),
+  ]
 
   func run(_ take: ([BenchmarkRow]) -> Void) throws {
     for (sweep, rules) in Sweep.steering {
@@ -46,6 +51,19 @@ struct SteeringContests {
       }
       take(try Contest.measure(contests, rounds: plan.rounds))
     }
+    let ways = Self.wholeWays.filter { plan.wants($0.name) }.map { name, loop in
+      Contest(
+        [.init(name, "M/s", isRate: true)], ours: { try rate(loop) },
+        peer: ("without", { try rate(.sharedReceive) }))
+    }
+    take(try Contest.measure(ways, rounds: plan.rounds))
+  }
+
+  private func rate(_ loop: PathLoopName) throws -> Sample {
+    pinThread(toCore: 0)
+    defer { unpinThread() }
+    let sample = try loop.visit(TimedLoop(milliseconds: plan.window))
+    return Sample([1000 / sample.values[0]], cpuShare: sample.cpuShare)
   }
 
   private func sample(_ rules: SteeringLoop.Rules, _ count: Int) throws -> Sample {

@@ -38,16 +38,24 @@ package struct SteadySharedHost<Device: NetworkDriver & ~Copyable>: ~Copyable {
 
   deinit { close(interrupt) }
 
-  /// Asks for what a supervisor asks for: `attach` and `claim`.
+  /// Asks for what a supervisor asks for: `attach`, `claim`, `rules` and `stage`.
   /// - Parameter descriptors: the host's from now on.
   /// - Returns: whether it was done.
   package func ask(_ text: String, _ descriptors: [Int32] = []) -> Bool {
-    let before = (control.instances.count, control.claims.count)
+    let before = sizes
     control.take(ControlMessage(text), descriptors)
     control.service()
     if paths[0].hasUpdate { paths[0].takeUpdate() }
     control.service()
-    return before != (control.instances.count, control.claims.count)
+    return before != sizes
+  }
+
+  /// How much there is of what can be asked for.
+  private var sizes: [Int] {
+    [
+      control.instances.count, control.claims.count, control.stages.count,
+      control.rules?.set.rules.count ?? 0,
+    ]
   }
 
   /// Takes what is to be captured.

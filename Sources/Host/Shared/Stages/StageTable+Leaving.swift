@@ -112,7 +112,8 @@ extension StageTable {
     let metadata = packet.metadata
     let sumEnd = Int(metadata.checksumStart) &+ Int(metadata.checksumOffset) &+ 2
     guard !metadata.needsChecksum || sumEnd <= total,
-      metadata.segmentation == .none || metadata.needsChecksum && metadata.segmentSize > 0
+      metadata.segmentation == .none || metadata.needsChecksum && metadata.segmentSize > 0,
+      fitsSegments(number, ledger.segmentSize)
     else {
       count(place, .droppedInvalid)
       end(number, &ledger, &instances)
@@ -123,6 +124,16 @@ extension StageTable {
     arrivingNumbers[arrivingCount] = UInt16(truncatingIfNeeded: number)
     arrivingSlots[arrivingCount] = instances.tap.slot(of: flights[number].number)
     arrivingCount &+= 1
+  }
+
+  /// Whether each piece can be copied into a segment. Those that an instance sends have any length, and could be turned round.
+  private mutating func fitsSegments(_ number: Int, _ segmentSize: Int) -> Bool {
+    if flights[number].origin != .sent { return true }
+    let pieces = flights.pieces(number)
+    for position in 0..<Int(flights[number].pieces) where pieces[position].length > segmentSize {
+      return false
+    }
+    return true
   }
 
   private mutating func depart(
