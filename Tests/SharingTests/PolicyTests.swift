@@ -149,6 +149,64 @@ import Testing
     #expect(problems.map { $0.first } == ["2", "5", "6", "7"], "\(problems)")
   }
 
+  @Test func stagesStandInOrder() throws {
+    let policy = try Policy(
+      text: """
+        [[stage]]
+        name = "wall"
+        kind = "firewall"
+        configuration = "default drop"
+        fails = "open"
+        hang-milliseconds = 50
+        [[stage]]
+        name = "own_1"
+        program = "/usr/bin/own"
+        packets = "rules"
+        ways = ["receive"]
+        """, user: 1)
+    var wall = StageRule()
+    wall.name = "wall"
+    wall.kind = "firewall"
+    wall.configuration = "default drop"
+    wall.failsClosed = false
+    wall.hangMilliseconds = 50
+    var own = StageRule()
+    own.name = "own_1"
+    own.program = "/usr/bin/own"
+    own.takesAll = false
+    own.transmits = false
+    #expect(policy.stages == [wall, own])
+  }
+
+  @Test func whatIsWrongWithStagesIsSaid() {
+    let problems = Self.problems(
+      """
+      [[stage]]
+      name = "Wall"
+      fails = "shut"
+      packets = 3
+      ways = ["up"]
+      hang-milliseconds = 1
+      configuration = "a"
+      configuration-file = "b"
+      [[stage]]
+      kind = "shaper"
+      name = "same"
+      [[stage]]
+      kind = "shaper"
+      name = "same"
+      colour = "red"
+      """)
+    let words = ["no kind", "name", "fails", "packets", "ways", "hang-milliseconds", "leave one out"]
+    #expect(problems.count == 9)
+    for (problem, word) in zip(problems, words) { #expect(problem.contains(word), "\(problem)") }
+    #expect(problems.suffix(2).contains { $0.contains("another stage named same") })
+    #expect(problems.suffix(2).contains { $0.contains("no key colour") })
+    let many = (0..<9).map { "[[stage]]\nname = \"s\($0)\"\nkind = \"vlan\"\n" }.joined()
+    #expect(Self.problems(many).count == 1)
+    #expect(Self.problems("[stage]\nname = \"x\"").first?.contains("[[stage]]") == true)
+  }
+
   @Test func aFileThatIsNotThereIsOneLine() {
     #expect(throws: PolicyError.self) { try Policy(path: "/nonexistent/policy.toml") }
   }
