@@ -197,7 +197,9 @@ import Testing
       name = "same"
       colour = "red"
       """)
-    let words = ["no kind", "name", "fails", "packets", "ways", "hang-milliseconds", "leave one out"]
+    let words = [
+      "no kind", "name", "fails", "packets", "ways", "hang-milliseconds", "leave one out",
+    ]
     #expect(problems.count == 9)
     for (problem, word) in zip(problems, words) { #expect(problem.contains(word), "\(problem)") }
     #expect(problems.suffix(2).contains { $0.contains("another stage named same") })
