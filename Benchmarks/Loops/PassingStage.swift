@@ -1,3 +1,4 @@
+import CLinux
 import Channel
 import Glibc
 import Host
@@ -14,7 +15,7 @@ struct PassingStage: ~Copyable {
     guard let layout = ChannelLayout(queues: 1, slots: 4096) else {
       throw UnsupportedLoop(description: "no such channel")
     }
-    memory = try ChannelMemory(layout: layout)
+    let memory = try ChannelMemory(layout: layout)
     guard
       host.ask(
         "stage place=0 name=passing receive=all transmit=all fails=closed slots=4096",
@@ -25,6 +26,7 @@ struct PassingStage: ~Copyable {
     else { throw UnsupportedLoop(description: "the host does not take a stage") }
     // Both ends are awake all the time: nobody is ever woken.
     end = InstanceEnd(memory, queue: 0, hostDoorbell: -1)
+    self.memory = memory
   }
 
   /// What has come goes back, but for memory without a packet.

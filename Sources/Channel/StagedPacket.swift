@@ -112,4 +112,6 @@ public enum StageDescriptor: Int32, Sendable, CaseIterable {
 
   /// Counters of a stage.
   public static let counterCapacity = 64
+  /// What the kernel calls the process, whatever its program.
+  public static let processName = "martlet-stage"
 }

@@ -1,3 +1,4 @@
+import CLinux
 import Channel
 import Glibc
 
@@ -54,6 +55,11 @@ public enum StageProgram {
   /// Runs the stage that the command line names, or the only one there is, until its end.
   public static func main(_ stages: [InstalledStage]) -> Never {
     let isStarted = fcntl(StageDescriptor.control.rawValue, F_GETFD) >= 0
+    if isStarted {
+      _ = StageDescriptor.processName.withCString {
+        linux_prctl(PR_SET_NAME, UInt(bitPattern: $0), 0, 0, 0)
+      }
+    }
     do throws(StageError) {
       let arguments = try StageArguments(Array(CommandLine.arguments.dropFirst()))
       let process = try StageProcess(arguments, confining: arguments.isConfined)

@@ -97,6 +97,10 @@ public struct ProcessRights: Sendable {
 
   /// Whether it is a driver host, or one that stands by.
   public var isDriverHost: Bool { name == DriverHost.name || isStandingBy }
+  /// Whether it is a stage between driver and instances.
+  public var isStage: Bool { name == StageDescriptor.processName }
+  /// Whether it is to have no more rights than a driver host.
+  public var isToBeConfined: Bool { isDriverHost || isStage }
   /// Whether it waits for a device, and has none.
   public var isStandingBy: Bool { name == DriverHost.standbyName }
 
@@ -105,8 +109,10 @@ public struct ProcessRights: Sendable {
     ProcessFiles.names(in: "/proc").compactMap { pid_t($0) }.sorted().compactMap { identifier in
       let comm = ProcessFiles.text("/proc/\(identifier)/comm")
       let name = comm.split(separator: "\n").first.map(String.init)
-      guard let name, [DriverHost.name, DriverHost.standbyName, "martlet-stack"].contains(name)
-      else { return nil }
+      let known = [
+        DriverHost.name, DriverHost.standbyName, StageDescriptor.processName, "martlet-stack",
+      ]
+      guard let name, known.contains(name) else { return nil }
       return ProcessRights(identifier, name)
     }
   }

@@ -4,10 +4,10 @@ import Supervisor
 /// `martlet status`: what runs, and what it may do.
 struct Status: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Show the driver hosts and stack instances that run, and what each may do.",
+    abstract: "Show the driver hosts, stages and stack instances that run, and what each may do.",
     discussion: """
-      Everything is read back from the kernel. What a driver host has and should not have is marked WEAKER THAN WISHED. \
-      Exit code: 0 when something runs and every driver host is confined, 1 when nothing runs, 3 when one is not.
+      Everything is read back from the kernel. What a driver host or a stage has and should not have is marked WEAKER THAN \
+      WISHED. Exit code: 0 when something runs and each of these is confined, 1 when nothing runs, 3 when one is not.
       """)
 
   @Flag(help: "Print a JSON array.") var json = false
@@ -27,18 +27,18 @@ struct Status: ParsableCommand {
       if !json { writeLine("martlet status: nothing runs; start it with `martlet run`", to: 2) }
       throw ExitCode(1)
     }
-    if all.contains(where: { $0.isDriverHost && !$0.isConfined }) { throw ExitCode(3) }
+    if all.contains(where: { $0.isToBeConfined && !$0.isConfined }) { throw ExitCode(3) }
   }
 
   private func describe(_ process: ProcessRights) {
     let isHost = process.isDriverHost
     let state =
-      isHost
+      process.isToBeConfined
       ? (process.isConfined ? "confined" : "NOT CONFINED")
         + (process.isStandingBy ? " for the start of a device, which it has not: it stands by" : "")
       : process.name == "martlet" ? "a supervisor" : "an ordinary process"
     say("\(process.name) \(process.identifier), started by \(process.parent): \(state)")
-    if isHost {
+    if process.isToBeConfined {
       for weakness in process.weaknesses { say("  WEAKER THAN WISHED: \(weakness)") }
       for shortcoming in process.shortcomings { say("  not here: \(shortcoming)") }
     }
@@ -82,12 +82,12 @@ struct Status: ParsableCommand {
   }
 
   private func describeAsJSON(_ process: ProcessRights) -> String {
-    let isHost = process.isDriverHost
+    let isJudged = process.isToBeConfined
     let fields = [
       "\"name\": \(quoted(process.name))", "\"pid\": \(process.identifier)",
-      "\"user\": \(quoted(process.user))", "\"confined\": \(isHost && process.isConfined)",
-      "\"weaknesses\": \(array(isHost ? process.weaknesses : []))",
-      "\"shortcomings\": \(array(isHost ? process.shortcomings : []))",
+      "\"user\": \(quoted(process.user))", "\"confined\": \(isJudged && process.isConfined)",
+      "\"weaknesses\": \(array(isJudged ? process.weaknesses : []))",
+      "\"shortcomings\": \(array(isJudged ? process.shortcomings : []))",
       "\"noNewPrivileges\": \(process.noNewPrivileges)", "\"seccomp\": \(process.seccompMode)",
       "\"filters\": \(process.seccompFilters)",
       "\"landlock\": \(process.landlockVersion.map { "\($0)" } ?? "null")",
