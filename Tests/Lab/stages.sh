@@ -24,13 +24,13 @@ ping_all() { ip netns exec peer ping -n -q -c 100 -i 0.02 -W 5 10.0.0.2 | grep "
 fetch() {
   [ "$(ip netns exec peer curl -sS --max-time 100 "http://10.0.0.2/bytes/$1" | sha256sum)" = "$($martlet pattern "$1" | sha256sum)" ]
 }
-process() { $martlet stats --socket $socket | sed -n "s/^ *stage_$1_process *//p"; }
+process() { $martlet stats --socket $socket | sed -n "s/^ *stage_$1_process  *//p"; }
 runs() { $martlet stage list --socket $socket | grep -q " $1 .*: running"; }
 check "ping 100 of 100 through two stages" ping_all
 check "5 MB through two stages" fetch 5000000
 ip netns exec peer curl -sS --max-time 2 http://10.0.0.2:81/ > /dev/null 2>&1
 $martlet stats --socket $socket > /tmp/stats.log
-check "the wall has dropped some" test "$(sed -n 's/^ *stage_wall_dropped *//p' /tmp/stats.log)" -ge 1
+check "the wall has dropped some" test "$(sed -n 's/^ *stage_wall_dropped  *//p' /tmp/stats.log)" -ge 1
 fetch 5000000 &
 fetching=$!
 for name in wall slow wall slow; do

@@ -54,7 +54,7 @@ stop() {
   [ "$(sed -n 's/^  rx_q._segments_host //p' "$work/run.log" | awk '{ s += $1 } END { print s }')" = 16384 ] || fail "segments of the host are missing"
   [ "$(sed -n 's/^ *device_iommu_faults *//p' "$work/run.log" | tail -1 | grep -v '^0$')" = "" ] || fail "DMA outside what is mapped"
 }
-counter() { $martlet stats --socket "$socket" | sed -n "s/^ *$1 *//p" | grep . || echo 0; }
+counter() { $martlet stats --socket "$socket" | sed -n "s/^ *$1  *//p" | grep . || echo 0; }
 stage_process() { counter "stage_$1_process"; }
 runs() { $martlet stage list --socket "$socket" | grep -q "^[0-9]* $1 .*: running"; }
 pings() { $inside ping -n -q -c 1 -W 1 10.0.0.3 > /dev/null; }
