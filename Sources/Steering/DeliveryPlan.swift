@@ -36,10 +36,10 @@ struct DeliveryPlan {
     }
   }
 
-  /// Lays everything out: at most half of the entries are used, so that a search is short.
+  /// Lays everything out: at most a quarter of the entries is used, so that a search is short wherever addresses fall.
   func rules(station: UInt64, attached: UInt64) -> DeliveryRules {
     var count = 16
-    while count < 2 * addresses.count { count *= 2 }
+    while count < 4 * addresses.count { count *= 2 }
     let rangeCount = addresses.values.reduce(0) { $0 + $1.ports.count }
     let entriesBytes = count * MemoryLayout<DeliveryRules.Entry>.stride
     let byteCount =
