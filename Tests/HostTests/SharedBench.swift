@@ -65,7 +65,11 @@ final class SharedBench {
   /// What the host has said, the oldest first.
   var news: [String] = []
 
-  init(offers: VirtioNetDevice.Options = .init(), slots: Int = 64) throws {
+  /// - Parameter carriesOffloads: the device cuts packets into segments.
+  init(
+    offers: VirtioNetDevice.Options = .init(), slots: Int = 64, carriesOffloads: Bool = false
+  ) throws {
+    wire.carriesOffloads = carriesOffloads
     device = VirtioNetDevice(wire: wire, options: offers)
     function = ExclusiveFunction(device)
     rings = .allocate(byteCount: 1 << 20, alignment: 4096)

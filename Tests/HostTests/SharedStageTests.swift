@@ -379,7 +379,7 @@ final class PlayedStage {
 
   /// What the device would have cut has pieces longer than an instance's segments.
   @Test func aLongPieceIsNotTurned() throws {
-    let bench = try SharedBench()
+    let bench = try SharedBench(carriesOffloads: true)
     let peer = try bench.attach(0)
     let stage = try start(bench)
     var frame = outgoing(1, payload: 5000)
