@@ -88,6 +88,9 @@ final class AttachedInstance {
       port.deallocate()
     }
     linux_bus_guard_remove(channelGuard)
+    // Of what is mapped still: others' memory may lie there once the window is gone.
+    for extent in extents { linux_bus_guard_remove(extent.guardSlot) }
+    for registration in registrations.values { linux_bus_guard_remove(registration.guardSlot) }
     for doorbell in hostDoorbells {
       doorbell.silence()
       close(doorbell.descriptor)
