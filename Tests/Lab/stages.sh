@@ -26,6 +26,8 @@ fetch() {
 }
 process() { $martlet stats --socket $socket | sed -n "s/^ *stage_$1_process  *//p"; }
 runs() { $martlet stage list --socket $socket | grep -q " $1 .*: running"; }
+answers() { for _ in $(seq 50); do ip netns exec peer ping -n -q -c 1 -W 1 10.0.0.2 > /dev/null && return; done; }
+answers
 check "ping 100 of 100 through two stages" ping_all
 check "5 MB through two stages" fetch 5000000
 ip netns exec peer curl -sS --max-time 2 http://10.0.0.2:81/ > /dev/null 2>&1
@@ -44,6 +46,7 @@ for name in wall slow; do
 done
 check "another driver host" $martlet restart --socket $socket
 for name in wall slow; do for _ in $(seq 100); do runs $name && break; sleep 0.1; done; done
+answers
 check "ping 100 of 100 with another driver host" ping_all
 check "ends with 0" stop
 tail -40 /tmp/run.log
