@@ -230,6 +230,31 @@ final class PlayedStage {
     #expect(bench.wire.sent.count == 2)
   }
 
+  /// What one stage makes is a packet like others for the next, which is lent nothing for it.
+  @Test func whatOneMakesGoesThroughTheNext() throws {
+    let bench = try SharedBench()
+    let peer = try bench.attach(0)
+    let near = try start(bench, place: 0, name: "near")
+    let far = try start(bench, place: 1, name: "far")
+    try bench.turns(2)
+    try far.take()
+    for number in 1...20 {
+      try near.take()
+      var made = near.spares.removeFirst()
+      near.write(incoming(number), &made)
+      near.give(made, way: .receive)
+      try bench.turns(2)
+      try far.pass()
+      try bench.turns(2)
+    }
+    #expect(try numbers(peer) == Array(1...20))
+    #expect(far.spares.count == StagedPacket.spares)
+    let counters = bench.counters
+    #expect(counters["stage_near_made_packets"] == 20 && counters["stage_near_out_packets"] == 0)
+    #expect(counters["stage_far_in_packets"] == 20 && counters["stage_far_out_packets"] == 20)
+    #expect(counters["stage_far_made_packets"] == 0 && counters["stage_far_held_packets"] == 0)
+  }
+
   @Test func rulesChooseWhatGoesThrough() throws {
     let bench = try SharedBench()
     let peer = try bench.attach(0)

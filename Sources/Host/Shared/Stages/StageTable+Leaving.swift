@@ -74,6 +74,8 @@ extension StageTable {
       packet.way == flight.way
       ? 1 &<< UInt8(truncatingIfNeeded: place) : StagePlan.behind(place, packet.way)
     count(place, flight.origin == .spare ? .made : .passed)
+    // From here on it is a packet like others, for a stage that it comes to next too.
+    if flight.origin == .spare { flight.origin = .received }
     flight.way = packet.way
     flights[number] = flight
     move(number, to: packet)
