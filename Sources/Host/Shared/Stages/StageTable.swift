@@ -346,16 +346,17 @@ struct StageTable: ~Copyable {
     if reason != .detached { instances.mailbox.offendedByStage(place, reason) }
   }
 
+  private func counted(_ place: Int, _ counter: StageCounter) -> UInt64 {
+    counts[place &* StageCounter.count &+ counter.rawValue]
+  }
+
   func publish(to statistics: HostStatistics) {
     for place in 0..<StagePlan.maximumStages {
-      var inside: UInt64 = 0
-      if isUp(place) {
-        for number in 0..<StagedFlights.capacity
-        where flights[number].holder == .stage && Int(flights[number].place) == place
-          && flights[number].origin != .spare
-        { inside &+= 1 }
+      let gone = [StageCounter.passed, .dropped, .droppedLost].reduce(0) {
+        $0 &+ counted(place, $1)
       }
-      counts[place &* StageCounter.count &+ StageCounter.inside.rawValue] = inside
+      counts[place &* StageCounter.count &+ StageCounter.inside.rawValue] =
+        counted(place, .received) &- gone
     }
     for index in 0..<Self.words where counts[index] != published[index] {
       statistics.add(counts[index] &- published[index], stageWord: index)
