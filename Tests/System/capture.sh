@@ -2,27 +2,7 @@
 # warning, byte for byte what the far end sent and got; a reader that is slow or killed costs packets of its own and nothing
 # else.
 set -u
-martlet=$PWD/.build/release/martlet
-work=$(mktemp -d)
-socket=$work/socket
-pids=()
-finish() {
-  for pid in "${pids[@]}"; do kill -CONT "$pid" 2> /dev/null; kill -9 "$pid" 2> /dev/null; wait "$pid" 2> /dev/null; done
-  rm -rf "$work"
-}
-trap finish EXIT
-fail() {
-  echo "FAILED: $1"
-  tail -n 40 "$work"/*.log
-  exit 1
-}
-until_true() {
-  for _ in $(seq 200); do
-    "$@" > /dev/null 2>&1 && return 0
-    sleep 0.05
-  done
-  return 1
-}
+. Tests/System/opening.bash
 for tool in tshark tcpdump; do
   command -v $tool > /dev/null || { echo "skipped: $tool is not installed (Setup/packages.sh eyes)"; exit 0; }
 done

@@ -1,30 +1,10 @@
 # Instances that break the channel's rules, in processes of their own, while two others serve: only the offender is
 # closed, with a reason that it can read, and the others lose no packet.
 set -u
-martlet=$PWD/.build/release/martlet
-work=$(mktemp -d)
+. Tests/System/opening.bash
 chmod 755 "$work"
-socket=$work/socket
-pids=()
 pingers=()
 fetchers=()
-finish() {
-  for pid in "${pids[@]}"; do kill -9 "$pid" 2> /dev/null; wait "$pid" 2> /dev/null; done
-  rm -rf "$work"
-}
-trap finish EXIT
-fail() {
-  echo "FAILED: $1"
-  tail -n 30 "$work"/*.log
-  exit 1
-}
-until_true() {
-  for _ in $(seq 200); do
-    "$@" > /dev/null 2>&1 && return 0
-    sleep 0.05
-  done
-  return 1
-}
 compiler=$(command -v gcc || command -v clang) || { echo "skipped: no C compiler"; exit 0; }
 $compiler -std=gnu11 -O2 -pthread -I Sources/CMartletChannel/include Tests/System/hostile-instance.c -o "$work/hostile" \
   2> "$work/compiler.log" || fail "the hostile instance does not compile"

@@ -1,30 +1,11 @@
 # Memory moves while traffic runs: an instance grows from 64 MiB to 1 GiB and back, an idle instance's memory goes to
 # another and comes back, one that does not let go is ended, and what is free goes back to a system that is short of it.
 set -u
-martlet=$PWD/.build/release/martlet
+. Tests/System/opening.bash
 [ -e Sources/CLwIP/lwip/.version ] || { echo "without lwIP: left out"; exit 0; }
-work=$(mktemp -d)
-socket=$work/socket
+tries=400
 group=/sys/fs/cgroup/memory/martlet-hog-$$
-pids=()
-finish() {
-  for pid in "${pids[@]}"; do kill -9 "$pid" 2> /dev/null; wait "$pid" 2> /dev/null; done
-  [ ! -d "$group" ] || rmdir "$group"
-  rm -rf "$work"
-}
-trap finish EXIT
-fail() {
-  echo "FAILED: $1"
-  tail -n 40 "$work"/*.log
-  exit 1
-}
-until_true() {
-  for _ in $(seq 400); do
-    "$@" > /dev/null 2>&1 && return 0
-    sleep 0.05
-  done
-  return 1
-}
+clean_up() { [ ! -d "$group" ] || rmdir "$group"; }
 pages=$(cat /proc/sys/vm/nr_hugepages)
 
 cat > "$work/policy.toml" << P

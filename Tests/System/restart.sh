@@ -1,27 +1,10 @@
 # The driver host is killed, stopped and replaced while connections run over it: none is lost, no byte is wrong, and no
 # segment is missing afterwards.
 set -u
+. Tests/System/opening.bash
 programs=$PWD/.build/release
-martlet=$programs/martlet
-work=$(mktemp -d)
 running=
-finish() {
-  [ -n "$running" ] && kill -9 $running 2> /dev/null && wait $running 2> /dev/null
-  rm -rf "$work"
-}
-trap finish EXIT
-fail() {
-  echo "FAILED: $1"
-  tail -n 40 "$work"/*.log
-  exit 1
-}
-until_true() {
-  for _ in $(seq 200); do
-    "$@" > /dev/null 2>&1 && return 0
-    sleep 0.05
-  done
-  return 1
-}
+clean_up() { [ -n "$running" ] && kill -9 $running 2> /dev/null && wait $running 2> /dev/null; }
 start() {
   : > "$work/run.log"
   $martlet run --control "$work/socket" --seconds 60 --fetch 0 "$@" < /dev/null > "$work/run.log" 2>&1 &

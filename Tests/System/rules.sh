@@ -1,28 +1,8 @@
 # Rules on a shared NIC: they are set, changed and listed while traffic runs; packets go where they say, none is lost for a
 # change, and they outlive the driver host.
 set -u
-martlet=$PWD/.build/release/martlet
+. Tests/System/opening.bash
 [ -e Sources/CLwIP/lwip/.version ] || { echo "without lwIP: left out"; exit 0; }
-work=$(mktemp -d)
-socket=$work/socket
-pids=()
-finish() {
-  for pid in "${pids[@]}"; do kill -9 "$pid" 2> /dev/null; wait "$pid" 2> /dev/null; done
-  rm -rf "$work"
-}
-trap finish EXIT
-fail() {
-  echo "FAILED: $1"
-  tail -n 30 "$work"/*.log
-  exit 1
-}
-until_true() {
-  for _ in $(seq 200); do
-    "$@" > /dev/null 2>&1 && return 0
-    sleep 0.05
-  done
-  return 1
-}
 rules() { $martlet rules "$1" --socket "$socket" "${@:2}"; }
 # count NAME FIELD: what a rule has counted.
 count() { rules list --json | sed -n "s/.*\"name\":\"$1\",.*\"$2\":\([0-9]*\).*/\1/p"; }

@@ -1,27 +1,7 @@
 # A NIC that instances share: they attach while it runs, serve, are killed; the others go on; everything comes back.
 set -u
-martlet=$PWD/.build/release/martlet
-work=$(mktemp -d)
-socket=$work/socket
-pids=()
+. Tests/System/opening.bash
 instance=()
-finish() {
-  for pid in "${pids[@]}"; do kill -9 "$pid" 2> /dev/null; wait "$pid" 2> /dev/null; done
-  rm -rf "$work"
-}
-trap finish EXIT
-fail() {
-  echo "FAILED: $1"
-  tail -n 40 "$work"/*.log
-  exit 1
-}
-until_true() {
-  for _ in $(seq 200); do
-    "$@" > /dev/null 2>&1 && return 0
-    sleep 0.05
-  done
-  return 1
-}
 pages=$(cat /proc/sys/vm/nr_hugepages)
 
 # A policy that cannot be used starts nothing, and each mistake has its line.

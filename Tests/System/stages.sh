@@ -3,33 +3,9 @@
 # of each kind of failure, 10 else.
 set -u
 kills=${1:-10}
-martlet=$PWD/.build/release/martlet
+. Tests/System/opening.bash
 [ -e Sources/CLwIP/lwip/.version ] || { echo "without lwIP: left out"; exit 0; }
-work=$(mktemp -d)
 chmod 755 "$work"
-socket=$work/socket
-pids=()
-finish() {
-  for pid in "${pids[@]}"; do
-    kill -CONT "$pid" 2> /dev/null
-    kill -9 "$pid" 2> /dev/null
-    wait "$pid" 2> /dev/null
-  done
-  rm -rf "$work"
-}
-trap finish EXIT
-fail() {
-  echo "FAILED: $1"
-  tail -n 40 "$work"/*.log
-  exit 1
-}
-until_true() {
-  for _ in $(seq 200); do
-    "$@" > /dev/null 2>&1 && return 0
-    sleep 0.05
-  done
-  return 1
-}
 pages=$(cat /proc/sys/vm/nr_hugepages)
 
 # start: a run by the policy, with lwIP at 10.0.0.3 attached.

@@ -2,27 +2,7 @@
 # What a run counts, read by everybody who may: as text, as JSON, by Prometheus' own parser over HTTP; without a word to
 # anybody, over the end of a driver host and of the run.
 set -u
-martlet=$PWD/.build/release/martlet
-work=$(mktemp -d)
-socket=$work/socket
-pids=()
-finish() {
-  for pid in "${pids[@]}"; do kill -9 "$pid" 2> /dev/null; wait "$pid" 2> /dev/null; done
-  rm -rf "$work"
-}
-trap finish EXIT
-fail() {
-  echo "FAILED: $1"
-  tail -n 20 "$work"/*.log
-  exit 1
-}
-until_true() {
-  for _ in $(seq 200); do
-    "$@" > /dev/null 2>&1 && return 0
-    sleep 0.05
-  done
-  return 1
-}
+. Tests/System/opening.bash
 counter() { $martlet stats --socket "$socket" | sed -n "s/^ *$1 //p"; }
 start() {
   : > "$work/run.log"

@@ -1,27 +1,7 @@
 #!/bin/bash
 # `martlet top` on a NIC that two instances share, in a real pseudo-terminal. With --pictures FOLDER, pictures of it.
 set -u
-martlet=$PWD/.build/release/martlet
-work=$(mktemp -d)
-socket=$work/socket
-pids=()
-finish() {
-  for pid in "${pids[@]}"; do kill -9 "$pid" 2> /dev/null; wait "$pid" 2> /dev/null; done
-  rm -rf "$work"
-}
-trap finish EXIT
-fail() {
-  echo "FAILED: $1"
-  tail -n 20 "$work"/*.log
-  exit 1
-}
-until_true() {
-  for _ in $(seq 200); do
-    "$@" > /dev/null 2>&1 && return 0
-    sleep 0.05
-  done
-  return 1
-}
+. Tests/System/opening.bash
 if ! /usr/bin/python3 -c 'import pyte' 2> /dev/null; then
   echo "a terminal emulator is missing (python3-pyte): martlet top is not looked at"
   exit 0

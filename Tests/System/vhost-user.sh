@@ -1,29 +1,9 @@
 # VirtioNet as a vhost-user front-end: on Martlet's own back-end, with ping, fetch and a back-end that is killed and comes
 # back; and on DPDK's, where it is installed. What is missing here is said and left out.
 set -u
-martlet=$PWD/.build/release/martlet
-work=$(mktemp -d)
+. Tests/System/opening.bash
 namespace=vhost-$$
-pids=()
-finish() {
-  for pid in "${pids[@]}"; do kill -9 "$pid" 2> /dev/null; wait "$pid" 2> /dev/null; done
-  ip netns del $namespace 2> /dev/null
-  rm -rf "$work"
-}
-trap finish EXIT
-fail() {
-  echo "FAILED: $1"
-  tail -n 40 "$work"/*.log
-  exit 1
-}
-# until COMMAND...: waits until it succeeds, 10 s at most.
-until_true() {
-  for _ in $(seq 200); do
-    "$@" > /dev/null 2>&1 && return 0
-    sleep 0.05
-  done
-  return 1
-}
+clean_up() { ip netns del $namespace 2> /dev/null; }
 inside() { ip netns exec $namespace "$@"; }
 pings() { inside ping -n -q -c 5 -i 0.05 -W 2 "$1" > "$work/ping.log" 2>&1; }
 fetches() {
