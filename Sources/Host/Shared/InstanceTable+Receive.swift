@@ -84,16 +84,14 @@ extension InstanceTable {
     let isDescribed = slots.pointee.flags.contains(.offload)
     if isDescribed && count == 1 { return }
     let piece = slots[isDescribed ? 1 : 0]
-    let frame = window + Int(piece.position)
-    let packet = PacketHeader(frame: frame, byteCount: Int(piece.length))
-    if packet.kind == .tagged { counts[.tagged] &+= 1 }
     var bytes = 0
     for position in 0..<count where !(slots + position).isOffload {
       bytes &+= Int(slots[position].length)
     }
+    let verdict = verdict(window + Int(piece.position), Int(piece.length))
     var mark: UInt16 = 0
     var rule = CaptureRecord.noRule
-    var set = recipients(packet, frame, Int(piece.length), bytes, &mark, &rule)
+    var set = recipients(verdict, bytes, &mark, &rule)
     while set != 0 {
       deliver(
         slots, count, to: set.removeFirstInstance(), pieces: isDescribed ? count &- 1 : count,
@@ -101,39 +99,81 @@ extension InstanceTable {
     }
   }
 
+  /// What rules and claims say of a packet: as of the one before it of its flow, or as its headers are.
+  @inline(__always)
+  private mutating func verdict(_ frame: UnsafeRawPointer, _ byteCount: Int) -> FlowVerdict {
+    guard let key = flows.key(frame, byteCount) else { return lookUp(frame, byteCount) }
+    return flows.find(key) ?? lookUpAndRemember(frame, byteCount)
+  }
+
+  @inline(never)
+  private mutating func lookUp(_ frame: UnsafeRawPointer, _ byteCount: Int) -> FlowVerdict {
+    let packet = PacketHeader(frame: frame, byteCount: byteCount)
+    if packet.kind == .tagged { counts[.tagged] &+= 1 }
+    var verdict = FlowVerdict()
+    if let rules = table.rules {
+      let index = rules.classifier.match(packet, frame: frame, byteCount: byteCount)
+      if index >= 0 {
+        verdict.rule = Int32(truncatingIfNeeded: index)
+        switch rules.actions[index].verdict {
+        case .deliver: break
+        case .spread:
+          verdict.flowHash = packet.flowHash
+          return verdict
+        case .to, .drop: return verdict
+        }
+      }
+    }
+    verdict.claimants = table.claims.recipients(of: packet, &verdict.reason)
+    return verdict
+  }
+
+  /// Of a copy of the headers: whoever shares the memory could else have us remember of one flow what is true of another.
+  @inline(never)
+  private mutating func lookUpAndRemember(
+    _ frame: UnsafeRawPointer, _ byteCount: Int
+  ) -> FlowVerdict {
+    withUnsafeTemporaryAllocation(byteCount: PacketHeader.maximumBytes, alignment: 8) { copy in
+      let byteCount = min(byteCount, copy.count)
+      copy.copyMemory(from: UnsafeRawBufferPointer(start: frame, count: byteCount))
+      let head = UnsafeRawPointer(copy.baseAddress!)
+      let verdict = lookUp(head, byteCount)
+      if let key = FlowKey(frame: head, byteCount: byteCount) { flows.remember(key, verdict) }
+      return verdict
+    }
+  }
+
   /// Who gets a packet: a rule decides, or claims do. Why nobody does is counted.
   /// - Parameters:
-  ///   - byteCount: of the frame's first piece.
-  ///   - total: of the packet.
+  ///   - total: bytes of the packet.
   ///   - mark: what a rule says of it.
   ///   - rule: the number of the rule that matches it.
+  @inline(__always)
   private mutating func recipients(
-    _ packet: PacketHeader, _ frame: UnsafeRawPointer, _ byteCount: Int, _ total: Int,
-    _ mark: inout UInt16, _ rule: inout UInt32
+    _ verdict: FlowVerdict, _ total: Int, _ mark: inout UInt16, _ rule: inout UInt32
   ) -> UInt64 {
     var chosen: UInt64 = 0
-    if let rules = table.rules {
-      let decision = rules.decide(
-        packet, frame, byteCount: byteCount, total: total, open: open, now: burstTime)
+    if verdict.rule >= 0, let rules = table.rules {
+      let decision = rules.decide(verdict, total: total, open: open, now: burstTime)
       rule = decision.rule
+      mark = decision.mark
       if !decision.isLeftToClaims {
         if decision.isDropped { counts[.droppedByRule] &+= 1 }
-        mark = decision.mark
         return decision.recipients
       }
-      mark = decision.mark
       chosen = decision.recipients
     }
-    var reason = DropReason.unclaimed
-    chosen |= table.claims.recipients(of: packet, &reason) & open
-    if chosen == 0 {
-      switch reason {
-      case .unclaimed: counts[.droppedUnclaimed] &+= 1
-      case .foreign: counts[.droppedForeign] &+= 1
-      case .malformed: counts[.droppedMalformed] &+= 1
-      }
-    }
+    chosen |= verdict.claimants & open
+    if chosen == 0 { noteUnwanted(verdict.reason) }
     return chosen
+  }
+
+  private mutating func noteUnwanted(_ reason: DropReason) {
+    switch reason {
+    case .unclaimed: counts[.droppedUnclaimed] &+= 1
+    case .foreign: counts[.droppedForeign] &+= 1
+    case .malformed: counts[.droppedMalformed] &+= 1
+    }
   }
 
   private mutating func deliver(

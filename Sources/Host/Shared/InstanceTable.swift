@@ -51,6 +51,7 @@ struct InstanceTable: ~Copyable {
   /// Who is first to send in the next round.
   var firstToSend = 0
   var load = ReceiveLoad()
+  var flows = FlowCache()
   /// When the burst came, in nanoseconds of the monotonic clock, where rules have limits.
   var burstTime: UInt64 = 0
   private var replacedMemory: UInt32 = 0
@@ -70,6 +71,7 @@ struct InstanceTable: ~Copyable {
     self.headers = headers
     self.limits = limits
     self.tap = tap
+    forgetFlows()
   }
 
   @inlinable
@@ -184,6 +186,7 @@ struct InstanceTable: ~Copyable {
   mutating func takeUpdate() {
     let update = mailbox.take()
     table = update.pointee.table
+    forgetFlows()
     if let port = update.pointee.install {
       let index = port.pointee.index
       precondition(ports[index] == nil)
@@ -206,6 +209,10 @@ struct InstanceTable: ~Copyable {
       if !isRegistered { beginSettling(index) }
     }
     mailbox.taken()
+  }
+
+  private mutating func forgetFlows() {
+    flows.forget(isSufficient: table.rules?.classifier.asksForHeadersOnly ?? true)
   }
 
   private mutating func resize(_ index: Int, _ transmitEnd: UInt64) {

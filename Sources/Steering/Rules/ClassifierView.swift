@@ -9,6 +9,9 @@ public struct ClassifierView: BitwiseCopyable, @unchecked Sendable {
     start.assumingMemoryBound(to: ClassifierHeader.self)
   }
 
+  /// Whether what a ``PacketHeader`` has is all that rules ask for: there are no protocols of one's own.
+  public var asksForHeadersOnly: Bool { header.pointee.definitionCount == 0 }
+
   /// Most rules that are compared with one packet, whatever it is.
   public var steps: Int { Int(header.pointee.steps) }
 

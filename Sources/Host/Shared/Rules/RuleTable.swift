@@ -51,16 +51,13 @@ struct RuleTable: BitwiseCopyable {
   }
 
   /// - Parameters:
-  ///   - byteCount: of the frame's bytes, how many can be looked at.
+  ///   - verdict: which rule it is.
   ///   - total: of the whole packet, in bytes.
   ///   - open: instances that take packets.
   ///   - now: nanoseconds of the monotonic clock, where there are limits.
-  func decide(
-    _ packet: PacketHeader, _ frame: UnsafeRawPointer, byteCount: Int, total: Int, open: UInt64,
-    now: UInt64
-  ) -> Decision {
-    let index = classifier.match(packet, frame: frame, byteCount: byteCount)
-    guard index >= 0 else { return Decision() }
+  @inline(__always)
+  func decide(_ verdict: FlowVerdict, total: Int, open: UInt64, now: UInt64) -> Decision {
+    let index = Int(verdict.rule)
     let action = actions + index
     count(index, .packets, 1)
     count(index, .bytes, UInt64(truncatingIfNeeded: total))
@@ -75,7 +72,7 @@ struct RuleTable: BitwiseCopyable {
     case .deliver: decision.isLeftToClaims = true
     case .drop: decision.isDropped = decision.recipients == 0
     case .to, .spread:
-      let chosen = chosen(action, packet, open: open)
+      let chosen = chosen(action, verdict.flowHash, open: open)
       if chosen == 0 { count(index, .absent, 1) }
       decision.recipients |= chosen
       decision.isDropped = decision.recipients == 0
@@ -119,18 +116,18 @@ struct RuleTable: BitwiseCopyable {
     let index = classifier.match(answer, frame: frame, byteCount: byteCount)
     guard index >= 0 else { return 0 }
     let action = actions + index
-    return action.pointee.clones | chosen(action, answer, open: .max)
+    return action.pointee.clones | chosen(action, answer.flowHash, open: .max)
   }
 
   private func chosen(
-    _ action: UnsafePointer<RuleAction>, _ packet: PacketHeader, open: UInt64
+    _ action: UnsafePointer<RuleAction>, _ flowHash: @autoclosure () -> UInt32, open: UInt64
   ) -> UInt64 {
     guard action.pointee.verdict == .spread else { return action.pointee.targets & open }
     let count = action.pointee.memberCount
     let members = members + Int(action.pointee.firstMember)
     // Flows of one that is not there go to the next that is; those of others stay where they are.
     var place = UInt32(
-      truncatingIfNeeded: (UInt64(packet.flowHash) &* UInt64(count)) &>> 32)
+      truncatingIfNeeded: (UInt64(flowHash()) &* UInt64(count)) &>> 32)
     for _ in 0..<count {
       let member = members[Int(place)]
       if member < 64, open & bit(Int(member)) != 0 { return bit(Int(member)) }
