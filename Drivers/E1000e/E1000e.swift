@@ -16,16 +16,16 @@ public struct E1000e: NetworkDriver, ~Copyable {
   private let vectors: InterruptVectors
   private var pairs: QueuePairs<E1000eQueuePair>
   private var receiveControl: UInt32
+  private var overflow: UInt32 = 0
   private var statistics = [UInt64](repeating: 0, count: statisticsRegisters.count)
 
   /// Registers that clear when they are read (10.2.7), by xstats names.
   private static let statisticsRegisters: [(name: String, offset: Int)] = [
     ("rx_crc_errors", 0x4000), ("rx_align_errors", 0x4004), ("rx_errors", 0x400c),
-    ("rx_missed_errors", 0x4010), ("rx_no_buffer_errors", 0x40a0),
-    ("rx_undersize_errors", 0x40a4), ("rx_oversize_errors", 0x40ac),
-    ("rx_good_packets", 0x4074), ("rx_broadcast_packets", 0x4078),
-    ("rx_multicast_packets", 0x407c), ("tx_good_packets", 0x4080),
-    ("tx_multicast_packets", 0x40f0), ("tx_broadcast_packets", 0x40f4),
+    ("rx_missed_errors", 0x4010), ("rx_no_buffer_errors", 0x40a0), ("rx_undersize_errors", 0x40a4),
+    ("rx_oversize_errors", 0x40ac), ("rx_good_packets", 0x4074), ("rx_broadcast_packets", 0x4078),
+    ("rx_multicast_packets", 0x407c), ("tx_good_packets", 0x4080), ("tx_multicast_packets", 0x40f0),
+    ("tx_broadcast_packets", 0x40f4),
   ]
   /// Jumbo frames of 9018 bytes are the longest that a link carries (7.1.3).
   private static let maximumMTU = 9000
@@ -117,21 +117,21 @@ public struct E1000e: NetworkDriver, ~Copyable {
   }
 
   public mutating func setPromiscuous(_ on: Bool) throws(DriverError) {
-    setReceiveControl(
-      ReceiveControl.unicastPromiscuous | ReceiveControl.multicastPromiscuous, on)
+    setReceiveControl(ReceiveControl.promiscuous & ~overflow, on)
   }
 
   /// Fifteen unicast addresses are told apart; with more, all are received. Multicast addresses share 4096 places, so
   /// that others of the same place are received too.
   public mutating func setFilter(
-    unicast: [MACAddress], multicast: [MACAddress]
+    unicast: [MACAddress], multicast: [MACAddress]?
   ) throws(DriverError) {
     for index in 1..<16 {
       controller.setReceiveAddress(index, index <= unicast.count ? unicast[index - 1] : nil)
     }
-    setReceiveControl(ReceiveControl.unicastPromiscuous, unicast.count > 15)
-    var table = [UInt32](repeating: 0, count: 128)
-    for address in multicast {
+    overflow = unicast.count > 15 ? ReceiveControl.unicastPromiscuous : 0
+    setReceiveControl(ReceiveControl.unicastPromiscuous, overflow != 0)
+    var table = [UInt32](repeating: multicast == nil ? .max : 0, count: 128)
+    for address in multicast ?? [] {
       let bit = Controller.multicastBit(address)
       table[bit >> 5] |= 1 << UInt32(bit & 31)
     }

@@ -75,7 +75,7 @@ enum Cause {
 enum ReceiveControl {
   static let enable: UInt32 = 1 << 1
   static let unicastPromiscuous: UInt32 = 1 << 3
-  static let multicastPromiscuous: UInt32 = 1 << 4
+  static let promiscuous: UInt32 = 1 << 3 | 1 << 4
   static let longPackets: UInt32 = 1 << 5
   static let broadcast: UInt32 = 1 << 15
   static let stripChecksum: UInt32 = 1 << 26

@@ -132,7 +132,7 @@ public struct RadioLink: NetworkDriver, ~Copyable {
   /// The link has two ends: all that arrives is received anyway.
   public mutating func setPromiscuous(_ on: Bool) throws(DriverError) {}
   public mutating func setFilter(
-    unicast: [MACAddress], multicast: [MACAddress]
+    unicast: [MACAddress], multicast: [MACAddress]?
   ) throws(DriverError) {}
 
   public mutating func setReceiveCoalescing(

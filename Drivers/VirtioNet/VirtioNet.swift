@@ -237,18 +237,21 @@ public struct VirtioNet: NetworkDriver, ~Copyable {
   }
 
   public mutating func setFilter(
-    unicast: [MACAddress], multicast: [MACAddress]
+    unicast: [MACAddress], multicast: [MACAddress]?
   ) throws(DriverError) {
     try need(.controlReceive, for: "address filters")
     // 5.1.6.5.2.2: two tables, each a 32-bit count and its addresses.
     var data: [UInt8] = []
-    for table in [unicast, multicast] {
+    for table in [unicast, multicast ?? []] {
       let count = UInt32(table.count)
       data += (0..<4).map { UInt8(truncatingIfNeeded: count >> (8 * $0)) }
       for address in table { data += address.array }
     }
     try command(
       VirtioNetCommand.macClass, VirtioNetCommand.macTableSet, data, as: "address filter")
+    try command(
+      VirtioNetCommand.receiveClass, VirtioNetCommand.allMulticast, [multicast == nil ? 1 : 0],
+      as: "multicast filter")
   }
 
   public mutating func setReceiveCoalescing(

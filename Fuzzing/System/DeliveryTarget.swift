@@ -15,6 +15,12 @@ let delivery = FuzzTarget("delivery") { input in
     defer { frame.deallocate() }
     frame.copyMemory(from: bytes, byteCount: bytes.count)
     let packet = PacketHeader(frame: frame, byteCount: bytes.count)
+    if FlowKey(frame: frame, byteCount: bytes.count) != nil {
+      let isWhole = packet.fragment == .none && packet.message == .none && packet.tagCount == 0
+      require(
+        isWhole && (packet.transport == 6 || packet.transport == 17)
+          && (packet.kind == .ipv4 || packet.kind == .ipv6), "\(packet) has a flow's key")
+    }
     var reason = DropReason.unclaimed
     let recipients = rules.recipients(of: packet, &reason)
     if packet.destinationStation == station, let expected = expected(packet, claims) {

@@ -104,6 +104,12 @@ extension ConformanceSuite where D: ~Copyable {
           sent = frames(4)
           got = try arrivals(&rig, sent)
           try require(got.contains(sent[0]), "a frame to a further address was lost")
+          try rig.driver.setFilter(unicast: [], multicast: nil)
+          try rig.driver.setPromiscuous(true)
+          try rig.driver.setPromiscuous(false)
+          sent = frames(5)
+          got = try arrivals(&rig, sent)
+          try require(got.contains(sent[1]), "a frame to a group was lost when all were asked for")
           try rig.stop()
         }
       ),

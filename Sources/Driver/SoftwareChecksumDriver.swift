@@ -52,7 +52,7 @@ public struct SoftwareChecksumDriver<D: NetworkDriver & ~Copyable>: NetworkDrive
     try driver.setPromiscuous(on)
   }
   public mutating func setFilter(
-    unicast: [MACAddress], multicast: [MACAddress]
+    unicast: [MACAddress], multicast: [MACAddress]?
   ) throws(DriverError) {
     try driver.setFilter(unicast: unicast, multicast: multicast)
   }

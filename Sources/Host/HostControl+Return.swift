@@ -40,6 +40,7 @@ extension HostControl where D: ~Copyable, Path: ~Copyable {
         }
         do throws(DriverError) {
           try goOn(with: device, over: socket)
+          isFilterSet = false
           reconnects += 1
           statistics.publish(reconnects: reconnects)
           supervisor.say("returned")

@@ -3,6 +3,7 @@ import Driver
 import Glibc
 import Memory
 import PCI
+import Steering
 
 /// The control thread of a driver host: starts the device and the queue threads, sleeps until the supervisor, the device
 /// or a queue thread has something to say, and ends them all.
@@ -26,6 +27,10 @@ where Path.QueuePair == D.QueuePair {
   /// How often the device has gone and come back.
   var reconnects: UInt64 = 0
   private(set) var announced: NetworkInterface
+  /// What the device is to let through; all groups, where one instance has it for itself.
+  var filter = StationFilter(station: 0, claims: [.rest])
+  /// Whether it has been told, or need not be yet.
+  var isFilterSet: Bool
 
   /// - Parameters:
   ///   - threads: one for each queue pair at least.
@@ -49,6 +54,7 @@ where Path.QueuePair == D.QueuePair {
     self.statistics = statistics
     self.run = run
     self.instances = instances
+    isFilterSet = instances != nil
   }
 
   /// Runs until the supervisor says so or is gone.
@@ -108,6 +114,7 @@ where Path.QueuePair == D.QueuePair {
   @usableFromInline
   mutating func watch() throws(HostError) -> Word {
     let pulse = run.signs.pulse(0)
+    try updateFilter()
     while true {
       pulse.set(.sleeping)
       let event = events.wait()
@@ -115,6 +122,7 @@ where Path.QueuePair == D.QueuePair {
       if let failure = run.firstFailure { throw failure }
       if event.supervisor, !listen() { return .stop }
       instances?.service()
+      try updateFilter()
       // Instances that come and go are no reason to look at the device.
       if event.instances { continue }
       statistics.publish(device: driver.readDeviceStatistics())

@@ -28,7 +28,7 @@ enum TracedCall: Equatable {
   case handleConfigurationChange
   case readDeviceStatistics
   case setPromiscuous(Bool)
-  case setFilter(unicast: [MACAddress], multicast: [MACAddress])
+  case setFilter(unicast: [MACAddress], multicast: [MACAddress]?)
   case setReceiveCoalescing(packets: UInt32, microseconds: UInt32)
   case pair(Int, Verb)
 
@@ -71,7 +71,8 @@ extension TracedCall: CustomStringConvertible {
     case .readDeviceStatistics: "statistics"
     case .setPromiscuous(let on): "promiscuous \(on ? "on" : "off")"
     case .setFilter(let unicast, let multicast):
-      (["filter"] + unicast.map(\.description) + ["/"] + multicast.map(\.description))
+      (["filter"] + unicast.map(\.description) + ["/"]
+        + (multicast.map { $0.map(\.description) } ?? ["all"]))
         .joined(separator: " ")
     case .setReceiveCoalescing(let packets, let microseconds):
       "coalescing \(packets) \(microseconds)"
@@ -125,10 +126,13 @@ extension TracedCall {
       self = .setPromiscuous(on)
     case "filter":
       let lists = words.remainder().split(separator: "/", omittingEmptySubsequences: false)
-      let addresses = lists.map { $0.split(separator: " ").map { MACAddress(String($0)) } }
+      let isAll = lists.last == " all"
+      let addresses = lists.map { list in
+        isAll && list == " all" ? [] : list.split(separator: " ").map { MACAddress(String($0)) }
+      }
       guard addresses.count == 2, !addresses.joined().contains(nil) else { return nil }
-      self = .setFilter(
-        unicast: addresses[0].compactMap { $0 }, multicast: addresses[1].compactMap { $0 })
+      let multicast = isAll ? nil : addresses[1].compactMap { $0 }
+      self = .setFilter(unicast: addresses[0].compactMap { $0 }, multicast: multicast)
     case "coalescing":
       guard let packets = words.number(UInt32.self), let time = words.number(UInt32.self) else {
         return nil

@@ -87,7 +87,7 @@ public struct TracedDriver<D: NetworkDriver & ~Copyable>: NetworkDriver, ~Copyab
   }
 
   public mutating func setFilter(
-    unicast: [MACAddress], multicast: [MACAddress]
+    unicast: [MACAddress], multicast: [MACAddress]?
   ) throws(DriverError) {
     function.exclusion.enter()
     defer { function.exclusion.leave() }

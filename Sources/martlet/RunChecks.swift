@@ -89,7 +89,11 @@ struct RunChecks {
         "set -e; \(curl.path) -sS --max-time 120 --speed-limit 1 --speed-time 10 '\(url)' | \(sum.path)",
       ], 130_000)
     let elapsed = max(1, monotonic_milliseconds() - start)
-    if end == nil { return false }
+    guard let end else { return false }
+    guard end == .exited(0) else {
+      failures.append("the fetch of \(url) failed: \(got)")
+      return true
+    }
     let (_, wanted) = try shell.run(
       ["-c", "'\(Programs.martlet)' pattern \(plan.fetchBytes) | \(sum.path)"],
       withinMilliseconds: 60_000)
@@ -97,7 +101,7 @@ struct RunChecks {
     say(
       "fetched \(plan.fetchBytes) bytes in \(elapsed) ms (\(UInt64(plan.fetchBytes) / elapsed / 1000) MB/s), checksum \(isRight ? "as expected" : "WRONG")"
     )
-    if end != .exited(0) || !isRight { failures.append("the fetch of \(url) failed: \(got)") }
+    if !isRight { failures.append("the fetch of \(url) brought other bytes: \(got)") }
     return true
   }
 
@@ -109,16 +113,24 @@ struct RunChecks {
       namespace.entering([
         Programs.martlet, "pattern", "\(plan.fetchBytes)", "--serve", "\(plan.httpPort)",
       ]))
+    let port = String(plan.httpPort, radix: 16, uppercase: true)
+    let listens = ":\(String(repeating: "0", count: 4 - port.count))\(port) 00000000:0000 0A "
     for _ in 0..<200 {
-      // Sockets of its namespace; state 0A is that of one that listens (proc(5)).
-      if let sockets = try? readText("/proc/\(job.process.identifier)/net/tcp"),
-        sockets.contains(" 00000000:0000 0A ")
+      // Sockets of its namespace, once it is there; state 0A is that of one that listens (proc(5)).
+      let process = "/proc/\(job.process.identifier)"
+      if inode("\(process)/ns/net") != inode("/proc/self/ns/net"),
+        let sockets = try? readText("\(process)/net/tcp"), sockets.contains(listens)
       {
         return job
       }
       usleep(10_000)
     }
     throw SupervisorError.checkFailed("the HTTP server behind the kernel stack does not listen")
+  }
+
+  private func inode(_ path: String) -> ino_t {
+    var status = stat()
+    return stat(path, &status) == 0 ? status.st_ino : 0
   }
 
   /// Runs a program in the namespace while the session is watched.

@@ -110,6 +110,68 @@ import Testing
     #expect(try owners([peers[0], again, peers[2]]) == before)
   }
 
+  /// The packets of a flow that is known are found by their key alone: whatever changes, they see it.
+  @Test func aFlowThatIsKnownFollowsEachChange() throws {
+    let bench = try SharedBench()
+    let a = try bench.attach(0, name: "a")
+    let b = try bench.attach(1, name: "b")
+    func go(_ first: Int) throws -> (a: [Int], b: [Int]) {
+      try receive((first..<first + 3).map { incoming(0, $0) }, bench, [a, b])
+      return (numbers(a), numbers(b))
+    }
+    #expect(try go(10) == ([10, 11, 12], []))
+    let drops = try set("rule d protocol=udp drop", bench)
+    #expect(try go(20) == ([], []))
+    #expect(value(.packets, 0, of: 1, drops) == 3 && bench.counters["rx_dropped_rule"] == 3)
+    let page = try set("rule n source=1.2.3.4 drop\nrule d protocol=udp to=b", bench, generation: 2)
+    #expect(try go(30) == ([], [30, 31, 32]))
+    #expect(value(.packets, 0, of: 2, page) == 0 && value(.packets, 1, of: 2, page) == 3)
+    try set("", bench, generation: 3)
+    #expect(try go(40) == ([40, 41, 42], []))
+    #expect(try bench.detach(a))
+    #expect(try go(50) == ([], []))
+    #expect(bench.counters["rx_dropped_unclaimed"] == 3)
+  }
+
+  /// More flows than are remembered, in no order, and others that come once each.
+  @Test func manyFlowsAreToldApart() throws {
+    let bench = try SharedBench()
+    let peers = [try bench.attach(0, name: "a"), try bench.attach(1, name: "b")]
+    let page = try set("rule odd source=10.1.0.0/16 to=b", bench)
+    func frame(_ flow: Int) -> [UInt8] {
+      SharedFrames.udp(
+        from: [10, UInt8(flow & 1), UInt8(flow >> 9), UInt8(flow >> 1 & 255)],
+        to: SharedFrames.address(0), number: flow)
+    }
+    var generator = SystemRandomNumberGenerator()
+    for flows in [0..<64, 0..<3000, 0..<64, 3000..<4000, 0..<64] {
+      for _ in 0..<2 {
+        for flow in flows.shuffled(using: &generator) {
+          bench.wire.arriving.append(frame(flow))
+          if bench.wire.arriving.count == 16 { try bench.turns(2) }
+          for peer in peers { try peer.take() }
+        }
+        try bench.turns(4)
+        for peer in peers { try peer.take() }
+        let got = peers.map { numbers($0).sorted() }
+        #expect(got == [flows.filter { $0 & 1 == 0 }, flows.filter { $0 & 1 == 1 }])
+      }
+    }
+    #expect(value(.packets, 0, of: 1, page) == 2 * (3 * 32 + 1500 + 500))
+    #expect(bench.isConserved(peers))
+  }
+
+  /// Protocols of one's own are looked for in each packet: what a key has does not say what they are.
+  @Test func fieldsOfOnesOwnAreLookedAtInEachPacket() throws {
+    let bench = try SharedBench()
+    let peers = [try bench.attach(0, name: "a"), try bench.attach(1, name: "b")]
+    try set(
+      "protocol mine above=udp type=9 header=4 field=kind:0:1\nrule two mine.kind=2 to=b", bench)
+    try receive((1...4).map { incoming(0, $0) } + (1...4).map { incoming(0, $0) }, bench, peers)
+    #expect(numbers(peers[0]) == [1, 3, 4, 1, 3, 4])
+    #expect(numbers(peers[1]) == [2, 2])
+  }
+
   /// Both directions of a flow belong to one: who gets the answers may send.
   @Test func whoGetsTheAnswersMaySend() throws {
     let bench = try SharedBench()

@@ -46,7 +46,7 @@ struct Altered<D: NetworkDriver & ~Copyable, A: Alteration>: NetworkDriver, ~Cop
   }
   mutating func setPromiscuous(_ on: Bool) throws(DriverError) { try driver.setPromiscuous(on) }
   mutating func setFilter(
-    unicast: [MACAddress], multicast: [MACAddress]
+    unicast: [MACAddress], multicast: [MACAddress]?
   ) throws(DriverError) { try driver.setFilter(unicast: unicast, multicast: multicast) }
   mutating func setReceiveCoalescing(
     packets: UInt32, microseconds: UInt32

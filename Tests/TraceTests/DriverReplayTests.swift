@@ -137,7 +137,7 @@ import VirtioNetDevice
 
   static let calls = [
     "init e1000e 1 256 - ++ yes", "init virtio-net 2 64 9000 -+- no", "start", "stop",
-    "configuration", "statistics", "promiscuous on", "promiscuous off", "filter /",
+    "configuration", "statistics", "promiscuous on", "promiscuous off", "filter /", "filter / all",
     "filter 02:00:00:00:00:01 / 01:00:5e:00:00:01 01:00:5e:00:00:02", "coalescing 8 100",
     "0 take", "0 postReceive 12:0:2048 13:64:1984", "1 receive 128", "0 transmit",
     "0 transmit 16384:4294967295:1:3:65535 7:0:64", "0 completeTransmit 64", "0 arm yes",
@@ -151,7 +151,7 @@ import VirtioNetDevice
   @Test(arguments: [
     "", "init", "init e1000e 1 256 - ++", "init e1000e 1 256 x + yes", "0", "0 received 1:0:64",
     "0 receive", "0 arm", "0 postReceive 1:2", "0 transmit 1:0:64:65536:0", "promiscuous",
-    "filter", "filter 1 / 2", "start now", "received",
+    "filter", "filter 1 / 2", "filter all / all", "start now", "received",
   ]) func otherLabelsAreNoCalls(label: String) {
     #expect(TracedCall(label) == nil)
   }

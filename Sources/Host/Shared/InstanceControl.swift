@@ -29,6 +29,8 @@ final class InstanceControl {
   var stages: [Int: PlannedStage] = [:]
   var stagePlan = StagePlan()
   private var table: ForwardingTableBox
+  /// Whether who gets what has changed since ``takeStationFilter()``.
+  private var hasNewTable = false
   /// What the supervisor has asked for and has not been begun.
   private var requests: [(message: ControlMessage, descriptors: [Int32])] = []
   private var current: Change?
@@ -142,7 +144,10 @@ final class InstanceControl {
     _ body: (Int, inout PathUpdate) -> Void
   ) {
     let oldTable = newTable == nil ? nil : table
-    if let newTable { table = newTable }
+    if let newTable {
+      table = newTable
+      hasNewTable = true
+    }
     var updates: [UnsafeMutablePointer<PathUpdate>] = []
     for queue in mailboxes.indices {
       let update = UnsafeMutablePointer<PathUpdate>.allocate(capacity: 1)
@@ -235,6 +240,15 @@ final class InstanceControl {
   }
 
   // MARK: Who gets what
+
+  /// What the device has to let through; nil where that cannot have changed.
+  func takeStationFilter() -> StationFilter? {
+    guard hasNewTable else { return nil }
+    hasNewTable = false
+    return StationFilter(
+      station: plan.station, claims: claims.lazy.map(\.claim), rules: rules?.set.rules ?? [],
+      hasStages: !stages.isEmpty)
+  }
 
   func makeTable() throws(ClaimConflict) -> ForwardingTableBox {
     let staying = instances.values.filter { !$0.isLeaving }

@@ -125,7 +125,8 @@ struct RuleWord {
     return pattern
   }
 
-  private static func station(_ text: some StringProtocol) -> UInt64? {
+  /// Six bytes with colons between.
+  static func station(_ text: some StringProtocol) -> UInt64? {
     let bytes = text.split(separator: ":", omittingEmptySubsequences: false)
     guard bytes.count == 6 else { return nil }
     var address: UInt64 = 0

@@ -7,7 +7,8 @@ extension SharingServer {
   /// What the driver host has said of an instance.
   /// - Returns: false where it is about something else.
   func hear(host message: ControlMessage, at now: UInt64) -> Bool {
-    if noteRules(message) || stages?.hear(host: message, at: now) ?? false { return true }
+    if noteRules(message) || noteFilter(message) { return true }
+    if stages?.hear(host: message, at: now) ?? false { return true }
     guard let id: UInt32 = message.number("id") else { return false }
     guard let instance = instance(id) else {
       count("host_stale_messages")

@@ -38,6 +38,7 @@ extension SharingServer {
   /// Another driver host is in place. It hears of all claims before any instance is on it: one that claims a whole address would
   /// get what is for another one that claims a port of it.
   func restore(at now: UInt64) {
+    deviceFilter = nil
     stages?.restore()
     tellOfRules(isAgain: true)
     let instances = instances.compactMap(\.self)

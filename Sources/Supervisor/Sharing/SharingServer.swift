@@ -46,6 +46,8 @@ final class SharingServer {
   var restarts: [(connection: PeerConnection, request: RestartRequest)] = []
   /// Which rule gets what, before claims do.
   var ruleBook: RuleBook
+  /// What the device has been told to let through; nil where it filters nothing.
+  var deviceFilter: StationFilter?
   /// Who waits for the driver host to go by a set of rules.
   var rulesWaiting: [(generation: UInt64, connection: PeerConnection)] = []
   /// What packets go through; nil where nothing was started yet.

@@ -37,9 +37,13 @@ struct RulesCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
       abstract: "Show the rules of a run, in the order in which they are set, with their counts.",
       discussion: """
-        Each says who applies it: `host`, always. The filters that devices have for received packets know Ethernet \
-        addresses only; a packet that one of them dropped would be missing where the rule is counted, in captures, and with \
-        an instance that claims it tomorrow. No rule is left to them.
+        Above them stands what the device lets through: packets for its own address and broadcasts, for the addresses that \
+        rules name as destination-mac, and for the groups that claims and rules name; all groups where a rule, a stage or a \
+        claim of the rest may want any. What it does not let through is not counted, and in no capture. Where a device tells \
+        no addresses apart, the host alone does.
+
+        Each rule says who applies it: `device and host` where the device knows the address, else `host`. Devices know \
+        addresses only: all else is looked at by the host.
         """)
 
     @OptionGroup var sharing: SharingOption
@@ -49,6 +53,7 @@ struct RulesCommand: ParsableCommand {
     func run() throws {
       try reporting {
         let list = try RunRules(sharing).list()
+        if !text && !json { say(list.remark) }
         for entry in list.entries {
           if text {
             say(entry.text)

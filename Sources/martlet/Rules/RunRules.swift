@@ -16,10 +16,15 @@ struct RunRules {
     /// nil of a protocol.
     var counts: RuleCounts?
     var text: String
+    /// Whether the device looks at it too.
+    var isWithDevice = false
 
     var line: String {
       guard let counts else { return text }
-      var notes = ["by the host", "\(counts.packets) packets", "\(counts.bytes) bytes"]
+      var notes = [
+        isWithDevice ? "by the device and the host" : "by the host", "\(counts.packets) packets",
+        "\(counts.bytes) bytes",
+      ]
       if counts.limited > 0 { notes.append("\(counts.limited) over the limit") }
       if counts.absent > 0 { notes.append("\(counts.absent) for instances that are not there") }
       return "\(text)  # \(notes.joined(separator: ", "))"
@@ -28,11 +33,32 @@ struct RunRules {
     func json(_ counts: RuleCounts) -> String {
       let name = text.split(separator: " ").dropFirst().first ?? ""
       return
-        "{\"name\":\"\(name)\",\"applied-by\":\"host\",\"packets\":\(counts.packets),\"bytes\":\(counts.bytes),\"limited\":\(counts.limited),\"absent\":\(counts.absent),\"rule\":\"\(text)\"}"
+        "{\"name\":\"\(name)\",\"applied-by\":\"\(isWithDevice ? "device and host" : "host")\",\"packets\":\(counts.packets),\"bytes\":\(counts.bytes),\"limited\":\(counts.limited),\"absent\":\(counts.absent),\"rule\":\"\(text)\"}"
     }
   }
 
-  func list() throws -> (entries: [Entry], isInForce: Bool) {
+  /// All rules, and what the device lets through.
+  struct List {
+    var entries: [Entry]
+    var isInForce: Bool
+    /// nil where the device does not tell stations apart.
+    var filter: StationFilter?
+
+    /// What the device does, as a comment.
+    var remark: String {
+      guard let filter else { return "# the device lets through what it likes" }
+      if filter.takesAll { return "# the device lets through all packets, whatever they are for" }
+      let text = { (stations: Set<UInt64>) in
+        stations.sorted().map { StationPattern($0).description }.joined(separator: ", ")
+      }
+      let others = filter.stations.isEmpty ? "" : " and \(text(filter.stations))"
+      let groups = filter.takesAllGroups ? "all groups" : "the groups \(text(filter.groups))"
+      return
+        "# the device lets through packets for its own address\(others), broadcasts and \(groups)"
+    }
+  }
+
+  func list() throws -> List {
     var text: String?
     let answer = try ask("rules list") { message, descriptors in
       if let descriptor = descriptors.first, let byteCount: Int = message.number("bytes") {
@@ -40,16 +66,25 @@ struct RunRules {
       }
     }
     guard let text else { throw CommandFailure(code: 1, text: "the supervisor has sent no list") }
+    var filter: StationFilter?
+    for message in answer {
+      if let stations = message["stations"], let groups = message["groups"] {
+        filter = StationFilter(stations: stations, groups: groups)
+      }
+    }
     let entries = text.split(separator: "\n").map { line in
       let words = line.split(separator: " ", maxSplits: 4)
       let numbers = words.prefix(4).compactMap { UInt64($0) }
+      let text = words.count == 5 ? String(words[4]) : String(line)
+      let match = (try? Rule(text))?.match
       return Entry(
         counts: numbers.count == 4
           ? RuleCounts(
             packets: numbers[0], bytes: numbers[1], limited: numbers[2], absent: numbers[3]) : nil,
-        text: words.count == 5 ? String(words[4]) : String(line))
+        text: text, isWithDevice: match.map { filter?.decides($0) ?? false } ?? false)
     }
-    return (entries, !answer.contains { $0["in-force"] == "no" })
+    return List(
+      entries: entries, isInForce: !answer.contains { $0["in-force"] == "no" }, filter: filter)
   }
 
   /// Changes them, and waits until the driver host goes by it. What may not be meant goes to standard error.

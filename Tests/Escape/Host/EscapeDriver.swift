@@ -30,7 +30,7 @@ struct EscapeDriver: NetworkDriver, ~Copyable {
   mutating func stop() {}
   mutating func handleConfigurationChange() throws(DriverError) -> Bool { false }
   mutating func setPromiscuous(_ on: Bool) throws(DriverError) {}
-  mutating func setFilter(unicast: [MACAddress], multicast: [MACAddress]) throws(DriverError) {}
+  mutating func setFilter(unicast: [MACAddress], multicast: [MACAddress]?) throws(DriverError) {}
   mutating func setReceiveCoalescing(packets: UInt32, microseconds: UInt32) throws(DriverError) {}
 }
 

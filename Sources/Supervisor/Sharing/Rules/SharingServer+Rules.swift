@@ -99,6 +99,16 @@ extension SharingServer {
     return true
   }
 
+  /// - Returns: whether the driver host's message was about what the device lets through.
+  func noteFilter(_ message: ControlMessage) -> Bool {
+    guard message.word == "filter" else { return false }
+    deviceFilter = nil
+    if let stations = message["stations"], let groups = message["groups"] {
+      deviceFilter = StationFilter(stations: stations, groups: groups)
+    }
+    return true
+  }
+
   private func answerRules(upTo generation: UInt64, _ text: String) {
     for (wanted, connection) in rulesWaiting where wanted <= generation { connection.say(text) }
     rulesWaiting.removeAll { $0.generation <= generation }
@@ -114,7 +124,8 @@ extension SharingServer {
     do throws(MemoryError) {
       let text = try SharedText(lines.joined(), name: "martlet-rules-list")
       connection.say(
-        "rules bytes=\(text.byteCount) in-force=\(ruleBook.generation == ruleBook.generationInForce ? "yes" : "no")",
+        "rules bytes=\(text.byteCount) in-force=\(ruleBook.generation == ruleBook.generationInForce ? "yes" : "no")"
+          + (deviceFilter.map { " \($0)" } ?? ""),
         [text.descriptor])
       connection.say("end")
     } catch {
