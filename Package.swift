@@ -362,7 +362,7 @@ if Context.environment["MARTLET_FUZZING"] != nil {
       "martlet-fuzz-messages", in: "Messages",
       [
         "VFIOUserMessages", "VhostUserMessages", "Steering", "PlainClassifier", "Channel", "Trace",
-        "Confinement", "Capture", "CPcap", "Stage", "StageKinds", "Memory",
+        "Confinement", "Capture", "CPcap", "Stage", "StageKinds", "Statistics", "Memory",
       ]),
     fuzzer(
       "martlet-fuzz-system", in: "System",

@@ -14,6 +14,7 @@ private let program = FuzzProgram([
   violations,
   filters,
   stages,
+  httpRequests,
 ])
 
 /// libFuzzer's main function calls this first (llvm.org/docs/LibFuzzer.html).
