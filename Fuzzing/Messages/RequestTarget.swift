@@ -1,5 +1,6 @@
 import FuzzHarness
-import Statistics
+
+@testable import Statistics
 
 /// What a client of the metrics' endpoint sends, whole and as it comes in pieces.
 let httpRequests = FuzzTarget("http-requests") { input in
