@@ -299,8 +299,8 @@ var targets: [Target] = [
   tests(
     "SharingTests",
     [
-      "Supervisor", "Statistics", "Host", "Handles", "VFIO", "Commands", "Steering", "Channel",
-      "Driver", "Memory", "PCI", "CLinux",
+      "Supervisor", "Statistics", "Host", "Handles", "VFIO", "Commands", "Capture", "Steering",
+      "Channel", "Driver", "Memory", "PCI", "CLinux",
     ]),
   tests(
     "StatisticsTests",

@@ -70,7 +70,7 @@ final class Served {
   /// The driver host answers at once.
   var hostAnswers = true
 
-  init(_ policy: Policy = .usual()) throws {
+  init(_ policy: Policy = .usual(), captures: CaptureService? = nil) throws {
     socketPath = "/tmp/martlet-sharing-\(getpid())-\(UInt32.random(in: 0...(.max)))"
     socket = try SharingSocket(path: socketPath, policy)
     let message = ControlMessage(
@@ -83,7 +83,7 @@ final class Served {
       window: WindowPlan(byteCount: 1 << 34, hostBytes: 8 << 20), windowIOVA: Self.windowIOVA,
       keeper: HugepageKeeper(), hasHugePages: false,
       commands: try InstanceCommands(interface, hostQueues: 2, counters: dup(page.descriptor)),
-      handles: handles, report: { _ in })
+      handles: handles, captures: captures, report: { _ in })
   }
 
   /// Lets the server do what is due, and the host answer, until nothing is left.
