@@ -40,9 +40,10 @@ class Faults:
     def run(self):
         while not self.ending.wait(self.random.uniform(0.05, 0.8)):
             # All is drawn whether or not it can be done, so that what follows depends on the seed only.
-            kind, who = self.random.choice(self.kinds), self.random.choice(["supervisor", "host", "device", "instance"])
+            kind = self.random.choice(self.kinds)
+            who = self.random.choice(["supervisor", "host", "device", "instance", "stage"])
             seconds, share = self.random.uniform(0.002, 0.4), self.random.random()
-            if kind == "kill":
+            if kind == "kill" and who != "stage":
                 # Of the others, survivors have to survive, and the end of the supervisor or of the device is the end of the run.
                 who = "host"
             pid = self.find(who, share)
@@ -62,9 +63,9 @@ class Faults:
         if who == "instance":
             alive = [p.pid for p in self.soak.survivors if p.poll() is None]
             return alive[int(share * len(alive))] if alive else None
-        word = {"host": "martlet-host", "device": "serve"}[who]
+        word = {"host": "martlet-host", "device": "serve", "stage": "martlet-stage"}[who]
         found = [pid for pid in descendants(run) if any(word in part for part in command_line(pid)[:2])]
-        return found[0] if found else None
+        return found[int(share * len(found))] if found else None
 
     def stop(self, pid, who, seconds):
         os.kill(pid, signal.SIGSTOP)

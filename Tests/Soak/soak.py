@@ -22,6 +22,7 @@ from victims import EXPECTED_REFUSALS, Canary, Slot
 SLOTS = 6
 STREAMS = 4
 STREAM_RATE = 6 << 20
+STAGES = (("wall", "firewall", "default accept", "open"), ("slow", "shaper", "rate=10Gbit/s burst=1MB queue=1000 way=both", "closed"))
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
@@ -88,6 +89,9 @@ class Soak:
         with open(policy, "w") as file:
             file.write('[socket]\nconnections = 250\n[default]\nclaims = ["any"]\n'
                        '[[instance]]\nname = "canary"\nclaims = ["any"]\nmemory = 8\nmaximum-memory = 8\n')
+            # What goes wrong goes wrong with stages too: what one holds or has to say is lost with it, and nothing else.
+            for name, kind, configuration, fails in STAGES if self.faults else ():
+                file.write(f'[[stage]]\nname = "{name}"\nkind = "{kind}"\nconfiguration = "{configuration}"\nfails = "{fails}"\n')
         with open(os.path.join(self.folder, "run.log"), "w") as log:
             self.run = subprocess.Popen(
                 [self.martlet, "run", "--share", self.socket, "--policy", policy, "--stack", "kernel", "--seconds",
