@@ -19,7 +19,7 @@ let stagePath = FuzzTarget("stage-path") { input in
   channels.polite.clear()
   stageChannel.clear()
   let memory = SharedMemory.shared
-  let device = StagedDevice(memory)
+  let device = SharedDevice(memory, recipient: { $0 % 2 }, check: checkSent)
   let mailbox = PathMailbox(changed: channels.bell)
   defer { mailbox.deallocate() }
   var plan = StagePlan()
@@ -31,7 +31,7 @@ let stagePath = FuzzTarget("stage-path") { input in
     let table = try DeliveryTable(
       station: SharedMemory.station, claims: [(0, .address(SharedMemory.address(0)))], attached: 1)
     let forwarding = ForwardingTable(claims: table.rules, stages: plan)
-    var path = stagedPath(ScriptedPair(device: device), mailbox, forwarding, memory)
+    var path = memory.path(ScriptedPair(device: device), mailbox, forwarding)
     let port = UnsafeMutablePointer<InstancePort>.allocate(capacity: 1)
     port.initialize(to: memory.port(0, channels.polite, bell: channels.bell))
     let stage = UnsafeMutablePointer<StagePort>.allocate(capacity: 1)
@@ -48,7 +48,7 @@ let stagePath = FuzzTarget("stage-path") { input in
     }
     change(PathUpdate(table: forwarding, install: port, installStage: stage), mailbox, &path)
     var side = StageSide(memory)
-    var sender = StagedSender(channels.polite, memory)
+    var sender = PoliteInstance(0, channels.polite, memory, isUnchanged: false)
     let seed = options & 0xe0 == 0xe0 ? UInt64(input.number(UInt32.self)) : 0
     Meddler.shared.change(stageChannel.bytes, seed: seed) {
       while !input.isEmpty {
@@ -79,144 +79,18 @@ let stagePath = FuzzTarget("stage-path") { input in
   }
 }
 
-private func turn(_ path: inout SharedPath<ScriptedPair<StagedDevice>>) {
-  do throws(HostError) {
-    _ = try path.turn()
-  } catch {
-    fatalError("a stage ends the host: \(error)")
-  }
-}
-
-private func change(
-  _ change: PathUpdate, _ mailbox: PathMailbox,
-  _ path: inout SharedPath<ScriptedPair<StagedDevice>>
+/// What is sent lies in the host's arena or the instance's, and not where device or driver would write.
+private func checkSent(
+  _ slots: UnsafePointer<Descriptor>, _ count: Int, _ held: Set<UInt32>
 ) {
-  let update = UnsafeMutablePointer<PathUpdate>.allocate(capacity: 1)
-  update.initialize(to: change)
-  mailbox.put(update)
-  path.takeUpdate()
-  update.deinitialize(count: 1)
-  update.deallocate()
-}
-
-private func stagedPath(
-  _ pair: ScriptedPair<StagedDevice>, _ mailbox: PathMailbox, _ table: ForwardingTable,
-  _ memory: SharedMemory
-) -> SharedPath<ScriptedPair<StagedDevice>> {
-  let interface = NetworkInterface(
-    macAddress: MACAddress((0x52, 0x54, 0, 0x6d, 0x61, 0x72)), mtu: 1500, linkIsUp: true,
-    queuePairs: 1, offloads: [.transmitChecksum, .transmitTCP4], features: [])
-  return SharedPath(
-    queuePair: pair,
-    instances: InstanceTable(
-      mailbox: mailbox, table: table, window: memory.window,
-      headers: HeaderSlots(
-        arena: memory.window, first: SharedMemory.receiveBytes, byteCount: 64 * 256),
-      limits: FrameLimits(interface)),
-    ledger: SegmentLedger(firstUnit: 0, byteCount: SharedMemory.receiveBytes))
-}
-
-/// A device that brings frames for the instance, and looks where what it is given to send lies.
-private final class StagedDevice: ScriptedDevice {
-  var packets = 0
-  var completes = false
-  private let memory: SharedMemory
-  private var posted: [Descriptor] = []
-  private var held = Set<UInt32>()
-  private(set) var underWay: [UInt16] = []
-
-  init(_ memory: SharedMemory) { self.memory = memory }
-
-  var postedCount: Int { posted.count }
-
-  func post(_ burst: inout Burst) {
-    for index in 0..<burst.count {
-      let end = burst[index].position + UInt64(burst[index].length)
-      require(end <= UInt64(SharedMemory.receiveBytes), "posted outside")
-      require(held.insert(burst[index].segment).inserted, "a segment is posted twice")
-      posted.append(burst[index])
-    }
-    burst.removeAll()
-  }
-
-  func receive(into burst: inout Burst) {
-    while packets > 0, burst.room > 0, let slot = posted.popLast() {
-      let frame = SharedMemory.frame(from: 99, to: packets % 2)
-      packets -= 1
-      held.remove(slot.segment)
-      (memory.window + Int(slot.position)).copyMemory(from: frame, byteCount: frame.count)
-      burst.append(
-        Descriptor(segment: slot.segment, offset: slot.offset, length: UInt32(frame.count)))
-    }
-    packets = 0
-  }
-
-  func transmit(_ burst: inout Burst) {
-    var at = 0
-    while at < burst.count, let last = burst.endOfPacket(from: at) {
-      let first = burst[at].flags.contains(.offload) ? at + 1 : at
-      for index in first...last {
-        let start = Int(burst[index].position)
-        let end = start + Int(burst[index].length)
-        require(
-          end <= 2 * SharedMemory.arenaBytes && start < end, "\(start)..<\(end) is sent")
-        require(
-          !burst[index].flags.contains(.headroom), "the driver would write where a stage can")
-        require(
-          start >= SharedMemory.receiveBytes || !held.contains(UInt32(start / 2048 * 2)),
-          "what the device may write is sent")
-      }
-      underWay.append(burst[at].tag)
-      at = last + 1
-    }
-    burst.removeFirst(at)
-  }
-
-  func complete(into burst: inout Burst) {
-    while completes, burst.room > 0, let tag = underWay.popLast() {
-      burst.append(Descriptor(segment: 0, tag: tag))
-    }
-  }
-
-  var room: Int { 48 - min(48, posted.count) }
-}
-
-/// The instance: it sends, and gives back what comes, whatever a stage has made of it.
-private struct StagedSender: ~Copyable {
-  private var end: InstanceEnd
-  private let memory: SharedMemory
-  private var burst = Burst(capacity: 64)
-
-  init(_ channel: HostileChannel, _ memory: SharedMemory) {
-    end = InstanceEnd(channel.memory, queue: 0, hostDoorbell: -1)
-    self.memory = memory
-  }
-
-  mutating func act(sends: Bool = true) {
-    do throws(ChannelError) {
-      try end.completion.pop(into: &burst)
-      burst.removeAll()
-      try end.receive.pop(into: &burst)
-    } catch {
-      fatalError("the host breaks the channel's rules: \(error)")
-    }
-    var kept = 0
-    for index in 0..<burst.count where !burst[index].flags.contains(.offload) {
-      burst[kept] = Descriptor(segment: burst[index].segment)
-      kept += 1
-    }
-    burst.truncate(to: kept)
-    end.free.push(&burst)
-    require(burst.isEmpty, "no room for segments that come back")
-    guard sends else { return }
-    let frame = SharedMemory.frame(from: 0, to: 99)
-    (memory.window + SharedMemory.base(0) + SharedMemory.receiveBytes)
-      .copyMemory(from: frame, byteCount: frame.count)
-    burst.append(
-      Descriptor(
-        segment: UInt32(SharedMemory.receiveBytes / 1024), length: UInt32(frame.count), tag: 5))
-    end.transmit.push(&burst)
-    burst.removeAll()
+  for index in 0..<count {
+    let start = Int(slots[index].position)
+    let end = start + Int(slots[index].length)
+    require(end <= 2 * SharedMemory.arenaBytes && start < end, "\(start)..<\(end) is sent")
+    require(!slots[index].flags.contains(.headroom), "the driver would write where a stage can")
+    require(
+      start >= SharedMemory.receiveBytes || !held.contains(UInt32(start / 2048 * 2)),
+      "what the device may write is sent")
   }
 }
 
