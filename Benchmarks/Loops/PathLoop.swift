@@ -35,6 +35,8 @@ public enum PathLoopName: String, CaseIterable, Sendable {
   case sharedReceive64 = "shared.receive.64"
   case sharedReceiveFiltered = "shared.receive.filtered"
   case sharedReceiveRules = "shared.receive.rules8"
+  case sharedReceiveEach = "shared.receive.each"
+  case sharedReceiveEachRules = "shared.receive.each.rules8"
   case sharedReceiveStaged = "shared.receive.staged"
   case sharedReceiveAll64 = "shared.receive.all64"
   case sharedTransmit = "shared.transmit.1"
@@ -84,6 +86,10 @@ public enum PathLoopName: String, CaseIterable, Sendable {
       try visitor.visit(SharedReceiveLoop(attached: 1, active: 1, isFiltered: true))
     case .sharedReceiveRules:
       try visitor.visit(SharedReceiveLoop(attached: 1, active: 1, rules: 8))
+    case .sharedReceiveEach:
+      try visitor.visit(SharedReceiveLoop(attached: 1, active: 1, isPlain: false))
+    case .sharedReceiveEachRules:
+      try visitor.visit(SharedReceiveLoop(attached: 1, active: 1, rules: 8, isPlain: false))
     case .sharedReceiveStaged:
       try visitor.visit(SharedReceiveLoop(attached: 1, active: 1, isStaged: true))
     case .sharedReceive64: try visitor.visit(SharedReceiveLoop(attached: 64, active: 1))

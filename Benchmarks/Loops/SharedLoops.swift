@@ -16,13 +16,16 @@ struct SharedOnMemory: ~Copyable {
   var burst = Burst(capacity: 64)
   var turns = 0
 
+  /// Of the packets that come.
+  static let flows = 64
   static let receiveBytes = 256 << 10
   static let slotBytes = 2 << 20
 
   /// - Parameters:
   ///   - attached: instances, a power of two up to 64.
   ///   - active: as many, or one.
-  init(attached: Int, active: Int, capture: LoopCapture? = nil) throws {
+  ///   - isPlain: whether packets have no IP options, so that flows are known again.
+  init(attached: Int, active: Int, capture: LoopCapture? = nil, isPlain: Bool = true) throws {
     let arena = try Arena.withBestPages(byteCount: RawDevice.arenaBytes, name: "martlet-bench")
     let window = try MemoryWindow(
       byteCount: RawDevice.arenaBytes + attached * Self.slotBytes)
@@ -43,7 +46,8 @@ struct SharedOnMemory: ~Copyable {
     // One after the other, whatever the place in a segment at which the driver lets frames begin.
     for segment in 0..<RawDevice.partBytes / 2048 {
       let frame = RawFrame.udp(
-        station: station, far: attached - active + segment % active, isOutgoing: false)
+        station: station, far: attached - active + segment % active, isOutgoing: false,
+        flow: segment / active % Self.flows, isPlain: isPlain)
       for colour in 0..<8 {
         (device.arena.address + segment * 2048 + (colour + 1) * 64)
           .copyMemory(from: frame, byteCount: frame.count)
@@ -230,12 +234,14 @@ public struct SharedReceiveLoop: PathLoop, ~Copyable {
   ///   - isTimed: whether statistics of time are kept, as in a host process.
   ///   - rules: how many are looked at for each packet.
   ///   - isStaged: whether all packets go through a stage, in the same thread, that looks at nothing.
+  ///   - isPlain: whether packets are such that flows are known again; else each is looked up.
   public init(
     attached: Int, active: Int, isFiltered: Bool = false, isTimed: Bool = false, rules: Int = 0,
-    isStaged: Bool = false
+    isStaged: Bool = false, isPlain: Bool = true
   ) throws {
     var shared = try SharedOnMemory(
-      attached: attached, active: active, capture: isFiltered ? try LoopCapture() : nil)
+      attached: attached, active: active, capture: isFiltered ? try LoopCapture() : nil,
+      isPlain: isPlain)
     if rules > 0 { try shared.follow(rules: rules) }
     stage = isStaged ? try PassingStage(shared.host) : nil
     self.shared = shared
@@ -295,13 +301,20 @@ public struct SharedTransmitLoop: PathLoop, ~Copyable {
 /// Frames of 64 bytes whose headers are right, as far as they are looked at.
 enum RawFrame {
   /// UDP between 10.0.0.(far + 1) and 10.0.0.254; the bytes that follow in the frame's place are its payload.
-  static func udp(station: [UInt8], far: Int, isOutgoing: Bool) -> [UInt8] {
+  /// - Parameters:
+  ///   - flow: up to 65000 are told apart by their source ports.
+  ///   - isPlain: without an option in the IP header.
+  static func udp(
+    station: [UInt8], far: Int, isOutgoing: Bool, flow: Int = 0, isPlain: Bool = true
+  ) -> [UInt8] {
     let peer: [UInt8] = [2, 0, 0, 0, 0, 1]
     let own: [UInt8] = [10, 0, 0, UInt8(far + 1)]
     let other: [UInt8] = [10, 0, 0, 254]
+    let port = 7 + flow
     return (isOutgoing ? peer + station : station + peer) + [8, 0]
-      + [0x45, 0, 0, 50, 0, 0, 0, 0, 64, 17, 0, 0] + (isOutgoing ? own + other : other + own)
-      + [0, 7, 0, 9, 0, 30, 0, 0]
+      + [isPlain ? 0x45 : 0x46, 0, 0, 50, 0, 0, 0, 0, 64, 17, 0, 0]
+      + (isOutgoing ? own + other : other + own) + (isPlain ? [] : [1, 1, 1, 0])
+      + [UInt8(port >> 8), UInt8(port & 255), 0, 9, 0, isPlain ? 30 : 26, 0, 0]
   }
 }
 

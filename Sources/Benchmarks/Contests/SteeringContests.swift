@@ -38,8 +38,12 @@ struct SteeringContests {
     Sweep.steering.flatMap { kind in kind.sweep.sizes.map(kind.sweep.name) } + wholeWays.map(\.name)
   }
 
-  private static let wholeWays: [(name: String, loop: PathLoopName)] = [
-    ("steering.receive.8", .sharedReceiveRules), ("steering.receive.stage", .sharedReceiveStaged),
+  /// `each`: packets whose flows are not known again, so that all are looked up.
+  private static let wholeWays: [(name: String, loop: PathLoopName, without: PathLoopName)] = [
+    ("steering.receive.8", .sharedReceiveRules, .sharedReceive),
+    ("steering.receive.8.each", .sharedReceiveEachRules, .sharedReceiveEach),
+    ("steering.receive.flows", .sharedReceive, .sharedReceiveEach),
+    ("steering.receive.stage", .sharedReceiveStaged, .sharedReceive),
   ]
 
   func run(_ take: ([BenchmarkRow]) -> Void) throws {
@@ -51,10 +55,10 @@ struct SteeringContests {
       }
       take(try Contest.measure(contests, rounds: plan.rounds))
     }
-    let ways = Self.wholeWays.filter { plan.wants($0.name) }.map { name, loop in
+    let ways = Self.wholeWays.filter { plan.wants($0.name) }.map { name, loop, without in
       Contest(
         [.init(name, "M/s", isRate: true)], ours: { try rate(loop) },
-        peer: ("without", { try rate(.sharedReceive) }))
+        peer: ("without", { try rate(without) }))
     }
     take(try Contest.measure(ways, rounds: plan.rounds))
   }
