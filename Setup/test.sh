@@ -19,7 +19,7 @@ try() {
   local name began=$SECONDS group
   name=$results/$(basename "$1")
   # In a process group of its own, and printing to a file: what a script leaves running is neither waited for nor kept.
-  timeout --kill-after=10 420 bash "$1" > "$name" 2>&1 < /dev/null &
+  timeout --kill-after=10 600 bash "$1" > "$name" 2>&1 < /dev/null &
   group=$!
   if wait $group; then
     echo "✔ $1 ($((SECONDS - began)) s)"
@@ -30,12 +30,13 @@ try() {
   fi
   kill -9 -- -$group 2> /dev/null
 }
-# What moves packets runs alone; what only builds and reads files says so, and comes last, one on each core. What has failed is tried
+# What moves packets runs alone; what only builds and reads files says so, and comes last, one on each core, those first that
+# build most. What has failed is tried
 # once more when all is quiet, as these tests share the machine with others' work: what it said at first stands above, and how
 # many needed that is said at the end.
 reads() { grep -l '^# Only builds and reads' Tests/System/*.sh; }
 for script in $(comm -23 <(ls Tests/System/*.sh) <(reads)); do try "$script"; done
-for script in $(reads); do
+for script in $(reads | sort -r); do
   [ "$(jobs -rp | wc -l)" -lt "$(nproc)" ] || wait -n
   try "$script" &
 done
