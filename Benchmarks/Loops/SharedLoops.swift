@@ -47,7 +47,7 @@ struct SharedOnMemory: ~Copyable {
     for segment in 0..<RawDevice.partBytes / 2048 {
       let frame = RawFrame.udp(
         station: station, far: attached - active + segment % active, isOutgoing: false,
-        flow: segment / active % Self.flows, isPlain: isPlain)
+        flow: segment % Self.flows, isPlain: isPlain)
       for colour in 0..<8 {
         (device.arena.address + segment * 2048 + (colour + 1) * 64)
           .copyMemory(from: frame, byteCount: frame.count)
@@ -310,7 +310,7 @@ enum RawFrame {
     let peer: [UInt8] = [2, 0, 0, 0, 0, 1]
     let own: [UInt8] = [10, 0, 0, UInt8(far + 1)]
     let other: [UInt8] = [10, 0, 0, 254]
-    let port = 7 + flow
+    let port = 1000 + flow
     return (isOutgoing ? peer + station : station + peer) + [8, 0]
       + [isPlain ? 0x45 : 0x46, 0, 0, 50, 0, 0, 0, 0, 64, 17, 0, 0]
       + (isOutgoing ? own + other : other + own) + (isPlain ? [] : [1, 1, 1, 0])

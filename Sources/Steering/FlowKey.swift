@@ -1,29 +1,30 @@
 /// The headers of a plain packet as a few words: TCP or UDP in IPv4 or IPv6, without VLAN tags, options, extension headers
 /// or fragments, as nearly all packets are. Packets with equal keys are equal in all that claims ask for, and in all that
 /// rules ask for but protocols of one's own.
+@frozen
 public struct FlowKey: BitwiseCopyable, Equatable, Sendable {
   /// Destination station, and the first bytes of the source station.
-  private let stations: UInt64
+  @usableFromInline let stations: UInt64
   /// The rest of that, EtherType, version, and the differentiated services code point. 0 of no packet.
-  private let kind: UInt64
+  @usableFromInline let kind: UInt64
   /// Both ports, and the IP protocol.
-  private let ports: UInt64
+  @usableFromInline let ports: UInt64
   /// IPv4: both addresses, then zeroes. IPv6: source, destination.
-  private let addresses: (UInt64, UInt64, UInt64, UInt64)
-
-  private static let ethernetBytes = 14
+  @usableFromInline let addresses: (UInt64, UInt64, UInt64, UInt64)
 
   /// Equal to that of no packet.
+  @inlinable
   public init() { (stations, kind, ports, addresses) = (0, 0, 0, (0, 0, 0, 0)) }
 
   /// Looks at the headers; nil where they are not plain, or not right.
   /// - Parameters:
   ///   - frame: the frame's first byte.
   ///   - byteCount: how many of its bytes are there; none behind them is read.
-  @inline(__always)
+  @inlinable @inline(__always)
   public init?(frame: UnsafeRawPointer, byteCount: Int) {
     let word = { (offset: Int) in frame.loadUnaligned(fromByteOffset: offset, as: UInt64.self) }
-    let network = Self.ethernetBytes
+    // Bytes of the Ethernet header (IEEE 802.3, 3.2).
+    let network = 14
     guard byteCount >= network + 20 + 8 else { return nil }
     let begin = UInt64(bigEndian: word(8))
     let middle = UInt64(bigEndian: word(16))
@@ -59,7 +60,7 @@ public struct FlowKey: BitwiseCopyable, Equatable, Sendable {
     stations = word(0)
   }
 
-  @inline(__always)
+  @inlinable @inline(__always)
   public static func == (one: FlowKey, other: FlowKey) -> Bool {
     if one.addresses.0 != other.addresses.0 || one.ports != other.ports || one.kind != other.kind
       || one.stations != other.stations
@@ -70,11 +71,13 @@ public struct FlowKey: BitwiseCopyable, Equatable, Sendable {
       && one.addresses.3 == other.addresses.3
   }
 
-  /// A number of 64 bits of which the upper ones are the best mixed: who does not know the factor can't choose it.
-  /// - Parameter factor: any odd number.
-  @inline(__always)
-  public func hash(_ factor: UInt64) -> UInt64 {
-    let ends = addresses.0 ^ addresses.1 &<< 21 ^ addresses.2 &<< 42 ^ addresses.3
-    return (ends &* factor ^ ports) &* 0x9e37_79b9_7f4a_7c15
+  /// A number whose bits are all mixed: keys that differ have any two of them.
+  /// - Parameter seed: two numbers at random, so that who sends does not know which flows have the same.
+  @inlinable @inline(__always)
+  public func hash(_ seed: (UInt64, UInt64)) -> UInt64 {
+    let ends = addresses.0 &+ addresses.1 &* 3 &+ addresses.2 &* 5 &+ addresses.3 &* 7
+    let product = (ends ^ seed.0).multipliedFullWidth(by: ports ^ seed.1)
+    let mixed = (product.high ^ product.low) &* 0x9e37_79b9_7f4a_7c15
+    return mixed ^ mixed &>> 32
   }
 }

@@ -144,7 +144,7 @@ import Testing
         to: SharedFrames.address(0), number: flow)
     }
     var generator = SystemRandomNumberGenerator()
-    for flows in [0..<64, 0..<3000, 0..<64, 3000..<4000, 0..<64] {
+    for flows in [0..<64, 0..<6000, 0..<64, 6000..<7000, 0..<64] {
       for _ in 0..<2 {
         for flow in flows.shuffled(using: &generator) {
           bench.wire.arriving.append(frame(flow))
@@ -157,7 +157,7 @@ import Testing
         #expect(got == [flows.filter { $0 & 1 == 0 }, flows.filter { $0 & 1 == 1 }])
       }
     }
-    #expect(value(.packets, 0, of: 1, page) == 2 * (3 * 32 + 1500 + 500))
+    #expect(value(.packets, 0, of: 1, page) == 2 * (3 * 32 + 3000 + 500))
     #expect(bench.isConserved(peers))
   }
 

@@ -38,19 +38,23 @@ extension ServerTests {
     private static let all =
       "capture points=wire-rx,channel-rx:one snap=100 ring=\(1 << 19) precise=no"
 
-    private func reader(_ peer: Peer) throws -> (reader: CaptureReader, slot: Int) {
+    private func reader(_ peer: Peer) throws -> CaptureReader {
       let (message, descriptors) = try #require(peer.nextWithDescriptors())
       #expect(message.word == "capturing" && descriptors.count == 2)
-      let slot: Int = try #require(message.number("slot"))
-      let area = try CaptureArea(adopting: descriptors[0], queues: 2, isWritable: false)
       // Nobody writes to what a queue thread writes but itself.
       #expect(fcntl(descriptors[0], F_GETFL) & O_ACCMODE == O_RDONLY)
-      return (
-        CaptureReader(
-          area: area, readers: try CaptureReaders(adopting: descriptors[1], queues: 2), slot: slot,
-          session: try #require(message.number("session")),
-          ringBytes: try #require(message.number("ring"))), slot
-      )
+      return CaptureReader(
+        area: try CaptureArea(adopting: descriptors[0], queues: 2, isWritable: false),
+        readers: try CaptureReaders(adopting: descriptors[1], queues: 2),
+        slot: try #require(message.number("slot")),
+        session: try #require(message.number("session")),
+        ringBytes: try #require(message.number("ring")))
+    }
+
+    private func slot(_ peer: Peer) throws -> Int {
+      let message = try #require(peer.next())
+      #expect(message.word == "capturing")
+      return try #require(message.number("slot"))
     }
 
     /// A packet of 200 bytes at the wire, one for the instance in slot 0, and one for that in slot 1.
@@ -71,7 +75,7 @@ extension ServerTests {
     @Test func aCaptureIsItsConnections() throws {
       let one = try served.attached("one")
       let peer = peer(Self.all)
-      var (reader, _) = try reader(peer)
+      var reader = try reader(peer)
       #expect(peer.next().map { "\($0.word) \($0.rest)" }?.hasSuffix("name=one") == true)
       traffic()
       var records: [CaptureRecord] = []
@@ -79,7 +83,7 @@ extension ServerTests {
         records.append(record)
         #expect(bytes.count == 100 && bytes.allSatisfy { $0 == 7 })
       }
-      #expect(records.map(\.point) == [.wireReceive, .channelReceive].map(\.rawValue))
+      #expect(records.map(\.point) == [CapturePoint.wireReceive, .channelReceive].map(\.rawValue))
       #expect(records.allSatisfy { $0.packetBytes == 200 })
       #expect(records.last.map { $0.instance & 63 } == 0)
       // One more of that name: it is meant too, and one of another name is not.
@@ -102,20 +106,20 @@ extension ServerTests {
 
     @Test func thereAreSoMany() throws {
       let peers = (0..<CaptureArea.slots).map { _ in self.peer(Self.all) }
-      let slots = try peers.map { try reader($0).slot }
+      let slots = try peers.map(slot)
       #expect(Set(slots).count == CaptureArea.slots)
       #expect(peer(Self.all).refusal() == "capture")
       #expect(captures.counters.first?.value == UInt64(CaptureArea.slots))
       peers[2].leave()
       served.step()
-      #expect(try reader(peer(Self.all)).slot == slots[2])
+      #expect(try slot(peer(Self.all)) == slots[2])
     }
 
     @Test func rulesAreNamedBeforeAPacketCanMeetThem() throws {
       captures.note(RuleNames(first: 0, names: ["old"]))
       captures.note(RuleNames(first: 1, names: ["a", "b"]))
       let peer = peer(Self.all)
-      _ = try reader(peer)
+      _ = try slot(peer)
       captures.note(RuleNames(first: 3, names: ["c"]))
       var known = KnownRules()
       while let (message, descriptors) = peer.nextWithDescriptors() {
@@ -158,7 +162,7 @@ extension ServerTests {
       let none = FilterText.text([.init(code: 0x28, operand: 12)])
       let peer = peer(
         "filter code=\(none)", "filter code=\(FilterText.text([.accept(0)]))", Self.all)
-      var (reader, _) = try reader(peer)
+      var reader = try reader(peer)
       traffic()
       #expect(reader.read(queue: 1) { _, _ in } == 0)
       #expect(reader.counts(.wireReceive).seen == 1)

@@ -1,52 +1,59 @@
 import Steering
 
 /// What is said of the packets of a flow, whoever is there to get them.
+@usableFromInline
 struct FlowVerdict: BitwiseCopyable {
   /// The place of the rule that they hit; -1 for none.
   var rule: Int32 = -1
   /// Where that rule spreads flows.
   var flowHash: UInt32 = 0
-  /// Where claims decide, who has claimed them.
-  var claimants: UInt64 = 0
-  /// Why nobody has.
+  /// Who gets them; where it is not settled, by claims alone.
+  var recipients: UInt64 = 0
+  /// What the rule marks them with.
+  var mark: UInt16 = 0
+  /// Whether that is the same for each packet: the rule has no limit, spreads no flows, and copies none that it moves.
+  var isSettled = true
+  /// Why nobody has claimed them.
   var reason = DropReason.unclaimed
 }
 
 /// Verdicts on flows that were seen not long ago, so that the next packet of one is found by its key alone, as the exact-match
 /// cache of Open vSwitch does it. It holds for one ``ForwardingTable``. One thread.
+@usableFromInline
 struct FlowCache: ~Copyable {
-  private struct Entry: BitwiseCopyable {
+  @usableFromInline struct Entry: BitwiseCopyable {
     var key = FlowKey()
     var verdict = FlowVerdict()
   }
 
-  // Invariant: `1 << bits` initialised entries. A key lies at its hash's place or at the place beside that.
-  private let entries: UnsafeMutablePointer<Entry>
+  // Invariant: `count` initialised entries. A key lies at one of two places that its hash has for it, if at all.
+  @usableFromInline let entries: UnsafeMutablePointer<Entry>
   /// Who sends does not choose which flows displace each other.
-  private let factor = UInt64.random(in: 0...(.max)) | 1
+  private let seed = (UInt64.random(in: 0...(.max)), UInt64.random(in: 0...(.max)))
   private var hits = 0
   private var misses = 0
   /// Packets to come that are not looked for.
   private var rest = 0
 
-  /// More flows at a time than that are found less often.
-  private static let bits: UInt64 = 10
+  /// A power of two. Of a fourth as many flows at a time nearly all are found.
+  private static let count = 4096
   /// After so many packets that were not found, less than as many that were: the cache only costs, as while somebody scans.
   private static let patience = 256
   /// It is left alone for as many packets then.
-  private static let restPackets = 16 * patience
+  private static let restPackets = 4 * patience
 
   init() {
-    entries = .allocate(capacity: 1 << Int(Self.bits))
-    entries.initialize(repeating: Entry(), count: 1 << Int(Self.bits))
+    entries = .allocate(capacity: Self.count)
+    entries.initialize(repeating: Entry(), count: Self.count)
   }
 
+  @inlinable
   deinit { entries.deallocate() }
 
   /// There is another table.
   /// - Parameter isSufficient: whether it asks for nothing that keys do not have.
   mutating func forget(isSufficient: Bool) {
-    entries.update(repeating: Entry(), count: 1 << Int(Self.bits))
+    entries.update(repeating: Entry(), count: Self.count)
     rest = isSufficient ? 0 : .max
   }
 
@@ -62,19 +69,21 @@ struct FlowCache: ~Copyable {
 
   @inline(__always)
   mutating func find(_ key: FlowKey) -> FlowVerdict? {
-    let place = place(key)
+    let hash = key.hash(seed)
+    let place = Self.firstPlace(hash)
     if entries[place].key == key {
       hits &+= 1
       return entries[place].verdict
     }
-    return findBeside(key, place)
+    return findElsewhere(key, hash)
   }
 
   @inline(never)
-  private mutating func findBeside(_ key: FlowKey, _ place: Int) -> FlowVerdict? {
-    if entries[place ^ 1].key == key {
+  private mutating func findElsewhere(_ key: FlowKey, _ hash: UInt64) -> FlowVerdict? {
+    let place = Self.secondPlace(hash)
+    if entries[place].key == key {
       hits &+= 1
-      return entries[place ^ 1].verdict
+      return entries[place].verdict
     }
     misses &+= 1
     if misses == Self.patience {
@@ -84,15 +93,22 @@ struct FlowCache: ~Copyable {
     return nil
   }
 
-  /// Displaces what was at its place to the place beside.
+  /// What is at its place goes to its other one, in place of what is there (Pagh, Rodler: Cuckoo Hashing, 2001, but for
+  /// one step: what is forgotten is looked up again).
   mutating func remember(_ key: FlowKey, _ verdict: FlowVerdict) {
-    let place = place(key)
-    entries[place ^ 1] = entries[place]
+    let place = Self.firstPlace(key.hash(seed))
+    let hash = entries[place].key.hash(seed)
+    let first = Self.firstPlace(hash)
+    entries[first == place ? Self.secondPlace(hash) : first] = entries[place]
     entries[place] = Entry(key: key, verdict: verdict)
   }
 
   @inline(__always)
-  private func place(_ key: FlowKey) -> Int {
-    Int(truncatingIfNeeded: key.hash(factor) &>> (64 &- Self.bits))
+  private static func firstPlace(_ hash: UInt64) -> Int {
+    Int(truncatingIfNeeded: hash) & (count &- 1)
+  }
+
+  private static func secondPlace(_ hash: UInt64) -> Int {
+    Int(truncatingIfNeeded: hash &>> 32) & (count &- 1)
   }
 }

@@ -113,18 +113,9 @@ extension InstanceTable {
     var verdict = FlowVerdict()
     if let rules = table.rules {
       let index = rules.classifier.match(packet, frame: frame, byteCount: byteCount)
-      if index >= 0 {
-        verdict.rule = Int32(truncatingIfNeeded: index)
-        switch rules.actions[index].verdict {
-        case .deliver: break
-        case .spread:
-          verdict.flowHash = packet.flowHash
-          return verdict
-        case .to, .drop: return verdict
-        }
-      }
+      if index >= 0, !rules.settle(&verdict, index, packet) { return verdict }
     }
-    verdict.claimants = table.claims.recipients(of: packet, &verdict.reason)
+    verdict.recipients |= table.claims.recipients(of: packet, &verdict.reason)
     return verdict
   }
 
@@ -152,24 +143,36 @@ extension InstanceTable {
   private mutating func recipients(
     _ verdict: FlowVerdict, _ total: Int, _ mark: inout UInt16, _ rule: inout UInt32
   ) -> UInt64 {
-    var chosen: UInt64 = 0
     if verdict.rule >= 0, let rules = table.rules {
-      let decision = rules.decide(verdict, total: total, open: open, now: burstTime)
-      rule = decision.rule
-      mark = decision.mark
-      if !decision.isLeftToClaims {
-        if decision.isDropped { counts[.droppedByRule] &+= 1 }
-        return decision.recipients
-      }
-      chosen = decision.recipients
+      rule = rules.number(Int(verdict.rule))
+      mark = verdict.mark
+      rules.count(verdict, bytes: total)
+      if !verdict.isSettled { return unsettledRecipients(verdict, rules, total) }
     }
-    chosen |= verdict.claimants & open
-    if chosen == 0 { noteUnwanted(verdict.reason) }
+    let chosen = verdict.recipients & open
+    if chosen == 0 { noteUnwanted(verdict) }
     return chosen
   }
 
-  private mutating func noteUnwanted(_ reason: DropReason) {
-    switch reason {
+  @inline(never)
+  private mutating func unsettledRecipients(
+    _ verdict: FlowVerdict, _ rules: RuleTable, _ total: Int
+  ) -> UInt64 {
+    let decision = rules.decide(verdict, total: total, open: open, now: burstTime)
+    if decision.isDropped { counts[.droppedByRule] &+= 1 }
+    if !decision.isLeftToClaims { return decision.recipients }
+    let chosen = verdict.recipients & open
+    if chosen == 0 { noteUnwanted(verdict) }
+    return chosen
+  }
+
+  @inline(never)
+  private mutating func noteUnwanted(_ verdict: FlowVerdict) {
+    if verdict.rule >= 0, let rules = table.rules, rules.noteUnwanted(verdict) {
+      counts[.droppedByRule] &+= 1
+      return
+    }
+    switch verdict.reason {
     case .unclaimed: counts[.droppedUnclaimed] &+= 1
     case .foreign: counts[.droppedForeign] &+= 1
     case .malformed: counts[.droppedMalformed] &+= 1

@@ -37,17 +37,49 @@ struct RuleTable: BitwiseCopyable {
   /// A member that is not there.
   static let absent: UInt8 = 0xff
 
-  /// What a rule says of a packet.
+  /// What a rule says of all packets of a flow.
+  /// - Parameter index: the rule's.
+  /// - Returns: whether claims decide besides.
+  func settle(_ verdict: inout FlowVerdict, _ index: Int, _ packet: PacketHeader) -> Bool {
+    let action = actions + index
+    verdict.rule = Int32(truncatingIfNeeded: index)
+    verdict.mark = action.pointee.mark
+    verdict.isSettled = action.pointee.limit == nil
+    switch action.pointee.verdict {
+    case .deliver, .drop: verdict.recipients = action.pointee.clones
+    case .to:
+      verdict.recipients = action.pointee.targets
+      if action.pointee.clones != 0 { verdict.isSettled = false }
+    case .spread:
+      verdict.flowHash = packet.flowHash
+      verdict.isSettled = false
+    }
+    return action.pointee.verdict == .deliver
+  }
+
+  /// A packet has hit a verdict's rule.
+  @inline(__always)
+  func count(_ verdict: FlowVerdict, bytes: Int) {
+    count(Int(verdict.rule), .packets, 1)
+    count(Int(verdict.rule), .bytes, UInt64(truncatingIfNeeded: bytes))
+  }
+
+  /// Nobody is there who would get a packet.
+  /// - Returns: whether that is the rule's doing.
+  func noteUnwanted(_ verdict: FlowVerdict) -> Bool {
+    let action = actions + Int(verdict.rule)
+    if action.pointee.verdict == .to { count(Int(verdict.rule), .absent, 1) }
+    return action.pointee.verdict != .deliver
+  }
+
+  /// What a rule says of a packet where that is not settled.
   struct Decision {
     /// Who gets it.
     var recipients: UInt64 = 0
-    var mark: UInt16 = 0
-    /// Its number in captures.
-    var rule = CaptureRecord.noRule
     /// Nobody gets it, and why is counted with the rule.
     var isDropped = false
     /// Claims decide, besides `recipients`.
-    var isLeftToClaims = true
+    var isLeftToClaims = false
   }
 
   /// - Parameters:
@@ -55,19 +87,14 @@ struct RuleTable: BitwiseCopyable {
   ///   - total: of the whole packet, in bytes.
   ///   - open: instances that take packets.
   ///   - now: nanoseconds of the monotonic clock, where there are limits.
-  @inline(__always)
   func decide(_ verdict: FlowVerdict, total: Int, open: UInt64, now: UInt64) -> Decision {
     let index = Int(verdict.rule)
     let action = actions + index
-    count(index, .packets, 1)
-    count(index, .bytes, UInt64(truncatingIfNeeded: total))
     if let limit = action.pointee.limit, !limit.allows(byteCount: total, now: now) {
       count(index, .limited, 1)
-      return Decision(rule: number(index), isDropped: true, isLeftToClaims: false)
+      return Decision(isDropped: true)
     }
-    var decision = Decision(
-      recipients: action.pointee.clones & open, mark: action.pointee.mark, rule: number(index),
-      isLeftToClaims: false)
+    var decision = Decision(recipients: action.pointee.clones & open)
     switch action.pointee.verdict {
     case .deliver: decision.isLeftToClaims = true
     case .drop: decision.isDropped = decision.recipients == 0
@@ -86,8 +113,9 @@ struct RuleTable: BitwiseCopyable {
     return index < 0 ? CaptureRecord.noRule : number(index)
   }
 
+  /// A rule's number in captures.
   @inline(__always)
-  private func number(_ index: Int) -> UInt32 {
+  func number(_ index: Int) -> UInt32 {
     firstNumber &+ UInt32(truncatingIfNeeded: index)
   }
 
