@@ -129,15 +129,14 @@ public struct E1000e: NetworkDriver, ~Copyable {
       controller.setReceiveAddress(index, index <= unicast.count ? unicast[index - 1] : nil)
     }
     overflow = unicast.count > 15 ? ReceiveControl.unicastPromiscuous : 0
-    setReceiveControl(ReceiveControl.unicastPromiscuous, overflow != 0)
+    let isPromiscuous = receiveControl & ReceiveControl.promiscuous == ReceiveControl.promiscuous
+    setReceiveControl(ReceiveControl.unicastPromiscuous, isPromiscuous || overflow != 0)
     var table = [UInt32](repeating: multicast == nil ? .max : 0, count: 128)
     for address in multicast ?? [] {
       let bit = Controller.multicastBit(address)
       table[bit >> 5] |= 1 << UInt32(bit & 31)
     }
-    for (index, word) in table.enumerated() {
-      controller.write(word, Register.multicastTable + 4 * index)
-    }
+    for index in 0..<128 { controller.write(table[index], Register.multicastTable + 4 * index) }
   }
 
   /// The device counts time only, in units of 256 ns (10.2.4.2).

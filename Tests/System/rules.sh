@@ -129,7 +129,7 @@ rules replace /dev/stdin <<< 'rule gone protocol=icmp to=nobody' || fail "a rule
 $inside ping -n -q -c 1 -W 1 10.0.0.3 > /dev/null && fail "somebody answers"
 [ "$(count gone absent)" = 1 ] || fail "not counted: $(rules list)"
 rules replace /dev/null || fail "not without rules"
-[ -z "$(rules list)" ] || fail "rules are left"
+[ -z "$(rules list --text)" ] || fail "rules are left"
 $inside ping -n -q -c 1 -W 2 10.0.0.3 > /dev/null || fail "no ping without rules"
 
 kill -TERM $running

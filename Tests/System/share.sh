@@ -120,10 +120,12 @@ $martlet close --socket "$socket" "$id" 2> /dev/null && fail "a stale id is take
 $martlet status --of $running > /dev/null || fail "the host is not confined"
 for number in 4 5 6; do kill -9 "${instance[$number]}"; done
 until_true instances 0 || fail "killed instances are left"
-sleep 0.2
-[ "$(ls /proc/$running/fd | wc -l)" -le "$open" ] || fail "descriptors are left: $(ls -l /proc/$running/fd)"
-[ "$(ls -l /proc/$running/map_files | grep -c martlet-instance)" = 0 ] || fail "memory is left in the supervisor"
-[ "$(ls -l /proc/$host/map_files 2> /dev/null | grep -c martlet-instance)" = 0 ] || fail "memory is left in the host"
+closed() { [ "$(ls /proc/$running/fd | wc -l)" -le "$open" ]; }
+unmapped() { [ "$(ls -l "/proc/$1/map_files" 2> /dev/null | grep -c martlet-instance)" = 0 ]; }
+# A connection that has just asked is closed when its end is seen.
+until_true closed || fail "descriptors are left: $(ls -l /proc/$running/fd)"
+until_true unmapped $running || fail "memory is left in the supervisor"
+until_true unmapped "$host" || fail "memory is left in the host"
 stop
 echo "killed and closed: others served on, and all of theirs came back"
 
