@@ -13,6 +13,8 @@ extension ServerTests {
     private let served: Served
     /// A queue thread's side, over memory in place of packets.
     private let tap: CaptureTap
+    private let area: CaptureArea
+    private let readers: CaptureReaders
     private let packets = UnsafeMutableRawPointer.allocate(byteCount: 4096, alignment: 64)
 
     init() throws {
@@ -20,10 +22,10 @@ extension ServerTests {
       served = try Served(captures: captures)
       let own = captures.descriptors
       packets.initializeMemory(as: UInt8.self, repeating: 7, count: 4096)
+      area = try CaptureArea(adopting: dup(own.area), queues: 2, isWritable: true)
+      readers = try CaptureReaders(adopting: dup(own.readers), queues: 2)
       tap = CaptureTap(
-        area: try CaptureArea(adopting: dup(own.area), queues: 2, isWritable: true),
-        readers: try CaptureReaders(adopting: dup(own.readers), queues: 2), queue: 1,
-        packets: packets, byteCount: 4096)
+        area: area, readers: readers, queue: 1, packets: packets, byteCount: 4096)
     }
 
     deinit { packets.deallocate() }

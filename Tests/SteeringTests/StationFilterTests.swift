@@ -35,7 +35,7 @@ import Testing
     ("source=10.0.0.0/8 to=a", "none", true), ("stage=x", "none", true),
     ("destination=10.0.0.0/8 to=a", "none", false), ("destination=0.0.0.0/0 to=a", "none", true),
     ("destination=224.0.0.0/5 to=a", "none", true), ("destination=fd00::/8 to=a", "none", false),
-    ("destination=ff00::/7 to=a", "none", true),
+    ("destination=fe00::/7 to=a", "none", true),
     ("destination-mac=02:00:00:00:00:99 to=a", "02:00:00:00:00:99", false),
     ("destination-mac=02:00:00:00:00:99 drop", "none", false),
     ("destination-mac=02:00:00:00:00:99 drop clone=a", "02:00:00:00:00:99", false),

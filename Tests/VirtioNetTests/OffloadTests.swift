@@ -117,7 +117,7 @@ import Wire
       unicast: [], multicast: [MACAddress((0x33, 0x33, 0, 0, 0, 1))])
     try driver.setReceiveCoalescing(packets: 16, microseconds: 50)
     runner.stop()
-    #expect(bench.device.counters.commands == 3)
+    #expect(bench.device.counters.commands == 4)
     #expect(bench.device.violations.first == [])
     driver.stop()
   }
