@@ -21,6 +21,7 @@ Steering.ClassifierView.walk.* -> memset@   fields of protocols of one's own, wh
 Capture.CaptureTapState.takeUpdate          an order of what to capture, or its end: once for each
 Capture.CaptureTap.* -> clock_gettime@        the kernel's page of code (vdso) answers: once a burst, while somebody captures
 Capture.CaptureTap.* -> [*]                   which rule a packet matches, of those that somebody captures at the wire
+Host.InstanceTable.*lookUpAndRemember.* -> memcpy@   headers of a flow that was not known, once for each
 Capture.FilterPath.init.* -> memcpy@         the way of a packet that a capture refused, once in 64 that went another
 Host.InstanceTable.settleTime               four times a millisecond, where an instance's time is limited
 Host.InstancePort..reason in                an instance is closed for what it did: once in its life
