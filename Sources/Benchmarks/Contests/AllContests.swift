@@ -34,6 +34,7 @@ public struct AllContests {
       ("host", { try HostContests(plan: plan, dpdk: dpdk).run(rows) }),
       ("sweep", { try SweepContests(plan: plan, dpdk: dpdk).run(rows) }),
       ("steering", { try SteeringContests(plan: plan).run(rows) }),
+      ("steering.receive, eyes", { try PathContests(plan: plan).run(rows) }),
       ("instances", { try InstanceContests(plan: plan).run(rows) }),
       (
         "confinement, syscalls, faults",

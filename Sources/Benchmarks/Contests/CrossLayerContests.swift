@@ -31,7 +31,7 @@ struct CrossLayerContests {
     }
     for (packets, name) in Self.aggregates {
       try compare("s3.aggregate.\(packets)", with: "single packets", take) { isOurs in
-        try (isOurs ? name : .hostTransmitSingle).visit(Timed(milliseconds: plan.window))
+        try (isOurs ? name : .hostTransmitSingle).visit(TimedLoop(milliseconds: plan.window))
       }
     }
     for percent in Self.cancelled {
@@ -77,13 +77,5 @@ struct CrossLayerContests {
     let contest = Contest(
       [.init(name, "ns/packet", isRate: false)], ours: side(true), peer: (peer, side(false)))
     take(try contest.measure(rounds: plan.rounds))
-  }
-
-  private struct Timed: PathLoopVisitor {
-    let milliseconds: Int
-
-    func visit<L: PathLoop & ~Copyable>(_ loop: consuming L) throws -> Sample {
-      try timed(&loop, milliseconds: milliseconds)
-    }
   }
 }

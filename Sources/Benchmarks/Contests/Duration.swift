@@ -29,7 +29,8 @@ struct ContestDuration {
         names: ["realtime.quiet.p50", "realtime.hog.p50"], sides: 2, overhead: 950, start: 1000),
       Self(names: CrossLayerContests.names, sides: 2, overhead: 20, start: 20),
       Self(names: InstanceContests.names, sides: 2, overhead: 60, start: 0),
-      Self(names: SteeringContests.names, sides: 2, overhead: 20, start: 0),
+      Self(
+        names: SteeringContests.names + PathContests.names, sides: 2, overhead: 20, start: 0),
       Self(names: ["channel.descriptors.32"], sides: 2 + peer, overhead: 20, start: 500),
       Self(
         names: names("channel.", ["rate.1", "rate.8", "rate.32", "rate.64", "roundtrip."]),

@@ -29,22 +29,13 @@ extension Sweep {
   }
 }
 
-/// Rules looked up for each packet, beside packets whose headers are only read; and the whole way of a received packet with
-/// 8 rules and through a stage, beside the same without.
+/// Rules looked up for each packet, beside packets whose headers are only read.
 struct SteeringContests {
   let plan: BenchmarkPlan
 
   static var names: [String] {
-    Sweep.steering.flatMap { kind in kind.sweep.sizes.map(kind.sweep.name) } + wholeWays.map(\.name)
+    Sweep.steering.flatMap { kind in kind.sweep.sizes.map(kind.sweep.name) }
   }
-
-  /// `each`: packets whose flows are not known again, so that all are looked up.
-  private static let wholeWays: [(name: String, loop: PathLoopName, without: PathLoopName)] = [
-    ("steering.receive.8", .sharedReceiveRules, .sharedReceive),
-    ("steering.receive.8.each", .sharedReceiveEachRules, .sharedReceiveEach),
-    ("steering.receive.flows", .sharedReceive, .sharedReceiveEach),
-    ("steering.receive.stage", .sharedReceiveStaged, .sharedReceive),
-  ]
 
   func run(_ take: ([BenchmarkRow]) -> Void) throws {
     for (sweep, rules) in Sweep.steering {
@@ -55,19 +46,6 @@ struct SteeringContests {
       }
       take(try Contest.measure(contests, rounds: plan.rounds))
     }
-    let ways = Self.wholeWays.filter { plan.wants($0.name) }.map { name, loop, without in
-      Contest(
-        [.init(name, "M/s", isRate: true)], ours: { try rate(loop) },
-        peer: ("without", { try rate(without) }))
-    }
-    take(try Contest.measure(ways, rounds: plan.rounds))
-  }
-
-  private func rate(_ loop: PathLoopName) throws -> Sample {
-    pinThread(toCore: 0)
-    defer { unpinThread() }
-    let sample = try loop.visit(TimedLoop(milliseconds: plan.window))
-    return Sample([1000 / sample.values[0]], cpuShare: sample.cpuShare)
   }
 
   private func sample(_ rules: SteeringLoop.Rules, _ count: Int) throws -> Sample {
