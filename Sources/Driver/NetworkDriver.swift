@@ -62,7 +62,9 @@ public protocol NetworkDriver: ~Copyable {
   /// The addresses to receive besides the function's own and broadcast, in place of those of the call before.
   /// A device with few places may receive more than was asked for, never less. What is set here is in force again when
   /// ``setPromiscuous(_:)`` is turned off.
-  /// - Parameter multicast: groups; nil for all that there are.
+  /// - Parameters:
+  ///   - unicast: stations.
+  ///   - multicast: groups; nil for all that there are.
   /// - Throws: as ``setPromiscuous(_:)``.
   mutating func setFilter(unicast: [MACAddress], multicast: [MACAddress]?) throws(DriverError)
   /// Receive interrupts are held back until so many packets or microseconds, whichever is first; 0 is no limit of that

@@ -22,7 +22,7 @@ from victims import EXPECTED_REFUSALS, Canary, Slot
 SLOTS = 6
 STREAMS = 4
 STREAM_RATE = 6 << 20
-STAGES = (("wall", "firewall", "default accept", "open"), ("slow", "shaper", "rate=10Gbit/s burst=1MB queue=1000 way=both", "closed"))
+STAGES = (("wall", "firewall", "default accept", "open"), ("slow", "shaper", "rate=10Gbit/s burst=1MB queue=500 way=both", "closed"))
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
