@@ -173,7 +173,7 @@ public struct E1000e: NetworkDriver, ~Copyable {
 }
 
 extension Controller {
-  /// What the datasheet asks for after a reset (4.6), and addresses and filters without old entries.
+  /// What the datasheet asks for after a reset (4.6), addresses without old entries, and all groups.
   func setUp(_ address: MACAddress) {
     write(
       read(Register.extendedControl) | ExtendedControl.reserved | ExtendedControl.driverLoaded,
@@ -182,7 +182,7 @@ extension Controller {
     write(8 | 8 << 10 | 6 << 20, Register.interPacketGap)
     setReceiveAddress(0, address)
     for index in 1..<16 { setReceiveAddress(index, nil) }
-    for index in 0..<128 { write(0, Register.multicastTable + 4 * index) }
+    for index in 0..<128 { write(.max, Register.multicastTable + 4 * index) }
   }
 
   /// Descriptor format, checksums, and the spreading over two queues (10.2.5.12 to 10.2.5.14, 7.1.11).

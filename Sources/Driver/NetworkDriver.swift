@@ -59,7 +59,8 @@ public protocol NetworkDriver: ~Copyable {
   /// - Throws: ``DriverError/unsupported(_:)`` where the device cannot, ``DriverError/commandFailed(_:)`` where it
   ///   refuses.
   mutating func setPromiscuous(_ on: Bool) throws(DriverError)
-  /// The addresses to receive besides the function's own and broadcast, in place of those of the call before.
+  /// The addresses to receive besides the function's own and broadcast, in place of those of the call before; before the
+  /// first one all groups are received.
   /// A device with few places may receive more than was asked for, never less. What is set here is in force again when
   /// ``setPromiscuous(_:)`` is turned off.
   /// - Parameters:

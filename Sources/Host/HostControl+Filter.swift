@@ -11,7 +11,7 @@ extension HostControl where D: ~Copyable, Path: ~Copyable {
       filter = new
       isFilterSet = false
     }
-    if isFilterSet { return }
+    guard !isFilterSet, let filter else { return }
     isFilterSet = true
     do throws(DriverError) {
       if filter.takesAll { try driver.setPromiscuous(true) }
@@ -20,11 +20,10 @@ extension HostControl where D: ~Copyable, Path: ~Copyable {
         multicast: filter.takesAllGroups
           ? nil : filter.groups.sorted().map(MACAddress.init(station:)))
       if !filter.takesAll { try driver.setPromiscuous(false) }
-      if instances != nil { supervisor.say("filter \(filter)") }
+      supervisor.say("filter \(filter)")
     } catch {
       switch error {
-      case .unsupported, .commandFailed:
-        if instances != nil { supervisor.say("filter none") }
+      case .unsupported, .commandFailed: supervisor.say("filter none")
       case .deviceGone, .pci: break
       default: throw .driver(error)
       }

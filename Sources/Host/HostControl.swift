@@ -27,10 +27,10 @@ where Path.QueuePair == D.QueuePair {
   /// How often the device has gone and come back.
   var reconnects: UInt64 = 0
   private(set) var announced: NetworkInterface
-  /// What the device is to let through; all groups, where one instance has it for itself.
-  var filter = StationFilter(station: 0, claims: [.rest])
-  /// Whether it has been told, or need not be yet.
-  var isFilterSet: Bool
+  /// What the device is to let through; nil until there are claims: all groups, as it does by itself.
+  var filter: StationFilter?
+  /// Whether it has been told, or need not be.
+  var isFilterSet = true
 
   /// - Parameters:
   ///   - threads: one for each queue pair at least.
@@ -54,7 +54,6 @@ where Path.QueuePair == D.QueuePair {
     self.statistics = statistics
     self.run = run
     self.instances = instances
-    isFilterSet = instances != nil
   }
 
   /// Runs until the supervisor says so or is gone.
