@@ -69,10 +69,10 @@ import Testing
       #expect(supervisor.hear() == "ready")
     }
 
-    /// Waits for its end, five seconds at most, and returns what it said.
+    /// Waits for its end, thirty seconds at most, and returns what it said.
     func end() -> String {
       let began = Date()
-      while process.isRunning, began.timeIntervalSinceNow > -5 { usleep(1000) }
+      while process.isRunning, began.timeIntervalSinceNow > -30 { usleep(1000) }
       if process.isRunning { process.terminate() }
       return String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
     }
@@ -84,10 +84,10 @@ import Testing
     }
   }
 
-  /// Waits, five seconds at most, until a ring has something.
+  /// Waits, thirty seconds at most, until a ring has something.
   static func take(_ ring: inout RingConsumer, into burst: inout Burst) throws -> Int {
     let began = Date()
-    while burst.isEmpty, began.timeIntervalSinceNow > -5 {
+    while burst.isEmpty, began.timeIntervalSinceNow > -30 {
       try ring.pop(into: &burst)
       if burst.isEmpty { usleep(200) }
     }

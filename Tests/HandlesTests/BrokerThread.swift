@@ -48,7 +48,7 @@ final class BrokerThread: Sendable {
 
   func end() {
     isOver.store(true, ordering: .releasing)
-    for _ in 0..<500 where !hasEnded.load(ordering: .acquiring) { usleep(10_000) }
+    for _ in 0..<3000 where !hasEnded.load(ordering: .acquiring) { usleep(10_000) }
     close(requests)
     close(requestsEnd)
   }
@@ -94,6 +94,6 @@ func refusal(_ body: () throws -> Void) -> HandleRefusal? {
 
 /// Whether this process comes to have so many descriptors for these files: those of unknown kind are closed by and by.
 func comesBack(to count: Int, of files: [Int32]) -> Bool {
-  for _ in 0..<200 where openings(of: files) != count { usleep(10_000) }
+  for _ in 0..<3000 where openings(of: files) != count { usleep(10_000) }
   return openings(of: files) == count
 }

@@ -102,7 +102,7 @@ import Testing
       #expect(try receiver.read(id, offset: 0, byteCount: 10).count == 10)
     }
     var reason: HandleRefusal?
-    for _ in 0..<200 where reason == nil {
+    for _ in 0..<3000 where reason == nil {
       reason = refusal { _ = try receiver.read(id, offset: 0, byteCount: 10) }
       if reason == nil { usleep(10_000) }
     }
@@ -140,7 +140,7 @@ import Testing
     var status = stat()
     fstat(memory.readerDescriptor, &status)
     #expect(status.st_size == 4096)
-    for _ in 0..<200 where status.st_size != 0 {
+    for _ in 0..<3000 where status.st_size != 0 {
       usleep(10_000)
       fstat(memory.readerDescriptor, &status)
     }
@@ -279,7 +279,7 @@ import Testing
     }
     // Until the broker has seen that the second is gone.
     var isBack = false
-    for _ in 0..<100 where !isBack {
+    for _ in 0..<3000 where !isBack {
       isBack = refusal { _ = try broker.client() } == nil
       if !isBack { usleep(10_000) }
     }

@@ -302,8 +302,9 @@ import VirtioNetDevice
     let polite = try bench.attach(1)
     try bench.startThread(.interrupt)
     shutdown(hostile.doorbell, Int32(SHUT_RDWR))
-    let begin = monotonic_milliseconds()
+    var slowCount = 0
     for round in 0..<50 {
+      let begin = monotonic_milliseconds()
       var value: UInt64 = 0
       while read(hostile.ring, &value, 8) == 8 {}
       polite.send(
@@ -316,17 +317,18 @@ import VirtioNetDevice
         return polite.completed.count == round + 1
       })
       #expect(isSent)
+      // A wake-up that is lost costs a second.
+      if monotonic_milliseconds() - begin >= 900 { slowCount += 1 }
     }
-    // A wake-up that is lost costs a second.
-    #expect(monotonic_milliseconds() - begin < 25000)
+    #expect(slowCount < 25)
     bench.stopThread()
   }
 }
 
 extension SharedBench {
-  /// Turns until something holds, five seconds at most.
+  /// Turns until something holds, thirty seconds at most.
   func turns(until isDone: () throws -> Bool) throws -> Bool {
-    for _ in 0..<50_000 {
+    for _ in 0..<300_000 {
       try turn()
       if try isDone() { return true }
       usleep(100)

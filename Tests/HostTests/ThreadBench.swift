@@ -270,9 +270,9 @@ final class ThreadBench: @unchecked Sendable {
     return "still running"
   }
 
-  /// Whether `condition` comes true within ten seconds, while the device works.
+  /// Whether `condition` comes true within thirty seconds, while the device works.
   func waits(for condition: () throws -> Bool) rethrows -> Bool {
-    let end = monotonic_milliseconds() + 10_000
+    let end = monotonic_milliseconds() + 30_000
     while monotonic_milliseconds() < end {
       if try condition() { return true }
       if !function.step() { sched_yield() }

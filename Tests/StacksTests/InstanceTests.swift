@@ -55,7 +55,7 @@ import Testing
 
   func take(_ ring: inout RingConsumer, into burst: inout Burst) throws -> Int {
     let began = Date()
-    while burst.isEmpty, began.timeIntervalSinceNow > -5 {
+    while burst.isEmpty, began.timeIntervalSinceNow > -30 {
       try ring.pop(into: &burst)
       if burst.isEmpty { usleep(100) }
     }

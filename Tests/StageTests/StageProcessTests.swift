@@ -86,19 +86,19 @@ final class PlayedHost: @unchecked Sendable {
 
   func give(_ burst: inout Burst, queue: Int = 0) {
     let began = Date()
-    while !burst.isEmpty, began.timeIntervalSinceNow > -5 {
+    while !burst.isEmpty, began.timeIntervalSinceNow > -30 {
       ends[queue].receive.push(&burst)
       ends[queue].doorbell.ring()
       usleep(50)
     }
   }
 
-  /// As many packets as are awaited, within five seconds.
+  /// As many packets as are awaited, within thirty seconds.
   func take(_ count: Int, queue: Int = 0) throws -> [StagedPacket] {
     var packets: [StagedPacket] = []
     var burst = Burst(capacity: 192)
     let began = Date()
-    while packets.count < count, began.timeIntervalSinceNow > -5 {
+    while packets.count < count, began.timeIntervalSinceNow > -30 {
       burst.removeAll()
       try ends[queue].transmit.pop(into: &burst)
       for first in stride(from: 0, to: burst.count, by: 3) {

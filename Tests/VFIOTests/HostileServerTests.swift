@@ -7,6 +7,9 @@ import Testing
 import VFIO
 import VFIOUserMessages
 
+/// Nanoseconds in which whatever is to come has come, on any machine: nothing takes so long unless it is held for ever.
+let patience: UInt64 = 30_000_000_000
+
 /// A server that answers by a script, on one end of a socket pair, in a thread of its own.
 final class ScriptedServer: @unchecked Sendable {
   /// What to send for a message; nil closes the connection.
@@ -38,7 +41,7 @@ final class ScriptedServer: @unchecked Sendable {
 
   private func run() {
     let stream = MessageStream(descriptor: end)
-    while let message = try? stream.receive(deadline: monotonic_nanoseconds() + 10_000_000_000) {
+    while let message = try? stream.receive(deadline: monotonic_nanoseconds() + patience) {
       if message.header.flags.contains(.noReply) && !repliesToAll { continue }
       guard let bytes = script(message.header, message.payload, stream) else { return }
       _ = bytes.withUnsafeBytes { buffer in
@@ -87,7 +90,7 @@ final class ScriptedServer: @unchecked Sendable {
   func version(_ script: @escaping ScriptedServer.Script) -> PCIError? {
     let server = ScriptedServer(script)
     do {
-      _ = try VFIOUserAccess(socket: server.client, name: "test", timeout: 200)
+      _ = try VFIOUserAccess(socket: server.client, name: "test", timeout: 1000)
       return nil
     } catch {
       return error
@@ -122,23 +125,26 @@ final class ScriptedServer: @unchecked Sendable {
       version { header, _, _ in
         shift == 0 ? [] : ScriptedServer.reply(header, [], identifier: header.identifier &+ shift)
       } == .gone("test"))
-    #expect(monotonic_nanoseconds() - start < 2_000_000_000)
+    #expect(monotonic_nanoseconds() - start < patience)
   }
 
   @Test func anEndlessStreamOfCommandsDoesNotHoldTheClient() {
     let start = monotonic_nanoseconds()
     let error = version { header, _, stream in
-      for number in 0..<UInt16(1000) {
+      let end = monotonic_nanoseconds() + 2 * patience
+      var number: UInt16 = 0
+      while monotonic_nanoseconds() < end {
         let sent: Void? = try? stream.send(
           MessageHeader(identifier: number, command: 11, size: 0), [UInt8](repeating: 0, count: 16),
-          deadline: monotonic_nanoseconds() + 300_000_000)
+          deadline: end)
         if sent == nil { return nil }
+        number &+= 1
         usleep(1000)
       }
       return nil
     }
     #expect(error == .gone("test"))
-    #expect(monotonic_nanoseconds() - start < 3_000_000_000)
+    #expect(monotonic_nanoseconds() - start < patience)
   }
 
   func function(
@@ -146,7 +152,7 @@ final class ScriptedServer: @unchecked Sendable {
   ) throws -> (ScriptedServer, VFIOUserFunction) {
     let server = ScriptedServer(script)
     return (
-      server, try VFIOUserFunction(negotiated: server.client, served: served, timeout: 300)
+      server, try VFIOUserFunction(negotiated: server.client, served: served, timeout: 1000)
     )
   }
 
@@ -217,9 +223,9 @@ final class ScriptedServer: @unchecked Sendable {
         if command == 12 { request.write([UInt8](repeating: 9, count: 8)) }
         try? stream.send(
           MessageHeader(identifier: UInt16(number), command: command, size: 0), request.bytes,
-          deadline: monotonic_nanoseconds() + 1_000_000_000)
+          deadline: monotonic_nanoseconds() + patience)
         guard
-          let answer = try? stream.receive(deadline: monotonic_nanoseconds() + 1_000_000_000),
+          let answer = try? stream.receive(deadline: monotonic_nanoseconds() + patience),
           answer.header.isReply, answer.header.identifier == number, answer.header.errno == errno,
           errno != 0 || command == 12
             || Array(answer.payload.dropFirst(16)) == [7, 7, 7, 7, 7, 7, 7, 7]
@@ -255,7 +261,7 @@ final class ScriptedServer: @unchecked Sendable {
           MessageHeader(
             identifier: header.identifier, command: header.command, size: 0, flags: .reply),
           info.reply(within: 1024), descriptors: [file],
-          deadline: monotonic_nanoseconds() + 1_000_000_000)
+          deadline: monotonic_nanoseconds() + patience)
         return []
       }
       let region = try function.openRegion(bar: 0)
@@ -285,7 +291,7 @@ final class ScriptedServer: @unchecked Sendable {
         MessageHeader(
           identifier: header.identifier, command: header.command, size: 0, flags: .reply),
         info.reply(within: 1024), descriptors: [file],
-        deadline: monotonic_nanoseconds() + 1_000_000_000)
+        deadline: monotonic_nanoseconds() + patience)
       return []
     }
     let window = try function.openRegion(bar: 0).window(at: 0, byteCount: 4096)
@@ -293,11 +299,11 @@ final class ScriptedServer: @unchecked Sendable {
   }
 
   /// Answers that nobody asked for, one after the other and without a pause, until the client has gone.
-  private static func flood(_ stream: MessageStream, limit: UInt64 = 4_000_000_000) {
+  private static func flood(_ stream: MessageStream) {
     let bytes = (0..<512).flatMap { _ in
       ScriptedServer.reply(MessageHeader(identifier: 0x4321, command: 10, size: 0), [])
     }
-    let end = monotonic_nanoseconds() + limit
+    let end = monotonic_nanoseconds() + 2 * patience
     while monotonic_nanoseconds() < end {
       let sent = bytes.withUnsafeBytes {
         linux_send_descriptors(stream.descriptor, $0.baseAddress!, $0.count, nil, 0, 0)
@@ -313,14 +319,14 @@ final class ScriptedServer: @unchecked Sendable {
       return nil
     }
     #expect(error == .gone("test"))
-    #expect(monotonic_nanoseconds() - start < 2_000_000_000)
+    #expect(monotonic_nanoseconds() - start < patience)
   }
 
   /// The driver's stores do not wait for the server, and its loop must not read for ever what that says.
   @Test func aFloodOfAnswersDoesNotHoldTheDriver() throws {
     let (server, function) = try function { header, payload, stream in
       if header.command == 13 {
-        Self.flood(stream, limit: 1_500_000_000)
+        Self.flood(stream)
         return nil
       }
       return ScriptedServer.good(header, payload)
@@ -329,7 +335,7 @@ final class ScriptedServer: @unchecked Sendable {
     #expect(throws: PCIError.gone("vfio-user")) { try function.reset() }
     let start = monotonic_nanoseconds()
     for _ in 0..<6400 { window.write16(1, at: 2) }
-    #expect(monotonic_nanoseconds() - start < 1_000_000_000)
+    #expect(monotonic_nanoseconds() - start < patience)
     shutdown(server.client, Int32(SHUT_RDWR))
     server.join()
   }
@@ -339,7 +345,7 @@ final class ScriptedServer: @unchecked Sendable {
       if header.command != 1 { Self.flood(stream) }
       return ScriptedServer.good(header, payload)
     }
-    let access = try VFIOUserAccess(socket: server.client, name: "test", timeout: 200)
+    let access = try VFIOUserAccess(socket: server.client, name: "test", timeout: 1000)
     let file = linux_memfd_create("flood", LINUX_MFD_CLOEXEC)
     defer { close(file) }
     let start = monotonic_nanoseconds()
@@ -348,7 +354,7 @@ final class ScriptedServer: @unchecked Sendable {
       try access.unmapDMA(iova: 0, byteCount: 4096)
     }
     #expect(throws: PCIError.self) { try access.quiesce() }
-    #expect(monotonic_nanoseconds() - start < 3_000_000_000)
+    #expect(monotonic_nanoseconds() - start < patience)
   }
 
   @Test func aRegionThatWantsMoreRoomEachTimeIsAskedForTwice() throws {

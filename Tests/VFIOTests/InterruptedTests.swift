@@ -51,7 +51,7 @@ private final class SignalStorm: @unchecked Sendable {
       // The device reads all of the memory, and writes it back turned round.
       var request = ByteWriter()
       DMAAccessMessage(address: 0x1000, count: UInt64(byteCount)).write(to: &request)
-      let end = monotonic_nanoseconds() + 5_000_000_000
+      let end = monotonic_nanoseconds() + 30_000_000_000
       try? stream.send(
         MessageHeader(identifier: 1, command: 11, size: 0), request.bytes, deadline: end)
       guard let answer = try? stream.receive(deadline: end) else { return nil }

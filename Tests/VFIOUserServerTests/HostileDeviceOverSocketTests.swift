@@ -25,12 +25,12 @@ import Wire
 
     init(_ path: String) throws {
       memory = try Arena(byteCount: 2 << 20, pageSize: .ordinary, name: "memory")
-      access = try VFIOUserAccess(path: path, timeout: 500)
+      access = try VFIOUserAccess(path: path, timeout: 1000)
       try access.mapDMA(
         DMAMemory(
           address: memory.address, descriptor: memory.descriptor, offset: 0, byteCount: 2 << 20),
         iova: 0x10_0000, rights: [.read, .write])
-      let function = try VFIOUserFunction(negotiated: access.descriptor, timeout: 500)
+      let function = try VFIOUserFunction(negotiated: access.descriptor, timeout: 1000)
       var driver = try D(
         DriverResources(
           function: function,

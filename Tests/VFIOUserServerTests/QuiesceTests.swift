@@ -30,7 +30,7 @@ import VFIOUserMessages
     for identifier in 0..<UInt16(50) {
       try host.send(
         MessageHeader(identifier: identifier, command: 9, size: 0), request.bytes,
-        deadline: monotonic_nanoseconds() + 1_000_000_000)
+        deadline: monotonic_nanoseconds() + 30_000_000_000)
     }
     // And it read into the middle of one.
     var part = [UInt8](repeating: 0, count: 7)
@@ -46,7 +46,7 @@ import VFIOUserMessages
     let model = RegisterModel()
     let served = ServedModel(model)
     let file = MemoryFile(byteCount: 4096)
-    let access = try VFIOUserAccess(path: served.path, timeout: 300)
+    let access = try VFIOUserAccess(path: served.path, timeout: 1000)
     try map(access, file)
     try setBusMaster(access)
     var half = ByteWriter()
@@ -70,7 +70,7 @@ import VFIOUserMessages
     let served = ServedModel(model)
     let old = MemoryFile(byteCount: 4096)
     let new = MemoryFile(byteCount: 4096)
-    let access = try VFIOUserAccess(path: served.path, timeout: 300)
+    let access = try VFIOUserAccess(path: served.path, timeout: 1000)
     try map(access, old)
     try access.recover()
     access.noteUnmapped(iova: 0x10000, byteCount: 4096)
@@ -88,7 +88,7 @@ import VFIOUserMessages
   @Test func aServerThatIsGoneIsSaidToBe() throws {
     let served = ServedModel(RegisterModel())
     let path = served.path
-    let access = try VFIOUserAccess(path: path, timeout: 300)
+    let access = try VFIOUserAccess(path: path, timeout: 1000)
     served.end()
     #expect(throws: PCIError.unreachable(path: path, errno: ENOENT)) {
       try access.quiesce()

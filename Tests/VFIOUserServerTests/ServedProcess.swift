@@ -131,7 +131,7 @@ final class RawClient {
     stream = MessageStream(descriptor: descriptor)
   }
 
-  var deadline: UInt64 { monotonic_nanoseconds() + 5_000_000_000 }
+  var deadline: UInt64 { monotonic_nanoseconds() + 30_000_000_000 }
 
   func send(_ bytes: [UInt8], descriptors: [Int32] = []) {
     _ = bytes.withUnsafeBytes {

@@ -89,7 +89,7 @@ final class ScriptedBackEnd: @unchecked Sendable {
   private func run() {
     let socket = accept(listening, nil, nil)
     let stream = VhostUserStream(descriptor: socket, closes: true)
-    while let message = try? stream.receive(deadline: monotonic_nanoseconds() + 5_000_000_000) {
+    while let message = try? stream.receive(deadline: monotonic_nanoseconds() + 30_000_000_000) {
       guard let bytes = script(message.header, message.payload) else { return }
       if bytes.isEmpty { continue }
       let gifts = gift.map { [$0] } ?? []

@@ -76,7 +76,7 @@ import Wire
       let frame = FrontEnd.frame(0)
       #expect(send(far.descriptor, frame, frame.count, 0) == frame.count)
       var entry = pollfd(fd: event, events: Int16(POLLIN), revents: 0)
-      #expect(poll(&entry, 1, 2000) == 1)
+      #expect(poll(&entry, 1, 30_000) == 1)
       pair.disarmInterrupts()
       var received = Burst(capacity: 64)
       try pair.receive(into: &received)
@@ -114,7 +114,7 @@ import Wire
       #expect(send(far.descriptor, frame, frame.count, 0) == frame.count)
     }
     var counts = [0, 0, 0]
-    for _ in 0..<100_000 where counts.reduce(0, +) < 9 {
+    for _ in 0..<1_000_000 where counts.reduce(0, +) < 9 {
       counts[0] += try take(&first)
       counts[1] += try take(&second)
       counts[2] += try take(&third)

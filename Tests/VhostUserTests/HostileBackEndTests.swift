@@ -20,7 +20,7 @@ import VhostUser
   /// All that a front-end does up to a running driver; what ended it.
   private func attempt(_ path: String) -> String {
     do {
-      let front = try FrontEnd(path: path, timeout: 200)
+      let front = try FrontEnd(path: path, timeout: 500)
       var driver = try front.makeDriver()
       try driver.start()
       _ = try driver.handleConfigurationChange()
@@ -46,7 +46,7 @@ import VhostUser
 
   @Test func oneThatNeverAnswersEndsWithOneClearLine() {
     let text = failure(at: .getFeatures) { _ in [] }
-    #expect(text.contains("no answer to GET_FEATURES within 200 ms"))
+    #expect(text.contains("no answer to GET_FEATURES within 500 ms"))
     #expect(failure(at: .setMemoryTable) { _ in [] }.contains("no answer to SET_MEM_TABLE"))
     #expect(failure(at: .setVringAddresses) { _ in [] }.contains("no answer to SET_VRING_ADDR"))
   }
@@ -88,7 +88,7 @@ import VhostUser
       ("no 64-bit number", { Back.reply($0.request, []) }),
       ("an answer to 2", { _ in Back.reply(2, VhostUserNumber(1).bytes) }),
       ("over the limit", { Back.reply($0.request, [], size: 5000) }),
-      ("within 200 ms", { Back.reply($0.request, [1, 2, 3, 4], size: 8) }),
+      ("within 500 ms", { Back.reply($0.request, [1, 2, 3, 4], size: 8) }),
       ("a message of version 2", { _ in [1, 0, 0, 0, 2 | 4, 0, 0, 0, 0, 0, 0, 0] }),
       ("the request 1", { _ in [1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0] }),
     ]
@@ -152,7 +152,7 @@ import VhostUser
         : ScriptedBackEnd.good(header, payload)
     }
     defer { backEnd.end() }
-    let front = try FrontEnd(path: backEnd.path, timeout: 200)
+    let front = try FrontEnd(path: backEnd.path, timeout: 500)
     var driver = try front.makeDriver()
     let address = driver.interface.macAddress
     #expect(address.bytes.0 & 3 == 2 && driver.interface.linkIsUp)
