@@ -136,9 +136,9 @@ final class DeviceSide: ScriptedDevice {
   var packets = 0
   /// Whether it has sent what it was given.
   var completes = false
-  private var posted: [Descriptor] = []
+  private(set) var posted: [Descriptor] = []
   private var held = Set<UInt32>()
-  private var underWay: [UInt16] = []
+  var underWay: [UInt16] = []
 
   func post(_ burst: inout Burst) {
     for index in 0..<burst.count {
@@ -151,7 +151,7 @@ final class DeviceSide: ScriptedDevice {
   }
 
   func receive(into burst: inout Burst) {
-    while packets > 0, let slot = posted.popLast(), burst.room > 0 {
+    while packets > 0, burst.room > 0, let slot = posted.popLast() {
       packets -= 1
       held.remove(slot.segment)
       burst.append(
@@ -182,14 +182,6 @@ final class DeviceSide: ScriptedDevice {
     }
     burst.removeFirst(end)
   }
-
-  func complete(into burst: inout Burst) {
-    while completes, burst.room > 0, let tag = underWay.popLast() {
-      burst.append(Descriptor(segment: 0, tag: tag))
-    }
-  }
-
-  var room: Int { 48 - min(48, posted.count) }
 }
 
 /// What a target plays a device with.
@@ -197,8 +189,22 @@ protocol ScriptedDevice: AnyObject {
   func post(_ burst: inout Burst)
   func receive(into burst: inout Burst)
   func transmit(_ burst: inout Burst)
-  func complete(into burst: inout Burst)
-  var room: Int { get }
+  /// Segments that it can fill.
+  var posted: [Descriptor] { get }
+  /// Tags of packets that it has not done with.
+  var underWay: [UInt16] { get set }
+  /// Whether it gets done with packets.
+  var completes: Bool { get }
+}
+
+extension ScriptedDevice {
+  func complete(into burst: inout Burst) {
+    while completes, burst.room > 0, let tag = underWay.popLast() {
+      burst.append(Descriptor(segment: 0, tag: tag))
+    }
+  }
+
+  var room: Int { 48 - min(48, posted.count) }
 }
 
 struct ScriptedPair<Device: ScriptedDevice>: NetworkQueuePair {

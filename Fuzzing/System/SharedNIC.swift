@@ -102,9 +102,9 @@ final class SharedDevice: ScriptedDevice {
   private let recipient: (Int) -> Int
   /// Gets the slots of a packet to be sent, its metadata left out, and the segments that the device may write.
   private let check: (UnsafePointer<Descriptor>, Int, Set<UInt32>) -> Void
-  private var posted: [Descriptor] = []
+  private(set) var posted: [Descriptor] = []
   private var held = Set<UInt32>()
-  private(set) var underWay: [UInt16] = []
+  var underWay: [UInt16] = []
 
   init(
     _ memory: SharedMemory, recipient: @escaping (Int) -> Int,
@@ -149,14 +149,6 @@ final class SharedDevice: ScriptedDevice {
     }
     burst.removeFirst(at)
   }
-
-  func complete(into burst: inout Burst) {
-    while completes, burst.room > 0, let tag = underWay.popLast() {
-      burst.append(Descriptor(segment: 0, tag: tag))
-    }
-  }
-
-  var room: Int { 48 - min(48, posted.count) }
 }
 
 /// An instance that keeps to the rules, and expects that of the host.

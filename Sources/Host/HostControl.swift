@@ -29,8 +29,8 @@ where Path.QueuePair == D.QueuePair {
   private(set) var announced: NetworkInterface
   /// What the device is to let through; nil until there are claims: all groups, as it does by itself.
   var filter: StationFilter?
-  /// Whether it has been told, or need not be.
-  var isFilterSet = true
+  /// Whether the device has been told.
+  var isFilterSet = false
 
   /// - Parameters:
   ///   - threads: one for each queue pair at least.

@@ -126,13 +126,13 @@ extension TracedCall {
       self = .setPromiscuous(on)
     case "filter":
       let lists = words.remainder().split(separator: "/", omittingEmptySubsequences: false)
-      let isAll = lists.last == " all"
-      let addresses = lists.map { list in
-        isAll && list == " all" ? [] : list.split(separator: " ").map { MACAddress(String($0)) }
+      guard lists.count == 2, let unicast = addresses(lists[0]) else { return nil }
+      if lists[1] == " all" {
+        self = .setFilter(unicast: unicast, multicast: nil)
+      } else {
+        guard let multicast = addresses(lists[1]) else { return nil }
+        self = .setFilter(unicast: unicast, multicast: multicast)
       }
-      guard addresses.count == 2, !addresses.joined().contains(nil) else { return nil }
-      let multicast = isAll ? nil : addresses[1].compactMap { $0 }
-      self = .setFilter(unicast: addresses[0].compactMap { $0 }, multicast: multicast)
     case "coalescing":
       guard let packets = words.number(UInt32.self), let time = words.number(UInt32.self) else {
         return nil
@@ -144,6 +144,13 @@ extension TracedCall {
     }
     if !words.isEmpty { return nil }
   }
+}
+
+/// nil where one of them is none.
+private func addresses(_ list: Substring) -> [MACAddress]? {
+  let words = list.split(separator: " ")
+  let addresses = words.compactMap { MACAddress(String($0)) }
+  return addresses.count == words.count ? addresses : nil
 }
 
 extension TracedCall.Setup {

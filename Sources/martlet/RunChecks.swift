@@ -78,7 +78,7 @@ struct RunChecks {
     let curl = try Tool("curl", package: "curl")
     let sum = try Tool("sha256sum", package: "coreutils")
     let url = "http://\(plan.address.host):\(plan.httpPort)/bytes/\(plan.fetchBytes)"
-    let shell = try Tool("sh", package: "dash")
+    let shell = try Tool("bash", package: "bash")
     var server = try startServer(in: session.stackNamespace)
     defer { _ = server?.end() }
     let start = monotonic_milliseconds()
@@ -86,7 +86,7 @@ struct RunChecks {
       &session, namespace,
       [
         shell.path, "-c",
-        "set -e; \(curl.path) -sS --max-time 120 --speed-limit 1 --speed-time 10 '\(url)' | \(sum.path)",
+        "set -o pipefail; \(curl.path) -fsS --max-time 120 --speed-limit 1 --speed-time 10 '\(url)' | \(sum.path)",
       ], 130_000)
     let elapsed = max(1, monotonic_milliseconds() - start)
     guard let end else { return false }

@@ -3,29 +3,12 @@
 # and owners killed while packets are on their way. Nothing is left with the device, and the instance goes on.
 set -u
 cd "$(dirname "$0")/../.."
-martlet=${MARTLET:-$PWD/.build/release/martlet}
-work=$(mktemp -d)
-chmod 755 "$work"
-pids=()
-finish() {
-  exec 3>&-
-  for pid in "${pids[@]}"; do kill -9 "$pid" 2> /dev/null; wait "$pid" 2> /dev/null; done
-  rm -rf "$work"
-}
-trap finish EXIT
-fail() {
-  echo "FAILED: $1"
-  tail -n 40 "$work"/*.log
-  exit 1
-}
-until_said() {
-  for _ in $(seq 400); do
-    grep -q "$2" "$1" && return
-    sleep 0.05
-  done
-  fail "no '$2' in $1"
-}
+. Tests/System/opening.bash
+clean_up() { exec 3>&-; }
+until_said() { tries=400 until_true grep -q "$2" "$1" || fail "no '$2' in $1"; }
 [ "$(id -u)" = 0 ] || { echo "skipped: only root can become other users"; exit 0; }
+# Other users connect too.
+chmod 755 "$work"
 bytes=$((16 << 20))
 reader=65534 stranger=65533
 
@@ -39,7 +22,7 @@ name = "sender"
 users = [0]
 claims = ["ipv4:10.0.0.3"]
 P
-$martlet run --share "$work/socket" --policy "$work/policy.toml" --stack none --no-standby --seconds 120 < /dev/null > "$work/run.log" 2>&1 &
+$martlet run --share "$socket" --policy "$work/policy.toml" --stack none --no-standby --seconds 120 < /dev/null > "$work/run.log" 2>&1 &
 running=$!
 pids+=($running)
 until_said "$work/run.log" "until Ctrl-C"
@@ -52,17 +35,17 @@ $inside $martlet bench-end pattern-receiver $bytes > "$work/received.log" 2>&1 &
 pids+=($!)
 until_said "$work/received.log" ready
 mkfifo "$work/answers"
-$martlet bench-end registered-sender "$work/socket" $far 16 $reader < "$work/answers" > "$work/sender.log" 2>&1 &
+$martlet bench-end registered-sender "$socket" $far 16 $reader < "$work/answers" > "$work/sender.log" 2>&1 &
 sender=$!
 pids+=($sender)
 exec 3> "$work/answers"
 until_said "$work/sender.log" "^capture"
 until_said "$work/received.log" "received $bytes bytes, all right"
 handle=$(sed -n 's/^capture //p' "$work/sender.log")
-[ "$($martlet memory --socket "$work/socket" | grep -c "$((bytes >> 20)) MiB registered")" = 1 ] || fail "memory does not say what is registered"
+[ "$($martlet memory --socket "$socket" | grep -c "$((bytes >> 20)) MiB registered")" = 1 ] || fail "memory does not say what is registered"
 
 # The reader sees what is being sent and can write none of it; to another user the handle is nothing.
-as() { setpriv --reuid "$1" --regid "$1" --clear-groups "$martlet" bench-end memory-reader "$work/socket" "$handle" $bytes; }
+as() { setpriv --reuid "$1" --regid "$1" --clear-groups "$martlet" bench-end memory-reader "$socket" "$handle" $bytes; }
 as $reader > "$work/reader.log" 2>&1
 [ "$(cat "$work/reader.log")" = $'captured true\nwrite: the broker refuses: no-right' ] || fail "the reader: $(cat "$work/reader.log")"
 as $stranger > "$work/stranger.log" 2>&1 && fail "a stranger reads"
@@ -71,7 +54,7 @@ echo >&3
 
 # Memory of a process that is killed.
 until_said "$work/sender.log" "^process"
-$martlet bench-end memory-owner "$work/socket" $sender > "$work/owner.log" 2>&1 &
+$martlet bench-end memory-owner "$socket" $sender > "$work/owner.log" 2>&1 &
 owner=$!
 pids+=($owner)
 until_said "$work/owner.log" '^[0-9a-f]\{32\}$'
@@ -95,9 +78,9 @@ owner's end heard true
 still there true, 0 tags missing
 END
 
-for _ in $(seq 100); do [ "$(ls /proc/$running/fd | wc -l)" = "$descriptors" ] && break; sleep 0.05; done
-$martlet stats --socket "$work/socket" > "$work/stats.log"
-[ "$(ls /proc/$running/fd | wc -l)" = "$descriptors" ] || fail "descriptors are left open"
+is_closed() { [ "$(ls /proc/$running/fd | wc -l)" = "$descriptors" ]; }
+until_true is_closed || fail "descriptors are left open"
+$martlet stats --socket "$socket" > "$work/stats.log"
 # What is 0 is not shown.
 value() { sed -n "s/^ *$1  *//p" "$work/stats.log" | grep . || echo 0; }
 [ "$(value iommu_faults) $(value device_iommu_faults)" = "0 0" ] || fail "IOMMU faults"

@@ -70,6 +70,8 @@ final class InstanceControl {
 
   /// After the queue threads have ended and the device has stopped.
   deinit {
+    // The guards of their memory end before the window does.
+    instances = [:]
     for update in current?.updates ?? [] { update.deallocate() }
     for request in requests { for descriptor in request.descriptors { Glibc.close(descriptor) } }
     for mailbox in mailboxes { mailbox.deallocate() }

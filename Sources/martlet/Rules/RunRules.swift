@@ -66,12 +66,7 @@ struct RunRules {
       }
     }
     guard let text else { throw CommandFailure(code: 1, text: "the supervisor has sent no list") }
-    var filter: StationFilter?
-    for message in answer {
-      if let stations = message["stations"], let groups = message["groups"] {
-        filter = StationFilter(stations: stations, groups: groups)
-      }
-    }
+    let filter = answer.lazy.compactMap { StationFilter($0) }.last
     let entries = text.split(separator: "\n").map { line in
       let words = line.split(separator: " ", maxSplits: 4)
       let numbers = words.prefix(4).compactMap { UInt64($0) }

@@ -102,10 +102,7 @@ extension SharingServer {
   /// - Returns: whether the driver host's message was about what the device lets through.
   func noteFilter(_ message: ControlMessage) -> Bool {
     guard message.word == "filter" else { return false }
-    deviceFilter = nil
-    if let stations = message["stations"], let groups = message["groups"] {
-      deviceFilter = StationFilter(stations: stations, groups: groups)
-    }
+    deviceFilter = StationFilter(message)
     return true
   }
 
