@@ -356,6 +356,7 @@ import Testing
       refusal {
         _ = try service.register(.init(id: growing, isForReceive: false), by: peer, now: 1)
       } == .notSealed)
+    shutdown(ends[0], Int32(SHUT_RDWR))
     close(ends[0])
     service.serve(now: 1)
     #expect(service.connectionCount == 0)

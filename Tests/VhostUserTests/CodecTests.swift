@@ -79,6 +79,7 @@ import VFIOUserMessages
       }
     }
     close(event)
+    shutdown(ends[1], Int32(SHUT_RDWR))
     close(ends[1])
     #expect(throws: VhostUserError.closed) { try stream.poll() == nil }
   }
