@@ -10,7 +10,7 @@ for try in $nic, $nic,packed 0000:00:05.0,; do
   function=${try%%,*}
   check "bind $function" $martlet bind $function
   export MARTLET_LAB_NIC=$function MARTLET_LAB_PEER=$far MARTLET_LAB_WITHOUT=${try#*,}
-  timeout 200 "$bundle" --testing-library swift-testing --filter ConformanceLabTests > /tmp/tests.log 2>&1
+  timeout 280 "$bundle" --testing-library swift-testing --filter ConformanceLabTests > /tmp/tests.log 2>&1
   code=$?
   grep -E '^not possible' /tmp/tests.log
   sed -n "s/^conforms: /ok ${function#0000:}${MARTLET_LAB_WITHOUT:+ without $MARTLET_LAB_WITHOUT}: /p" /tmp/tests.log

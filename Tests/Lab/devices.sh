@@ -43,7 +43,7 @@ check "and all is as it was" test "$(driver $nic) $(driver $peer)" = "vfio-pci v
 
 $martlet run --device $nic --seconds 60 > /tmp/run.log 2>&1 &
 runner=$!
-for _ in $(seq 100); do grep -q 'running until' /tmp/run.log && break; sleep 0.1; done
+for _ in $(seq 300); do grep -q 'running until' /tmp/run.log && break; sleep 0.1; done
 says "a function in use is marked" 0 "* $nic" $martlet devices
 says "a second run is refused" 1 "is in use" $martlet run --device $nic --seconds 1
 says "what runs is not given back" 1 "holds its VFIO group" $martlet unbind $nic

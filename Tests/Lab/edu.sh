@@ -8,7 +8,7 @@ export MARTLET_LAB_EDU=$edu
 # Left in .build/lab/results: Tests/Fixtures/edu-qemu.trace is one of these.
 export MARTLET_LAB_TRACE=/results/edu.trace
 bundle=$(dirname "$martlet")/../debug/martletPackageTests.xctest
-timeout 100 "$bundle" --testing-library swift-testing --filter EduLabTests > /tmp/tests.log 2>&1
+timeout 300 "$bundle" --testing-library swift-testing --filter EduLabTests > /tmp/tests.log 2>&1
 code=$?
 tail -40 /tmp/tests.log
 sed -n 's/^[^ ]* Test \([A-Za-z]*()\) passed.*/ok \1/p; s/^[^ ]* Test \([A-Za-z]*()\) failed.*/FAIL \1/p' /tmp/tests.log

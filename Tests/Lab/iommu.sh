@@ -4,7 +4,7 @@ make_peer
 check "bind" $martlet bind $nic
 export MARTLET_LAB_FUNCTION=$nic
 bundle=$(dirname "$martlet")/../debug/martletPackageTests.xctest
-timeout 100 "$bundle" --testing-library swift-testing --filter LabTests > /tmp/tests.log 2>&1
+timeout 300 "$bundle" --testing-library swift-testing --filter LabTests > /tmp/tests.log 2>&1
 code=$?
 tail -40 /tmp/tests.log
 sed -n 's/^[^ ]* Test \([A-Za-z]*()\) passed.*/ok \1/p; s/^[^ ]* Test \([A-Za-z]*()\) failed.*/FAIL \1/p' /tmp/tests.log

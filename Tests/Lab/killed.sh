@@ -5,7 +5,7 @@ check "bind" $martlet bind $nic
 start() {
   $martlet run --device $nic --stack lwip --address 10.0.0.2/24 > /tmp/run.log 2>&1 &
   runner=$!
-  for _ in $(seq 100); do grep -q 'running until' /tmp/run.log && break; sleep 0.1; done
+  for _ in $(seq 300); do grep -q 'running until' /tmp/run.log && break; sleep 0.1; done
 }
 answers() { ip netns exec peer ping -n -q -c 20 -i 0.05 -W 5 10.0.0.2 | grep '20 received'; }
 for victim in martlet martlet-host martlet-stack; do
@@ -13,7 +13,7 @@ for victim in martlet martlet-host martlet-stack; do
   check "$victim: answers before" answers
   [ $victim = martlet ] && check "bus mastering is on before" test $((0x$(od -An -tx1 -j4 -N1 /sys/bus/pci/devices/$nic/config | tr -d ' ') & 4)) = 4
   kill -KILL "$(pgrep -x $victim -o)"
-  for _ in $(seq 50); do kill -0 $runner 2> /dev/null || break; sleep 0.1; done
+  for _ in $(seq 200); do kill -0 $runner 2> /dev/null || break; sleep 0.1; done
   if kill -0 $runner 2> /dev/null; then
     check "$victim: what is left goes on" answers
     kill -INT $runner

@@ -13,7 +13,7 @@ P
 check "starts" start $martlet run --device $nic --share /tmp/socket --policy /tmp/policy.toml --stack none --memory 16
 $martlet attach --socket /tmp/socket --stack lwip --address 10.0.0.2/24 > /tmp/stack.log 2>&1 &
 stack=$!
-for _ in $(seq 100); do
+for _ in $(seq 300); do
   id=$($martlet memory --socket /tmp/socket | sed -n 's/^instance \([0-9]*\) .* running.*/\1/p')
   [ -z "$id" ] || break
   sleep 0.1
@@ -22,7 +22,7 @@ check "ping" peer_ping 20
 has() { $martlet memory --socket /tmp/socket | grep -q "^instance $id .*: $1 MiB now"; }
 $martlet pattern 1000000 > /tmp/wanted
 (
-  for _ in $(seq 100); do
+  for _ in $(seq 300); do
     [ ! -e /tmp/enough ] || exit 0
     ip netns exec peer curl -sS --max-time 60 http://10.0.0.2/bytes/1000000 -o /tmp/received
     cmp -s /tmp/received /tmp/wanted || exit 1

@@ -14,7 +14,7 @@ ulimit -l unlimited
 says "doctor is content" 0 " 0 failed" as_user $martlet doctor $nic
 as_user $martlet run --device $nic --stack lwip --address 10.0.0.2/24 > /tmp/run.log 2>&1 &
 runner=$!
-for _ in $(seq 100); do grep -q 'running until' /tmp/run.log && break; sleep 0.1; done
+for _ in $(seq 300); do grep -q 'running until' /tmp/run.log && break; sleep 0.1; done
 check "no process of it is root's" test -z "$(pgrep -u root martlet)"
 check "ping 100 of 100" sh -c "ip netns exec peer ping -n -q -c 100 -i 0.02 -W 5 10.0.0.2 | grep '100 received'"
 got=$(ip netns exec peer curl -sS --max-time 100 http://10.0.0.2/bytes/2000000 | sha256sum)

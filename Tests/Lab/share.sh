@@ -11,7 +11,7 @@ lwip=$!
 /tmp/icmp-echo 10.0.0.4 $socket > /tmp/echo.log 2>&1 &
 echo=$!
 running() { $martlet memory --socket $socket | grep -c '^instance.*running'; }
-for _ in $(seq 100); do [ "$(running)" = 3 ] && break; sleep 0.1; done
+for _ in $(seq 300); do [ "$(running)" = 3 ] && break; sleep 0.1; done
 check "three instances run" test "$(running)" = 3
 # ping ADDRESS: 100 of 100, one each 20 ms.
 ping_all() { ip netns exec peer ping -n -q -c 100 -i 0.02 -W 5 "$1" | grep "100 received"; }
@@ -35,7 +35,7 @@ check "the other way" ping -n -q -c 20 -i 0.02 -W 5 -I martlet0 10.0.0.1
 # One is killed: its memory is taken from the device, the others go on.
 kill -9 $echo
 wait $echo 2> /dev/null
-for _ in $(seq 50); do [ "$(running)" = 2 ] && break; sleep 0.1; done
+for _ in $(seq 200); do [ "$(running)" = 2 ] && break; sleep 0.1; done
 check "one is killed and let go of" test "$(running)" = 2
 check "10.0.0.3: ping 100 of 100 after it" ping_all 10.0.0.3
 $martlet stats --socket $socket > /tmp/stats.log

@@ -26,7 +26,7 @@ fetch() {
 }
 process() { $martlet stats --socket $socket | sed -n "s/^ *stage_$1_process  *//p"; }
 runs() { $martlet stage list --socket $socket | grep -q " $1 .*: running"; }
-answers() { for _ in $(seq 50); do ip netns exec peer ping -n -q -c 1 -W 1 10.0.0.2 > /dev/null && return; done; }
+answers() { for _ in $(seq 200); do ip netns exec peer ping -n -q -c 1 -W 1 10.0.0.2 > /dev/null && return; done; }
 answers
 check "ping 100 of 100 through two stages" ping_all
 check "5 MB through two stages" fetch 5000000
@@ -36,16 +36,16 @@ check "the wall has dropped some" test "$(sed -n 's/^ *stage_wall_dropped  *//p'
 fetch 5000000 &
 fetching=$!
 for name in wall slow wall slow; do
-  for _ in $(seq 100); do runs $name && break; sleep 0.1; done
+  for _ in $(seq 300); do runs $name && break; sleep 0.1; done
   kill -9 "$(process $name)"
 done
 check "5 MB while stages are killed" wait $fetching
 for name in wall slow; do
-  for _ in $(seq 100); do runs $name && break; sleep 0.1; done
+  for _ in $(seq 300); do runs $name && break; sleep 0.1; done
   check "$name has come back" runs $name
 done
 check "another driver host" $martlet restart --socket $socket
-for name in wall slow; do for _ in $(seq 100); do runs $name && break; sleep 0.1; done; done
+for name in wall slow; do for _ in $(seq 300); do runs $name && break; sleep 0.1; done; done
 answers
 check "ping 100 of 100 with another driver host" ping_all
 check "ends with 0" stop
