@@ -13,7 +13,7 @@ for victim in martlet martlet-host martlet-stack; do
   check "$victim: answers before" answers
   [ $victim = martlet ] && check "bus mastering is on before" test $((0x$(od -An -tx1 -j4 -N1 /sys/bus/pci/devices/$nic/config | tr -d ' ') & 4)) = 4
   kill -KILL "$(pgrep -x $victim -o)"
-  for _ in $(seq 200); do kill -0 $runner 2> /dev/null || break; sleep 0.1; done
+  for _ in $(seq 50); do kill -0 $runner 2> /dev/null || break; sleep 0.1; done
   if kill -0 $runner 2> /dev/null; then
     check "$victim: what is left goes on" answers
     kill -INT $runner

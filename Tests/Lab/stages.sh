@@ -26,7 +26,7 @@ fetch() {
 }
 process() { $martlet stats --socket $socket | sed -n "s/^ *stage_$1_process  *//p"; }
 runs() { $martlet stage list --socket $socket | grep -q " $1 .*: running"; }
-answers() { for _ in $(seq 200); do ip netns exec peer ping -n -q -c 1 -W 1 10.0.0.2 > /dev/null && return; done; }
+answers() { for _ in $(seq 60); do ip netns exec peer ping -n -q -c 1 -W 1 10.0.0.2 > /dev/null && return; done; }
 answers
 check "ping 100 of 100 through two stages" ping_all
 check "5 MB through two stages" fetch 5000000
