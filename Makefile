@@ -1,8 +1,6 @@
 # make run: the whole system with the emulated device; make test: every test that needs no guest; make lab: those in it.
 # make docs: the author's guide and the reference, as a site in .build/docs.
 BUILD = swift build -c release --static-swift-stdlib
-# For what is built to be tested only: a machine that builds once may leave out what a debugger and an editor need.
-export TEST_FLAGS
 # make bench: everything measured beside its peers, in 15 minutes at most.
 .PHONY: run build gvisor fuzz model tsan test bench peers lab docs setup lint format
 
@@ -53,7 +51,7 @@ peers: $(patsubst Benchmarks/Peers/%.c,.build/peers/%,$(wildcard Benchmarks/Peer
 lab: build
 	Setup/packages.sh lab
 	$(BUILD) --product martlet-escape
-	swift build --build-tests $(TEST_FLAGS)
+	swift build --build-tests
 	Hardware/Lab/lab.sh
 
 docs:

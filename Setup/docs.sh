@@ -13,10 +13,10 @@ if [ ! -x "$docc" ]; then
 fi
 rm -rf $work .build/docs
 mkdir -p $work/graphs
-swift build ${TEST_FLAGS:-} --target Driver
-swift build ${TEST_FLAGS:-} --target Handles
-swift build ${TEST_FLAGS:-} --target Stacks
-swift build ${TEST_FLAGS:-} --target Stage
+swift build --target Driver
+swift build --target Handles
+swift build --target Stacks
+swift build --target Stage
 built=$(swift build --show-bin-path)
 for module in $modules; do
   mkdir $work/graphs/$module
