@@ -70,8 +70,8 @@ private final class LabBench: NetworkBench {
 
   var requiresPlatformAccess: Bool { true }
   var without: [String] { (omissions ?? "").split(separator: ",").map(String.init) }
-  /// A quarter of a second, as the emulated machine is slow.
-  var patience: Int { 2500 }
+  /// A tenth of a second at least; on an emulated machine, where sleeping takes its time, several times that.
+  var patience: Int { 1000 }
   var model: (any NetworkModel)? { nil }
   func setGone(_ gone: Bool) -> Bool { false }
 
