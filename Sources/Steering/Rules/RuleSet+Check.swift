@@ -43,6 +43,7 @@ extension RuleSet {
       }
     }
     var names: Set<String> = []
+    names.reserveCapacity(rules.count)
     var asked: Set<[String]> = []
     for (index, rule) in rules.enumerated() {
       if let problem = rule.problem ?? rule.match.problem(definitions) {
@@ -177,16 +178,12 @@ extension Rule {
     if !RuleWord.isName(name) {
       return ("is no name", "names are 1 to 32 letters, digits, - and _")
     }
-    let lists: [[String]] = [
-      actions.clones, actions.stages,
-      { if case .to(let names) = actions.verdict { names } else { [] } }(),
-    ]
-    if actions.verdict == .to([]) { return ("to= names nobody", "name an instance") }
-    for list in lists {
-      if let bad = list.first(where: { !RuleWord.isName($0, allowsDot: true) }) {
-        return ("`\(bad)` is no name", "names are 1 to 32 letters, digits, -, _ and .")
-      }
-      if Set(list).count < list.count { return ("a name stands there twice", "name each once") }
+    if case .to(let instances) = actions.verdict {
+      if instances.isEmpty { return ("to= names nobody", "name an instance") }
+      if let problem = Self.problem(of: instances) { return problem }
+    }
+    if let problem = Self.problem(of: actions.clones) ?? Self.problem(of: actions.stages) {
+      return problem
     }
     if let limit = actions.limit,
       limit.rate == 0 || limit.rate > RuleActions.maximumRate || limit.burst == 0
@@ -195,6 +192,16 @@ extension Rule {
         "a limit is 1 to \(RuleActions.maximumRate) a second, and a burst 1 at least",
         "write limit=1000pps"
       )
+    }
+    return nil
+  }
+
+  private static func problem(of list: [String]) -> Problem? {
+    if let bad = list.first(where: { !RuleWord.isName($0, allowsDot: true) }) {
+      return ("`\(bad)` is no name", "names are 1 to 32 letters, digits, -, _ and .")
+    }
+    if list.count > 1 && Set(list).count < list.count {
+      return ("a name stands there twice", "name each once")
     }
     return nil
   }
@@ -208,13 +215,10 @@ extension RuleMatch {
     for case .ids(let range)? in [vlan, innerVLAN] where range.upperBound > 0xfff {
       return ("a VLAN is 0 to 4095", "write another")
     }
-    for station in [sourceStation, destinationStation].compactMap({ $0 })
-    where station.mask >> 48 != 0 || station.address & ~station.mask != 0 {
-      return ("an Ethernet address has bits outside its mask", "clear them")
-    }
-    for prefix in [source, destination].compactMap({ $0 })
-    where prefix.length > prefix.maximumLength || prefix.begin != prefix.address {
-      return ("\(prefix) is no prefix", "write \(prefix.begin)")
+    if let problem = Self.problem(of: sourceStation) ?? Self.problem(of: destinationStation)
+      ?? Self.problem(of: source) ?? Self.problem(of: destination)
+    {
+      return problem
     }
     if transport != nil && header != nil {
       return ("there are two protocols", "write one; of two headers of one's own, ask for a field")
@@ -241,7 +245,20 @@ extension RuleMatch {
     {
       return ("no packet has ports and an ICMP type", "write a rule for each")
     }
-    return headerProblem(definitions)
+    return header == nil && fields.isEmpty ? nil : headerProblem(definitions)
+  }
+
+  private static func problem(of station: StationPattern?) -> Problem? {
+    guard let station, station.mask >> 48 != 0 || station.address & ~station.mask != 0 else {
+      return nil
+    }
+    return ("an Ethernet address has bits outside its mask", "clear them")
+  }
+
+  private static func problem(of prefix: AddressPrefix?) -> Problem? {
+    guard let prefix, prefix.length > prefix.maximumLength || prefix.begin != prefix.address
+    else { return nil }
+    return ("\(prefix) is no prefix", "write \(prefix.begin)")
   }
 
   private func headerProblem(_ definitions: [String: ProtocolDefinition]) -> Problem? {
