@@ -291,7 +291,8 @@ import Wire
       }
       let silent = Client(path)
       #expect(throws: VhostUserError.closed) {
-        try silent.stream.receive(deadline: monotonic_nanoseconds() + 30_000_000_000).payload.isEmpty
+        try silent.stream.receive(deadline: monotonic_nanoseconds() + 30_000_000_000).payload
+          .isEmpty
       }
     }
     #expect(server.refusals[.silentFrontEnd] >= 1)
