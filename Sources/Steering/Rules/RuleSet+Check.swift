@@ -178,11 +178,11 @@ extension Rule {
     if !RuleWord.isName(name) {
       return ("is no name", "names are 1 to 32 letters, digits, - and _")
     }
-    if case .to(let instances) = actions.verdict {
-      if instances.isEmpty { return ("to= names nobody", "name an instance") }
-      if let problem = Self.problem(of: instances) { return problem }
-    }
+    if actions.verdict == .to([]) { return ("to= names nobody", "name an instance") }
     if let problem = Self.problem(of: actions.clones) ?? Self.problem(of: actions.stages) {
+      return problem
+    }
+    if case .to(let names) = actions.verdict, let problem = Self.problem(of: names) {
       return problem
     }
     if let limit = actions.limit,
