@@ -8,6 +8,9 @@ import Wire
 
 @testable import VhostUserMessages
 
+/// By when whatever is to come has come, on any machine.
+private var deadline: UInt64 { monotonic_nanoseconds() + 30_000_000_000 }
+
 /// Whatever a front-end says, the back-end counts it, ends that connection or refuses, and serves the next one.
 @Suite(.serialized) struct HostileFrontEndTests {
   /// A front-end that says whatever it likes.
@@ -23,7 +26,7 @@ import Wire
     func say(_ request: UInt32, _ payload: [UInt8] = [], _ descriptors: [Int32] = []) throws {
       try stream.send(
         VhostUserHeader(request: request, needsReply: true, size: payload.count), payload,
-        descriptors: descriptors, deadline: monotonic_nanoseconds() + 30_000_000_000)
+        descriptors: descriptors, deadline: deadline)
     }
 
     /// The answer's payload; nil where the back-end has hung up.
@@ -32,7 +35,7 @@ import Wire
     ) -> [UInt8]? {
       do {
         try say(request.rawValue, payload, descriptors)
-        return try stream.receive(deadline: monotonic_nanoseconds() + 30_000_000_000).payload
+        return try stream.receive(deadline: deadline).payload
       } catch {
         return nil
       }
@@ -50,7 +53,7 @@ import Wire
       try say(VhostUserRequest.setOwner.rawValue)
       try say(VhostUserRequest.setProtocolFeatures.rawValue, VhostUserNumber(1 << 3).bytes)
       // Acknowledged already, as REPLY_ACK holds from then on.
-      _ = try stream.receive(deadline: monotonic_nanoseconds() + 30_000_000_000)
+      _ = try stream.receive(deadline: deadline)
       #expect(
         does(.setFeatures, VhostUserNumber(1 << 32 | VhostFeature.protocolFeatures).bytes))
     }
@@ -165,7 +168,7 @@ import Wire
       #expect(!client.does(.setFeatures, VhostUserNumber(1 << 5).bytes))
       #expect(!client.does(.setProtocolFeatures, VhostUserNumber(1 << 63).bytes))
       try client.say(99)
-      let answer = try client.stream.receive(deadline: monotonic_nanoseconds() + 30_000_000_000)
+      let answer = try client.stream.receive(deadline: deadline)
       #expect(answer.payload == VhostUserNumber(1).bytes)
     }
     #expect(server.refusals[.badFeatures] == 3 && server.refusals[.unknownRequest] == 1)
@@ -181,7 +184,7 @@ import Wire
         let client = Client(path)
         #expect(send(client.stream.descriptor, bytes, 12, 0) == 12)
         #expect(throws: VhostUserError.closed) {
-          try client.stream.receive(deadline: monotonic_nanoseconds() + 30_000_000_000).payload
+          try client.stream.receive(deadline: deadline).payload
             .isEmpty
         }
       }
@@ -271,7 +274,7 @@ import Wire
       writer.write16(.max)
       for request: UInt32 in [31, 32, 6, 21, 37] {
         try client.say(request, writer.bytes, [file])
-        let answer = try client.stream.receive(deadline: monotonic_nanoseconds() + 30_000_000_000)
+        let answer = try client.stream.receive(deadline: deadline)
         #expect(answer.payload == VhostUserNumber(1).bytes && answer.descriptors.sent == 0)
       }
       // Descriptors where none are due, and more than there can be, are closed.
@@ -291,7 +294,7 @@ import Wire
       }
       let silent = Client(path)
       #expect(throws: VhostUserError.closed) {
-        try silent.stream.receive(deadline: monotonic_nanoseconds() + 30_000_000_000).payload
+        try silent.stream.receive(deadline: deadline).payload
           .isEmpty
       }
     }
