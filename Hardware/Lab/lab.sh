@@ -69,6 +69,8 @@ if [ ! -e "$lab/accelerator" ]; then
   echo $accelerator > "$lab/accelerator"
 fi
 accelerator=${LAB_ACCELERATOR:-$(cat "$lab/accelerator")}
+# Seconds for each guest.
+limit=${LAB_TIMEOUT:-900}
 
 # One guest runs one job; two guests run at once where there are cores for both. A job that says `# Cores: 2` measures
 # something, and runs alone.
@@ -79,13 +81,13 @@ run() {
   local name log code p f
   name=$(basename "$1" .sh)
   log=$lab/logs/$name.log
-  boot "$(realpath "$1")" "$log" "$accelerator" "${LAB_TIMEOUT:-900}"
+  boot "$(realpath "$1")" "$log" "$accelerator" "$limit"
   code=$?
   # QEMU 7.2 aborts now and then when MSI-X of its e1000e goes off while the throttling timer runs. That says nothing of the
   # job: it is run once more, and no more.
   if [ $code = 200 ] && grep -aq "^qemu-system.*Assertion" "$log"; then
     grep -a "^qemu-system.*Assertion" "$log"
-    boot "$(realpath "$1")" "$log" "$accelerator" "${LAB_TIMEOUT:-900}"
+    boot "$(realpath "$1")" "$log" "$accelerator" "$limit"
     code=$?
   fi
   p=$(grep -ac '^ok ' "$log")
